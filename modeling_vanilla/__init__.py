@@ -1,0 +1,41 @@
+# Copyright 2026 The modeling_vanilla authors. Licensed under the Apache License, Version 2.0.
+"""The Transformer of "Attention Is All You Need" as a Hugging Face model, in three variants."""
+
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+)
+
+from .configuration_vanilla import VanillaConfig
+from .modeling_vanilla import (
+    VanillaForCausalLM,
+    VanillaForConditionalGeneration,
+    VanillaForMaskedLM,
+    VanillaForSequenceClassification,
+    VanillaModel,
+    VanillaPreTrainedModel,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "VanillaConfig",
+    "VanillaForCausalLM",
+    "VanillaForConditionalGeneration",
+    "VanillaForMaskedLM",
+    "VanillaForSequenceClassification",
+    "VanillaModel",
+    "VanillaPreTrainedModel",
+]
+
+# `exist_ok` makes a second import (a reload, a notebook) harmless.
+AutoConfig.register(VanillaConfig.model_type, VanillaConfig, exist_ok=True)
+AutoModel.register(VanillaConfig, VanillaModel, exist_ok=True)
+AutoModelForSeq2SeqLM.register(VanillaConfig, VanillaForConditionalGeneration, exist_ok=True)
+AutoModelForCausalLM.register(VanillaConfig, VanillaForCausalLM, exist_ok=True)
+AutoModelForMaskedLM.register(VanillaConfig, VanillaForMaskedLM, exist_ok=True)
+AutoModelForSequenceClassification.register(VanillaConfig, VanillaForSequenceClassification, exist_ok=True)

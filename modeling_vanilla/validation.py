@@ -1,0 +1,91 @@
+# Copyright 2026 The modeling_vanilla authors. Licensed under the Apache License, Version 2.0.
+"""Checks of a forward call's inputs: a ValueError that names the values, before anything is computed.
+
+Values are read on the CPU only and never while a graph is traced; on a GPU reading them would stall every step, so
+there only shapes are checked. Dimension letters: B batch, T length.
+"""
+
+import torch
+from transformers.utils.import_utils import is_tracing
+
+from .configuration_vanilla import VanillaConfig
+
+
+def can_read(tensor: torch.Tensor) -> bool:
+    """Tell whether values of `tensor` are there to be read at no cost: on the CPU and not traced."""
+    return tensor.device.type == "cpu" and not is_tracing(tensor)
+
+
+def check_inputs(
+    config: VanillaConfig,
+    input_ids: torch.Tensor | None,
+    inputs_embeds: torch.Tensor | None,
+    attention_mask: torch.Tensor | None,
+    past_length: int | torch.Tensor,
+    prefix: str = "",
+) -> None:
+    """Check what one stack is given.
+
+    Args:
+        config: The model's numbers.
+        input_ids: (B, T) of an integer type, or None.
+        inputs_embeds: (B, T, D), or None.
+        attention_mask: (B, past_length + T), a prepared 4-D mask, or None.
+        past_length: Number of tokens in the cache; a tensor (static cache) is not read.
+        prefix: Put before the names in messages: "decoder_" for the decoder of an encoder-decoder.
+
+    Raises:
+        ValueError: Not exactly one of ids and embeddings; wrong rank, type or size; an id outside the vocabulary; a
+            sequence longer than max_position_embeddings; a mask of another length than the tokens.
+    """
+    if (input_ids is None) == (inputs_embeds is None):
+        given = "neither" if input_ids is None else "both"
+        raise ValueError(f"give exactly one of {prefix}input_ids and {prefix}inputs_embeds, got {given}")
+    if input_ids is not None:
+        _check_ids(config, input_ids, f"{prefix}input_ids")
+    elif inputs_embeds.dim() != 3 or inputs_embeds.shape[-1] != config.d_model:
+        raise ValueError(
+            f"{prefix}inputs_embeds has shape {tuple(inputs_embeds.shape)}, expected (batch, length, {config.d_model})"
+        )
+    batch, length = (input_ids if input_ids is not None else inputs_embeds).shape[:2]
+    if batch == 0 or length == 0:
+        raise ValueError(f"{prefix}input of shape ({batch}, {length}) is empty; batch and length must be at least 1")
+    if not isinstance(past_length, int):
+        return
+    total = past_length + length
+    if total > config.max_position_embeddings:
+        raise ValueError(
+            f"{prefix}input of {total} tokens is longer than max_position_embeddings={config.max_position_embeddings}"
+        )
+    if attention_mask is not None and attention_mask.dim() == 2 and attention_mask.shape != (batch, total):
+        raise ValueError(
+            f"{prefix}attention_mask has shape {tuple(attention_mask.shape)}, expected ({batch}, {total}): "
+            f"{past_length} cached and {length} new tokens"
+        )
+
+
+def _check_ids(config: VanillaConfig, input_ids: torch.Tensor, name: str) -> None:
+    if input_ids.dim() != 2:
+        raise ValueError(f"{name} has shape {tuple(input_ids.shape)}, expected (batch, length)")
+    if input_ids.dtype not in (torch.int64, torch.int32):
+        raise ValueError(f"{name} has type {input_ids.dtype}, expected torch.int64 or torch.int32")
+    if input_ids.numel() and can_read(input_ids):
+        low, high = (int(v) for v in torch.aminmax(input_ids))
+        if low < 0 or high >= config.vocab_size:
+            value = low if low < 0 else high
+            row, column = input_ids.eq(value).nonzero()[0].tolist()
+            raise ValueError(
+                f"{name}[{row}, {column}]={value} is not in [0, {config.vocab_size}), the ids of vocab_size"
+            )
+
+
+def check_labels(labels: torch.Tensor, size: int) -> None:
+    """Check that labels are -100 or in [0, size).
+
+    Raises:
+        ValueError: Another label, with its value.
+    """
+    if labels.numel() and can_read(labels):
+        wrong = labels[((labels < 0) | (labels >= size)) & (labels != -100)]
+        if wrong.numel():
+            raise ValueError(f"labels hold {int(wrong[0])}, which is neither -100 (ignored) nor in [0, {size})")
