@@ -61,7 +61,7 @@ def scaled_dot_product_attention(
 
 
 class MultiHeadAttention(nn.Module):
-    """Concat(head_1, ..., head_h) W^O, head_i = Attention(Q W_i^Q, K W_i^K, V W_i^V) (Vaswani et al. 2017, sec. 3.2.2).
+    """Concat(head_1 ... head_h) W^O, head_i = Attention(Q W_i^Q, K W_i^K, V W_i^V) (Vaswani et al. 2017, sec. 3.2.2).
 
     Self-attention when it is called without `encoder_hidden_states`, encoder-decoder attention with them (sec. 3.2.3).
 

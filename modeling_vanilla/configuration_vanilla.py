@@ -114,7 +114,7 @@ class VanillaConfig(PreTrainedConfig):
         if self.head_dim is None and self.num_heads > 0:
             if self.d_model % self.num_heads:
                 raise ValueError(
-                    f"d_model={self.d_model} must be a multiple of num_heads={self.num_heads} when head_dim is not given"
+                    f"d_model={self.d_model} must be a multiple of num_heads={self.num_heads} without a head_dim"
                 )
             self.head_dim = self.d_model // self.num_heads
         if self.num_decoder_layers is None:
@@ -141,7 +141,9 @@ class VanillaConfig(PreTrainedConfig):
         if self.type_vocab_size < 0:
             raise ValueError(f"type_vocab_size={self.type_vocab_size} must be 0 (none) or more")
         if self.attention_window is not None and self.attention_window < 1:
-            raise ValueError(f"attention_window={self.attention_window} must be at least 1, or None for full attention")
+            raise ValueError(
+                f"attention_window={self.attention_window} must be at least 1, or None for full attention"
+            )
         if self.activation not in ACT2FN:
             raise ValueError(f"activation={self.activation!r} must be one of {', '.join(sorted(ACT2FN))}")
         if self.positions == "sinusoidal" and self.d_model % 2:
