@@ -1,0 +1,103 @@
+"""Small models and batches for every test of the model: all sizes differ, so that a swapped axis cannot pass."""
+
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from modeling_vanilla import (
+    VanillaConfig,
+    VanillaForCausalLM,
+    VanillaForConditionalGeneration,
+    VanillaForMaskedLM,
+)
+
+LANGUAGE_MODELS = {
+    "encoder-decoder": VanillaForConditionalGeneration,
+    "encoder": VanillaForMaskedLM,
+    "decoder": VanillaForCausalLM,
+}
+
+
+def small_config(variant: str, **overrides) -> VanillaConfig:
+    """Return a config of odd sizes: V=31, D=24, H=4, K=5, F=29, 2 layers, 37 positions."""
+    sizes = {
+        "vocab_size": 31,
+        "d_model": 24,
+        "d_ff": 29,
+        "num_heads": 4,
+        "head_dim": 5,
+        "num_layers": 2,
+        "max_position_embeddings": 37,
+    }
+    return VanillaConfig(**({"variant": variant} | sizes | overrides))
+
+
+@pytest.fixture(scope="session")
+def build():
+    """Return a factory of small seeded models in evaluation mode."""
+
+    def make(variant: str, model_class=None, jitter: float = 0.1, **overrides):
+        """Build the language model of `variant`, or a `model_class`.
+
+        Noise on every parameter gives biases and norms values that count; without it a lost bias goes unseen.
+        """
+        torch.manual_seed(0)
+        model = (model_class or LANGUAGE_MODELS[variant])(small_config(variant, **overrides)).eval()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn_like(parameter) * jitter)
+        return model
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def config_of():
+    """Return the function that makes the small config of a variant."""
+    return small_config
+
+
+@pytest.fixture(scope="session")
+def tokens():
+    """Return a function that draws seeded ids (rows, length), none of them special."""
+
+    def draw(rows: int, length: int, seed: int = 0) -> torch.Tensor:
+        return torch.randint(7, 31, (rows, length), generator=torch.Generator().manual_seed(seed))
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def batch_of(tokens):
+    """Return a function that makes the inputs of a variant: 2 rows, source of 5 tokens, target of 3."""
+
+    def make(variant: str) -> dict[str, torch.Tensor]:
+        inputs = {"input_ids": tokens(2, 5)}
+        if variant == "encoder-decoder":
+            inputs["decoder_input_ids"] = tokens(2, 3, seed=1)
+        return inputs
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def poisoned_memory():
+    """Return a context in which fresh memory is NaN: it is often 0 in a test, and anything in production.
+
+    `from_pretrained` makes room for what no checkpoint holds with `torch.empty_like`.
+    """
+
+    @contextmanager
+    def poison():
+        empty_like = torch.empty_like
+
+        def nan_like(*args, **kwargs):
+            tensor = empty_like(*args, **kwargs)
+            return tensor.fill_(torch.nan) if tensor.is_floating_point() and not tensor.is_meta else tensor
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch, "empty_like", nan_like)
+            yield
+
+    return poison

@@ -1,0 +1,221 @@
+"""Rules of the house: who may import whom, what a reader on the Hub can load, what the wheel holds, no pickle.
+
+Each rule is a function from source text to the list of its violations, tried on a sample that breaks it, and then on
+the tree.
+"""
+
+import ast
+import re
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("modeling_vanilla", "tokenizer", "train")
+
+# What each package may import of this project, and of the world (None: anything).
+ALLOWED = {
+    # huggingface_hub is a dependency of transformers itself: no reader lacks it.
+    "modeling_vanilla": (set(), {"torch", "transformers", "huggingface_hub"}),
+    "tokenizer": ({"tokenizer"}, None),
+    "train": ({"train", "tokenizer", "modeling_vanilla"}, None),
+}
+
+PICKLES = {"pickle", "_pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+# torch.load and torch.save, and what of accelerate goes through them.
+PICKLING_CALLS = {"torch.load", "torch.save", "torch.serialization.load", "accelerate.utils.load"}
+PICKLING_METHODS = {"register_for_checkpointing", "load_state", "save_state"}
+
+
+def sources(package: str) -> list[Path]:
+    paths = sorted((ROOT / package).rglob("*.py"))
+    assert paths, f"{package} has no source"
+    return paths
+
+
+def imported(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yield the line and the absolute name of everything imported anywhere in a module."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.lineno, node.module
+
+
+def package_rule(source: str, package: str) -> list[str]:
+    """`train` uses the other two; those two know neither each other nor `train`."""
+    ours, world = ALLOWED[package]
+    wrong = []
+    for line, name in imported(ast.parse(source)):
+        top = name.split(".")[0]
+        known = top in ours if top in PACKAGES else world is None or top in world | set(sys.stdlib_module_names)
+        if not known:
+            wrong.append(f"{line}: {package} imports {name}")
+    return wrong
+
+
+def relative_rule(source: str, modules: set[str]) -> list[str]:
+    """A reader on the Hub follows `from .name import X` at the start of a line to a file beside it, nothing else."""
+    wrong = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.ImportFrom) or node.level == 0:
+            continue
+        if (
+            node.level > 1
+            or node.module is None
+            or "." in node.module
+            or node.col_offset
+            or node.module not in modules
+        ):
+            wrong.append(f"{node.lineno}: from {'.' * node.level}{node.module or ''} import")
+    return wrong
+
+
+def prose_rule(source: str) -> list[str]:
+    """The reader looks for imports with a regular expression: no line of prose may look like one."""
+    tree = ast.parse(source)
+    real = {node.lineno for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)}
+    pattern = re.compile(r"^\s*(from\s+\S+\s+import\b|import\s+\S)")
+    lines = enumerate(source.splitlines(), start=1)
+    return [f"{number}: {line.strip()}" for number, line in lines if pattern.match(line) and number not in real]
+
+
+def pickle_rule(source: str) -> list[str]:
+    """Nothing is read or written through pickle: it runs what the file says."""
+    tree = ast.parse(source)
+    wrong = [f"{line}: imports {name}" for line, name in imported(tree) if name.split(".")[0] in PICKLES]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            name = ast.unparse(node)
+            if name in PICKLING_CALLS or node.attr in PICKLING_METHODS:
+                wrong.append(f"{node.lineno}: {name}")
+        elif isinstance(node, ast.keyword) and node.arg == "allow_pickle" and ast.unparse(node.value) != "False":
+            wrong.append(f"{node.value.lineno}: allow_pickle")
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "torch":
+            wrong += [f"{node.lineno}: from torch import {a.name}" for a in node.names if a.name in {"load", "save"}]
+    return wrong
+
+
+def violations(package: str, rule: Callable[[str], list[str]]) -> list[str]:
+    return [
+        f"{path.relative_to(ROOT)}:{found}" for path in sources(package) for found in rule(path.read_text("utf-8"))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("package", "line"),
+    [
+        ("modeling_vanilla", "import numpy"),
+        ("modeling_vanilla", "from modeling_vanilla.attention import X"),
+        ("modeling_vanilla", "if TYPE_CHECKING:\n    import datasets"),
+        ("modeling_vanilla", "def f():\n    from train import loop"),
+        ("tokenizer", "import modeling_vanilla as m"),
+        ("tokenizer", "from train.data import load"),
+    ],
+)
+def test_package_rule_can_fail(package, line):
+    assert len(package_rule(f"import re\nimport torch.nn\nfrom transformers import x\n{line}\n", package)) == 1
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_packages_import_only_what_they_may(package):
+    assert violations(package, lambda source: package_rule(source, package)) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from . import a",
+        "from .sub.a import X",
+        "from ..a import X",
+        "from .missing import X",
+        "if x:\n    from .a import X",
+    ],
+)
+def test_relative_rule_can_fail(line):
+    assert relative_rule("from .a import (\n    X,\n    Y,\n)\n", {"a"}) == []
+    assert len(relative_rule(line, {"a"})) == 1
+
+
+@pytest.mark.parametrize("line", ['"""Read\nfrom .a import X.\n"""', '"""Text\n    import torch\n"""'])
+def test_prose_rule_can_fail(line):
+    assert prose_rule("import torch\nfrom .a import (\n    X,\n)\nx = 'from .a import X'\n") == []
+    assert len(prose_rule(line)) == 1
+
+
+def test_modeling_vanilla_loads_as_remote_code():
+    modules = {path.stem for path in (ROOT / "modeling_vanilla").glob("*.py")}
+    assert violations("modeling_vanilla", lambda source: relative_rule(source, modules)) == []
+    assert violations("modeling_vanilla", prose_rule) == []
+    assert [path for path in sources("modeling_vanilla") if path.parent != ROOT / "modeling_vanilla"] == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import pickle",
+        "from dill import loads",
+        "x = torch.load(path, weights_only=True)",
+        "torch.save(x, path)",
+        "from torch import load",
+        "accelerator.register_for_checkpointing(x)",
+        "accelerator.load_state(path)",
+        "np.load(path, allow_pickle=True)",
+    ],
+)
+def test_pickle_rule_can_fail(line):
+    assert (
+        pickle_rule("model.load_state_dict(safetensors.torch.load_file(path))\nnp.load(p, allow_pickle=False)") == []
+    )
+    assert len(pickle_rule(line)) == 1
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_nothing_goes_through_pickle(package):
+    assert violations(package, pickle_rule) == []
+
+
+def test_the_wheel_asks_for_torch_and_transformers_only():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    names = [re.match(r"[\w-]+", line)[0] for line in project["project"]["dependencies"]]
+    assert names == ["torch", "transformers"]
+    assert project["tool"]["setuptools"] == {"packages": ["modeling_vanilla"]}
+    wanted = {extra: lines for extra, lines in project["project"]["optional-dependencies"].items() if extra != "all"}
+    pinned = {
+        re.match(r"[\w-]+", line)[0] for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
+    }
+    named = {re.match(r"[\w-]+", line)[0] for lines in wanted.values() for line in lines} | set(names)
+    assert named - pinned == set()
+
+
+def test_the_wheel_holds_modeling_vanilla_only(tmp_path, monkeypatch):
+    build_meta = pytest.importorskip("setuptools.build_meta")
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    for package in (*PACKAGES, "tests"):
+        (tmp_path / package).mkdir()
+        for path in (ROOT / package).glob("*.py"):
+            (tmp_path / package / path.name).write_bytes(path.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["setup.py"])
+    wheel = zipfile.ZipFile(tmp_path / build_meta.build_wheel(str(tmp_path)))
+    files = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    assert files == {f"modeling_vanilla/{path.name}" for path in (ROOT / "modeling_vanilla").glob("*.py")}
+
+
+def test_model_and_tokenizer_agree_on_the_special_ids():
+    from modeling_vanilla import VanillaConfig
+    from tokenizer import special
+
+    config = VanillaConfig()
+    assert config.pad_token_id == special.PAD_ID
+    assert config.bos_token_id == config.decoder_start_token_id == special.BOS_ID
+    assert config.eos_token_id == special.EOS_ID

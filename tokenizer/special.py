@@ -1,0 +1,56 @@
+"""Special tokens and templates: the one place that knows their strings, their ids and where they go.
+
+Every kind of tokenizer gives the same ids to the same roles, and no two roles share an id. So a checkpoint keeps its
+meaning when the kind changes, and the padding mask can never hide an end of sentence.
+"""
+
+from types import MappingProxyType
+
+PAD, UNK, BOS, EOS, CLS, SEP, MASK = "<pad>", "<unk>", "<s>", "</s>", "<cls>", "<sep>", "<mask>"
+
+SPECIAL_TOKENS = (PAD, UNK, BOS, EOS, CLS, SEP, MASK)
+"""In the order of their ids: the position in this tuple is the id."""
+
+PAD_ID, UNK_ID, BOS_ID, EOS_ID, CLS_ID, SEP_ID, MASK_ID = range(len(SPECIAL_TOKENS))
+
+ROLES = MappingProxyType(
+    {
+        "pad_token": PAD,
+        "unk_token": UNK,
+        "bos_token": BOS,
+        "eos_token": EOS,
+        "cls_token": CLS,
+        "sep_token": SEP,
+        "mask_token": MASK,
+    }
+)
+"""Hugging Face's name of each role."""
+
+KINDS = ("bpe", "byte_bpe", "wordpiece", "char")
+
+TEMPLATES = MappingProxyType(
+    {
+        "seq2seq": (f"$A:0 {EOS}:0", f"$A:0 {EOS}:0 $B:0 {EOS}:0"),
+        "encoder": (f"{CLS}:0 $A:0 {SEP}:0", f"{CLS}:0 $A:0 {SEP}:0 $B:1 {SEP}:1"),
+        "causal": ("$A:0", "$A:0 $B:0"),
+    }
+)
+"""What is added around one text, and around a pair of texts; the digit is the token type id."""
+
+_TASK_TEMPLATES = MappingProxyType(
+    {"translation": "seq2seq", "causal": "causal", "masked": "encoder", "classification": "encoder"}
+)
+
+
+def template_for(task: str) -> str:
+    """Return the name of the template that a training task needs.
+
+    Args:
+        task: `translation`, `causal`, `masked` or `classification`.
+
+    Raises:
+        ValueError: the task is none of these.
+    """
+    if task not in _TASK_TEMPLATES:
+        raise ValueError(f"task={task!r} must be one of {', '.join(_TASK_TEMPLATES)}")
+    return _TASK_TEMPLATES[task]
