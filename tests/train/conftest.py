@@ -1,0 +1,73 @@
+"""A tiny translation task (reverse the letters) and a clean accelerate for every test that trains in this process."""
+
+import random
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _pairs(count: int, seed: int) -> str:
+    """Return lines of two columns: letters, and the same letters backwards."""
+    draw = random.Random(seed)
+    words = ["".join(draw.choices("abcdefg", k=draw.randint(2, 9))) for _ in range(count)]
+    return "".join(f"{word}\t{word[::-1]}\n" for word in words)
+
+
+@pytest.fixture
+def write_recipe(tmp_path):
+    """Return a function that writes data and a recipe: sections are merged into a tiny default."""
+
+    def write(name: str = "tiny", rows: int = 61, **sections) -> Path:
+        data = tmp_path / "data"
+        data.mkdir(exist_ok=True)
+        for split, count in (("train", rows), ("validation", 7)):
+            (data / f"{split}.tsv").write_text(_pairs(count, seed=count), encoding="utf-8")
+        content = {
+            "name": name,
+            "task": "translation",
+            "run_dir": str(tmp_path / name),
+            "model": {"preset": "tiny", "dropout": 0.1},
+            "tokenizer": {"kind": "char", "min_frequency": 1},
+            "data": {
+                "root": str(data),
+                "train": "train.tsv",
+                "validation": "validation.tsv",
+                "source_column": 0,
+                "target_column": 1,
+            },
+            "batch": {"max_tokens": 64},
+            "optim": {"lr": 0.01, "warmup_steps": 3, "clip_norm": 1.0},
+            "loop": {"max_steps": 6, "eval_every": 100, "save_every": 100, "log_every": 1, "tracker": "none"},
+            "eval": {"split": "validation", "metrics": ["loss"]},
+        }
+        for section, values in sections.items():
+            content[section] = content[section] | values if isinstance(values, dict) else values
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump(content), encoding="utf-8")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def fit(monkeypatch):
+    """Return `loop.fit` on a recipe's path and overrides, with accelerate's global state cleared before each call."""
+    from accelerate.state import AcceleratorState, GradientState
+
+    from train import loop, recipe
+
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+
+    def run(path, *overrides: str) -> Path:
+        AcceleratorState._reset_state(reset_partial_state=True)
+        GradientState._reset_state()
+        return loop.fit(recipe.load_recipe([str(path), *overrides]))
+
+    yield run
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()

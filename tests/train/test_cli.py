@@ -1,0 +1,147 @@
+"""The command line: exit codes, one line for a mistake, help, and what the launchers see."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from train import loop
+from train.__main__ import COMMANDS, main
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULE = [sys.executable, "-m", "train"]
+
+
+def environment():
+    """Return this process's environment, without a launcher's variables and with a CPU of one thread."""
+    kept = {key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE", "LOCAL_RANK")}
+    return kept | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+
+
+def start(recipe, until):
+    """Start an endless run and return its process once a line of its log begins with `until`."""
+    command = [*MODULE, "fit", str(recipe), "--loop.max_steps", "1000000", "--loop.save_every", "1000000"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment(), **pipes)
+    for line in process.stdout:
+        if line.startswith(until):
+            break
+    return process
+
+
+def one_line(text):
+    """Return the only line of a text."""
+    lines = text.splitlines()
+    assert len(lines) == 1, text
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"optim": {"learning_rate": 1.0}}, ["tiny.yaml", "optim.learning_rate"]),
+        ({"loop": {"max_steps": 0}}, ["tiny.yaml", "loop.max_steps", "0", "at least 1"]),
+        ({"data": {"train": "nowhere.tsv"}}, ["nowhere.tsv"]),
+        ({"data": {"target_column": 2}}, ["train.tsv:1", "column"]),
+        ({"model": {"vocab_size": 9}}, ["model.vocab_size", "9", "14"]),
+        ({"model": {"num_heads": 5}}, ["num_heads=5", "d_model=24"]),
+        ({"loop": {"tracker": "abacus"}}, ["loop.tracker", "abacus"]),
+        ({"tokenizer": {"path": "/no/such/folder"}}, ["tokenizer.path", "/no/such/folder"]),
+        ({"eval": {"metrics": ["accuracy"]}}, ["accuracy", "translation"]),
+    ],
+)
+def test_a_mistake_is_one_line_with_exit_code_2_and_nothing_written(write_recipe, fit, capsys, change, words):
+    recipe = write_recipe(**change)
+    before = sorted(recipe.parent.rglob("*"))
+    assert main(["fit", str(recipe)]) == 2
+    # Progress bars of the tokenizer and the encoder may precede it; they end with a carriage return.
+    line = one_line("".join(part.split("\r")[-1] for part in capsys.readouterr().err.splitlines(keepends=True)))
+    for word in words:
+        assert word in line
+    assert sorted(recipe.parent.rglob("*")) == before
+
+
+def test_a_real_process_prints_one_line_and_no_traceback(write_recipe):
+    command = [*MODULE, "fit", str(write_recipe()), "--optim.lr", "fast"]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    line = one_line(done.stderr)
+    assert "optim.lr" in line
+    assert "fast" in line
+
+
+def test_fit_average_evaluate(write_recipe, fit, tmp_path, capsys):
+    recipe = write_recipe(loop={"max_steps": 4, "save_every": 2})
+    folder = tmp_path / "tiny"
+    assert main(["fit", str(recipe), "--optim.lr", "0.003"]) == 0
+    assert yaml.safe_load((folder / "recipe.yaml").read_text())["optim"]["lr"] == 0.003
+    assert {"final", "results.json", "metrics.jsonl", "tokenizer", "checkpoints"} <= set(os.listdir(folder))
+    assert main(["average", str(folder), "--last", "2"]) == 0
+    assert (folder / "average" / "model.safetensors").is_file()
+    capsys.readouterr()
+    assert main(["evaluate", str(folder), "--split", "train"]) == 0
+    assert "loss" in capsys.readouterr().out
+
+
+def test_a_running_folder_is_refused_and_a_signal_saves_and_exits_with_its_code(write_recipe, fit, tmp_path, capsys):
+    recipe = write_recipe()
+    process = start(recipe, until="step=1 ")
+    try:
+        assert main(["fit", str(recipe)]) == 2
+        assert f"another process (pid {process.pid})" in capsys.readouterr().err
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 143
+    last = errors.splitlines()[-1].split("\r")[-1]
+    assert last.startswith("stopped: stopped at step ")
+    saved = sorted((tmp_path / "tiny" / "checkpoints").iterdir())
+    assert len(saved) == 1
+    assert saved[0].name in last
+
+
+def test_interrupt_has_its_own_code(write_recipe, fit, monkeypatch):
+    original = loop.train_step
+
+    def train_step(run, delivery, request):
+        os.kill(os.getpid(), signal.SIGINT) if run.progress.step == 1 else None
+        return original(run, delivery, request)
+
+    monkeypatch.setattr(loop, "train_step", train_step)
+    assert main(["fit", str(write_recipe())]) == 130
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_command_explains_itself(command, capsys):
+    try:
+        code = main([command, "-h"])
+    except SystemExit as end:
+        code = end.code
+    assert code == 0
+    shown = capsys.readouterr().out
+    assert f"python -m train {command}" in shown
+    assert len(shown.splitlines()) > 5
+
+
+def test_help_of_fit_lists_the_keys_of_a_recipe(capsys):
+    main(["fit", "-h"])
+    shown = capsys.readouterr().out
+    for key in ("--optim.lr", "--loop.max_steps", "--batch.max_tokens", "--model.dropout", "--run_dir"):
+        assert key in shown
+
+
+def test_no_command_and_a_wrong_one(capsys):
+    assert main([]) == 2
+    assert "usage" in capsys.readouterr().out
+    assert main(["fti"]) == 2
+    assert "fti" in one_line(capsys.readouterr().err)
+    assert main(["average", "/no/such/run"]) == 2
+    assert "/no/such/run" in one_line(capsys.readouterr().err)
+    assert main(["evaluate", ".", "--spilt", "test"]) == 2
+    assert "spilt" in one_line(capsys.readouterr().err)

@@ -1,0 +1,404 @@
+"""Evaluation against sums worked out row by row, and against what must not change: order, batches, random state."""
+
+import json
+import math
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sacrebleu
+import torch
+from accelerate import Accelerator
+
+import tokenizer as tokenizers
+from modeling_vanilla import (
+    VanillaConfig,
+    VanillaForCausalLM,
+    VanillaForConditionalGeneration,
+    VanillaForMaskedLM,
+    VanillaForSequenceClassification,
+)
+from train import data, evaluate, examples, results, scoring
+from train.collate import Collator
+from train.errors import UserError
+from train.recipe import load_recipe
+
+SIZES = {"d_model": 24, "d_ff": 29, "num_heads": 4, "num_layers": 2, "max_position_embeddings": 96}
+LINES = ["to be or not to be", "that is the question", "whether tis nobler", "in the mind to suffer", "the slings"]
+
+
+def recipe_of(folder: Path, task: str, text: str, *overrides: str):
+    """Write a recipe and read it back."""
+    path = folder / f"{task}.yaml"
+    path.write_text(f"name: tiny-{task}\ntask: {task}\n{text}", encoding="utf-8")
+    return load_recipe([str(path), *overrides])
+
+
+def translation_recipe(folder: Path, *overrides: str):
+    """Thirteen dates: a prime number, so that no batch or share divides it evenly."""
+    text = "data: {generator: dates, generator_args: {train: 40, validation: 5, test: 13}}\ntokenizer: {kind: char}\n"
+    words = ["--eval.metrics=[loss, exact_match, bleu]", "--eval.beams=2", "--eval.batch_tokens=70", *overrides]
+    return recipe_of(folder, "translation", text, *words)
+
+
+def model_and_tokenizer(head, recipe, splits, **more):
+    """Build a tiny model with dropout and label smoothing on: neither may show in an evaluation."""
+    columns = ("source", "target") if recipe.task == "translation" else ("text",)
+    texts = [text for column in columns for text in splits["train"][column][:]]
+    kind, template = recipe.tokenizer.kind, tokenizers.template_for(recipe.task)
+    built = tokenizers.build(kind, texts, 300, template, min_frequency=1, show_progress=False)
+    torch.manual_seed(0)
+    config = VanillaConfig(
+        variant=recipe.variant, vocab_size=len(built), dropout=0.3, label_smoothing=0.1, **SIZES, **more
+    )
+    return head(config), built
+
+
+@pytest.fixture
+def accelerator():
+    return Accelerator(cpu=True)
+
+
+@pytest.fixture
+def translation(tmp_path):
+    recipe = translation_recipe(tmp_path)
+    splits = data.load_splits(recipe)
+    return recipe, splits, *model_and_tokenizer(VanillaForConditionalGeneration, recipe, splits)
+
+
+def rowwise(model, splits, tokenizer, recipe, split, epoch=0):
+    """Sum -log p of every label, one row at a time and from the logits: no batch, no padding, no loss of the model."""
+    encoded = examples.encode(splits[split], tokenizer, recipe)
+    collator = Collator(recipe.task, tokenizer, recipe)
+    nll, count, hits = 0.0, 0, 0
+    model.eval()
+    for index in range(len(encoded)):
+        inputs = collator([encoded.row(epoch, index)], epoch).inputs
+        with torch.no_grad():
+            logits = model(**inputs).logits.double()
+        labels = inputs["labels"]
+        if recipe.task == "causal":
+            logits, labels = logits[:, :-1], labels[:, 1:]
+        if recipe.task == "classification":
+            logits, labels = logits[:, None], labels[:, None]
+        kept = labels != -100
+        nll -= torch.log_softmax(logits, -1)[kept].gather(-1, labels[kept][:, None]).sum().item()
+        count, hits = count + int(kept.sum()), hits + int((logits.argmax(-1) == labels)[kept].sum())
+    return nll, count, hits
+
+
+def test_loss_is_the_mean_over_all_labels_of_the_split(translation, accelerator):
+    recipe, splits, model, tokenizer = translation
+    measured = evaluate.evaluate(
+        model,
+        tokenizer,
+        splits,
+        recipe,
+        accelerator,
+        "test",
+        ["loss", "perplexity", "word_perplexity", "bits_per_byte"],
+    )
+    nll, count, _ = rowwise(model, splits, tokenizer, recipe, "test")
+    targets = splits["test"]["target"][:]
+    words = sum(len(target.split()) + 1 for target in targets)  # a row ends in one end sign
+    size = sum(len(target.encode()) + 1 for target in targets)
+    assert count == sum(len(target) + 1 for target in targets)  # characters and the end token
+    assert measured["loss"] == pytest.approx(nll / count, rel=1e-5)
+    assert measured["perplexity"] == pytest.approx(math.exp(nll / count), rel=1e-4)
+    assert measured["word_perplexity"] == pytest.approx(math.exp(nll / words), rel=1e-3)
+    assert measured["bits_per_byte"] == pytest.approx(nll / math.log(2) / size, rel=1e-5)
+    assert all(type(value) is float for value in measured.values())
+
+
+def test_loss_does_not_depend_on_the_batches(translation, accelerator, tmp_path):
+    recipe, splits, model, tokenizer = translation
+    losses = []
+    for tokens in (30, 1000):
+        recipe = translation_recipe(tmp_path, f"--eval.batch_tokens={tokens}")
+        losses.append(evaluate.evaluate(model, tokenizer, splits, recipe, accelerator, "test", ["loss"])["loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_translations_are_those_of_generate_in_the_order_of_the_split(translation, accelerator):
+    recipe, splits, model, tokenizer = translation
+    measured = evaluate.evaluate(model, tokenizer, splits, recipe, accelerator, "test")
+    sources, references = splits["test"]["source"][:], splits["test"]["target"][:]
+    model.eval()
+    alone = []
+    for source in sources:
+        inputs = tokenizer(source, return_tensors="pt")
+        inputs.pop("token_type_ids", None)
+        output = model.generate(
+            **inputs,
+            num_beams=2,
+            length_penalty=0.6,
+            do_sample=False,
+            max_new_tokens=inputs["input_ids"].shape[1] + 50,
+        )
+        alone.append(tokenizer.decode(output[0], skip_special_tokens=True))
+    kept = measured.details["predictions"]
+    assert len(kept) == 13
+    # The output limit follows the longest source of a batch, so an endless text may end a little later.
+    shorter = [min(len(a), len(b)) for a, b in zip(kept, alone, strict=True)]
+    assert [text[:n] for text, n in zip(kept, shorter, strict=True)] == [
+        text[:n] for text, n in zip(alone, shorter, strict=True)
+    ]
+    assert len(set(kept)) > 1, "an untrained model that always writes the same could hide a wrong order"
+    assert [sample["source"] for sample in measured.details["samples"]] == sources
+    assert [sample["reference"] for sample in measured.details["samples"]] == references
+    assert measured["bleu"] == pytest.approx(sacrebleu.corpus_bleu(kept, [references]).score)
+    assert "tok:13a" in measured.details["signatures"]["bleu"]
+    assert measured["exact_match"] == 0.0
+
+
+def test_output_is_at_most_fifty_tokens_longer_than_the_input(translation, accelerator):
+    recipe, splits, model, tokenizer = translation
+    limits = []
+    generate = model.generate
+
+    def spy(*args, generation_config, **kwargs):
+        limits.append((kwargs["input_ids"].shape[1], generation_config.max_new_tokens))
+        return generate(*args, generation_config=generation_config, **kwargs)
+
+    model.generate = spy
+    evaluate.evaluate(model, tokenizer, splits, recipe, accelerator, "test", ["exact_match"])
+    # 96 positions: one is the start token
+    assert {limit - min(length + 50, 95) for length, limit in limits} == {0}
+    assert len(limits) > 3
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_evaluation_leaves_no_trace(translation, accelerator, training):
+    """Training goes on as if nothing had been measured: same modes, same random numbers."""
+    recipe, splits, model, tokenizer = translation
+    model.train(training)
+    model.model.encoder.train(not training)  # a part may be in another mode than the whole
+    modes = [part.training for part in model.modules()]
+    random.seed(1), np.random.seed(2), torch.manual_seed(3)
+    expected = random.random(), np.random.rand(), torch.rand(()).item()
+    random.seed(1), np.random.seed(2), torch.manual_seed(3)
+    evaluate.evaluate(model, tokenizer, splits, recipe, accelerator, "test", ["loss", "exact_match"])
+    assert (random.random(), np.random.rand(), torch.rand(()).item()) == expected
+    assert [part.training for part in model.modules()] == modes
+    model(input_ids=torch.tensor([[7, 3]]), labels=torch.tensor([[8, 3]])).loss.backward()  # gradients are on again
+
+
+def test_modes_come_back_when_a_model_fails(translation, accelerator):
+    recipe, splits, model, tokenizer = translation
+    model.train()
+    model.generate = lambda **inputs: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        evaluate.evaluate(model, tokenizer, splits, recipe, accelerator, "test", ["exact_match"])
+    assert model.training
+    assert torch.is_grad_enabled()
+
+
+def test_limit_takes_the_first_rows(translation, accelerator):
+    recipe, splits, model, tokenizer = translation
+    measured = evaluate.evaluate(model, tokenizer, splits, recipe, accelerator, "test", ["loss"], limit=3)
+    first = {"test": splits["test"].select(range(3))}
+    nll, count, _ = rowwise(model, first, tokenizer, recipe, "test")
+    assert measured["loss"] == pytest.approx(nll / count, rel=1e-5)
+    assert measured.details["examples"] == 3
+
+
+def test_causal_loss_counts_every_token_but_the_first(tmp_path, accelerator):
+    (tmp_path / "text.txt").write_text("\n".join(LINES) + "\n")
+    text = f"data: {{root: {tmp_path}, train: text.txt, test: text.txt}}\ntokenizer: {{kind: char}}\n"
+    words = ["--batch.block_size=11", "--eval.batch_tokens=40"]
+    for unit, signs in (("line", sum(map(len, LINES)) + 5), ("file", sum(map(len, LINES)) + 5)):
+        recipe = recipe_of(tmp_path, "causal", text, *words, f"--data.text_unit={unit}")
+        splits = data.load_splits(recipe)
+        model, tokenizer = model_and_tokenizer(VanillaForCausalLM, recipe, splits)
+        names = ["loss", "bits_per_byte", "word_perplexity", "masked_accuracy"]
+        measured = evaluate.evaluate(model, tokenizer, splits, recipe, accelerator, "test", names)
+        nll, count, hits = rowwise(model, splits, tokenizer, recipe, "test")
+        assert count == signs - 1
+        assert measured["loss"] == pytest.approx(nll / count, rel=1e-5)
+        assert measured["masked_accuracy"] == pytest.approx(hits / count)
+        # ASCII: as many bytes as signs, the line ends included, whether the text holds them or a row ends with one
+        assert measured["bits_per_byte"] == pytest.approx(nll / math.log(2) / signs, rel=1e-5)
+
+
+def test_masked_figures_cover_the_hidden_tokens_and_repeat(tmp_path, accelerator):
+    (tmp_path / "text.txt").write_text("\n".join(LINES * 3) + "\n")
+    text = f"data: {{root: {tmp_path}, train: text.txt, test: text.txt}}\ntokenizer: {{kind: char}}\n"
+    recipe = recipe_of(tmp_path, "masked", text, "--batch.block_size=13", "--eval.batch_tokens=50")
+    splits = data.load_splits(recipe)
+    model, tokenizer = model_and_tokenizer(VanillaForMaskedLM, recipe, splits)
+    runs = [
+        evaluate.evaluate(
+            model,
+            tokenizer,
+            splits,
+            recipe,
+            accelerator,
+            "test",
+            ["loss", "masked_accuracy", "perplexity"],
+            epoch=epoch,
+        )
+        for epoch in (0, 0, 1)
+    ]
+    nll, count, hits = rowwise(model, splits, tokenizer, recipe, "test")
+    assert 0 < count < 100
+    assert runs[0]["loss"] == pytest.approx(nll / count, rel=1e-5)
+    assert runs[0]["masked_accuracy"] == pytest.approx(hits / count)
+    assert runs[0] == runs[1]
+    assert runs[0]["loss"] != runs[2]["loss"]
+    with pytest.raises(UserError, match="bits_per_byte"):
+        evaluate.evaluate(model, tokenizer, splits, recipe, accelerator, "test", ["bits_per_byte"])
+
+
+def test_classes_are_compared_in_the_order_of_the_split(tmp_path, accelerator):
+    rows = [(line, label) for line, label in zip(LINES * 3, "abcabcabcabcabb", strict=True)]
+    (tmp_path / "rows.tsv").write_text("text\tlabel\n" + "".join(f"{line}\t{label}\n" for line, label in rows))
+    text = f"data: {{root: {tmp_path}, train: rows.tsv, test: rows.tsv}}\ntokenizer: {{kind: char}}\n"
+    recipe = recipe_of(tmp_path, "classification", text, "--eval.batch_tokens=50")
+    splits = data.load_splits(recipe)
+    model, tokenizer = model_and_tokenizer(VanillaForSequenceClassification, recipe, splits, num_labels=3)
+    with torch.no_grad():  # untrained logits are all but equal
+        model.classifier.out_proj.weight.mul_(50)
+    measured = evaluate.evaluate(model, tokenizer, splits, recipe, accelerator, "test", ["loss", "accuracy", "f1"])
+    nll, count, hits = rowwise(model, splits, tokenizer, recipe, "test")
+    assert count == 15
+    assert measured["loss"] == pytest.approx(nll / 15, rel=1e-4)
+    assert measured["accuracy"] == pytest.approx(hits / 15)
+    assert [sample["label"] for sample in measured.details["samples"]] == ["abc".index(label) for _, label in rows]
+    guesses = [sample["prediction"] for sample in measured.details["samples"]]
+    assert (
+        sum(sample["label"] == guess for sample, guess in zip(measured.details["samples"], guesses, strict=True))
+        == hits
+    )
+
+
+def test_wrong_requests_name_what_is_possible(translation, accelerator):
+    recipe, splits, model, tokenizer = translation
+    with pytest.raises(UserError, match="accuracy.*translation.*bleu"):
+        evaluate.evaluate(model, tokenizer, splits, recipe, accelerator, "test", ["accuracy"])
+    del splits["validation"]
+    with pytest.raises(UserError, match="validation.*train, test"):
+        evaluate.evaluate(model, tokenizer, splits, recipe, accelerator, "validation", ["loss"])
+
+
+def test_a_missing_example_is_no_figure():
+    with pytest.raises(RuntimeError, match="12 examples of 13"):
+        scoring.check_count(12.0, 13)
+
+
+class Ranks:
+    """What `_shares` asks an accelerator for."""
+
+    def __init__(self, rank: int, world: int):
+        self.process_index, self.num_processes, self.is_main_process = rank, world, rank == 0
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 5])
+def test_shares_cover_every_batch_once_in_equal_steps(world):
+    batches = [[0, 1], [2], [3], [4]]
+    shares = [list(scoring._shares(batches, Ranks(rank, world), "")) for rank in range(world)]
+    assert {len(share) for share in shares} == {-(-4 // world)}
+    counted = [ids for share in shares for ids, counts in share if counts]
+    assert sorted(counted) == batches
+
+
+def run_folder(tmp_path, translation) -> Path:
+    """Lay out a run as the loop leaves it."""
+    recipe, _, model, tokenizer = translation
+    run = tmp_path / "runs" / "tiny"
+    run.mkdir(parents=True)
+    recipe.save(run / "recipe.yaml")
+    model.save_pretrained(run / "final")
+    tokenizer.save_pretrained(run / "final")
+    lines = [{"event": "train", "step": 7, "loss": 2.5, "tokens": 900, "seconds": 61.0, "epoch": 1}]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return run
+
+
+def test_a_run_is_scored_from_its_folder(tmp_path, translation, accelerator, capsys):
+    run = run_folder(tmp_path, translation)
+    content = evaluate.evaluate_folder(run, accelerator=accelerator)
+    recipe, splits, model, tokenizer = translation
+    direct = evaluate.evaluate(model, tokenizer, splits, recipe, accelerator, "test")
+    on_disk = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    assert on_disk["metrics"] == pytest.approx(dict(direct))
+    assert on_disk == json.loads(json.dumps(content))
+    assert (on_disk["split"], on_disk["seed"], on_disk["settings"]["beams"]) == ("test", 0, 2)
+    assert "length**p" in on_disk["settings"]["length_penalty_form"]
+    assert set(on_disk["versions"]) >= {"torch", "transformers", "accelerate", "tokenizers", "sacrebleu", "python"}
+    assert on_disk["data_hash"] == data.fingerprint(splits)
+    assert on_disk["parameters"] == sum(parameter.numel() for parameter in model.parameters())
+    assert (on_disk["train"]["step"], on_disk["train"]["seconds"]) == (7, 61.0)
+    assert len(on_disk["samples"]) == 13
+    printed = capsys.readouterr().out
+    assert "exact_match" in printed
+    assert f"{on_disk['metrics']['loss']:.4f}" in printed
+
+
+def test_another_split_does_not_replace_the_figures_of_the_recipes_own(tmp_path, translation, accelerator):
+    run = run_folder(tmp_path, translation)
+    first = evaluate.evaluate_folder(run, accelerator=accelerator)
+    evaluate.evaluate_folder(run, split="validation", accelerator=accelerator)
+    both = results.read(run)
+    assert (both["split"], both["metrics"]) == ("test", pytest.approx(first["metrics"]))
+    assert both["other_splits"]["validation"]["settings"]["examples"] == 5
+    evaluate.evaluate_folder(run, split="validation", accelerator=accelerator)
+    evaluate.evaluate_folder(run, split="test", accelerator=accelerator)
+    again = results.read(run)
+    assert (again["split"], list(again["other_splits"])) == ("test", ["validation"])
+    assert "other_splits" not in again["other_splits"]["validation"]
+
+
+def test_a_model_folder_needs_a_recipe_and_keeps_the_results_to_itself(tmp_path, translation, accelerator):
+    run = run_folder(tmp_path, translation)
+    alone = tmp_path / "alone"
+    (run / "final").rename(alone)
+    with pytest.raises(UserError, match="--recipe"):
+        evaluate.evaluate_folder(alone, accelerator=accelerator)
+    evaluate.evaluate_folder(alone, str(run / "recipe.yaml"), "validation", accelerator=accelerator)
+    assert results.read(alone)["split"] == "validation"
+    with pytest.raises(UserError, match="final/"):
+        evaluate.evaluate_folder(run, accelerator=accelerator)
+    with pytest.raises(UserError, match="no such folder"):
+        evaluate.evaluate_folder(tmp_path / "nowhere", accelerator=accelerator)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="neither a run"):
+        evaluate.evaluate_folder(tmp_path / "empty", accelerator=accelerator)
+
+
+def test_recipe_hash_ignores_where_the_run_lies_and_nothing_else(tmp_path):
+    one, moved, other = (
+        translation_recipe(tmp_path, *words) for words in ([], ["--run_dir=/elsewhere"], ["--optim.lr=0.5"])
+    )
+    assert results.recipe_hash(one) == results.recipe_hash(moved) != results.recipe_hash(other)
+
+
+def test_two_processes_give_the_figures_of_one(tmp_path, translation, accelerator):
+    """Thirteen examples in uneven batches over two processes: every one counts once, and the order is kept."""
+    run = run_folder(tmp_path, translation)
+    alone = evaluate.evaluate_folder(run, accelerator=accelerator)
+    (run / "results.json").unlink()
+    code = "import sys; from train.evaluate import evaluate_folder; evaluate_folder(sys.argv[1])"
+    script = tmp_path / "score.py"
+    script.write_text(f"{code}\nfrom accelerate import PartialState\nprint('world', PartialState().num_processes)\n")
+    root = Path(evaluate.__file__).resolve().parents[1]
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", script, run],
+        env={
+            **__import__("os").environ,
+            "ACCELERATE_USE_CPU": "true",
+            "PYTHONPATH": str(root),
+            "OMP_NUM_THREADS": "1",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("world 2") == 2
+    together = results.read(run)
+    assert together["metrics"] == pytest.approx(alone["metrics"], rel=1e-5)
+    assert together["samples"] == alone["samples"]
+    assert done.stdout.count("exact_match") == 1, "only the main process prints"

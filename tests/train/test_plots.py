@@ -1,0 +1,148 @@
+"""Pictures: the right numbers in the right places, and letters instead of boxes."""
+
+import json
+import warnings
+
+import matplotlib.image
+import numpy as np
+import pytest
+import torch
+
+import tokenizer as tokenizers
+from modeling_vanilla import VanillaConfig, VanillaForCausalLM, VanillaForConditionalGeneration
+from train import plots
+from train.errors import UserError
+
+SOURCE, TARGET = [*"20 Mai, 2026", "</s>"], [*"2026년 5월", "</s>"]
+
+
+def weights_of(heads, target, source):
+    return torch.softmax(torch.randn(heads, target, source, generator=torch.Generator().manual_seed(0)), -1)
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Keep the figure that is about to be written."""
+    kept = []
+    save = plots._save
+    monkeypatch.setattr(plots, "_save", lambda figure, path: (kept.append(figure), save(figure, path))[1])
+    return kept
+
+
+def test_hangul_and_umlauts_have_a_font():
+    for letter in "가힣년월일금요äöüßÄ→␣▁éñ":
+        assert plots.readable(letter) == plots.VISIBLE.get(letter, letter)
+    assert len(plots.font_families()) == 2
+
+
+def test_what_no_font_has_becomes_its_code_point():
+    assert plots.readable("\U0001fae8") == "U+1FAE8"
+    assert plots.readable(" ") == "␣"
+    assert plots.readable("a b\n") == "a␣b⏎"
+    assert plots.readable("") == "∅"
+
+
+def test_a_panel_per_head_and_their_mean(drawn, tmp_path):
+    weights = weights_of(3, len(TARGET), len(SOURCE))
+    path = plots.attention_figure(SOURCE, TARGET, weights, tmp_path / "a.png", title="20 Mai, 2026 → 2026년 5월")
+    panels = [axes for axes in drawn[0].axes if axes.images and axes.get_title()]
+    assert [axes.get_title() for axes in panels] == ["head 1", "head 2", "head 3", "mean of the heads"]
+    for axes, expected in zip(panels, [*weights, sum(weights) / 3], strict=True):
+        np.testing.assert_allclose(axes.images[0].get_array(), expected, atol=1e-6)
+        assert [label.get_text() for label in axes.get_xticklabels()] == [plots.readable(piece) for piece in SOURCE]
+        assert [label.get_text() for label in axes.get_yticklabels()] == [plots.readable(piece) for piece in TARGET]
+        low, high = axes.get_ylim()
+        assert low > high, "the first word written must stand on top"
+    picture = matplotlib.image.imread(path)
+    assert min(picture.shape[:2]) > 600
+    assert picture[..., :3].std() > 0.02
+
+
+def test_no_letter_is_drawn_as_a_box(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # matplotlib warns of a glyph that no font has
+        plots.attention_figure(
+            ["가", "ß", "\U0001fae8"], ["나", "\t"], weights_of(2, 2, 3), tmp_path / "a.png", "가 \U0001fae8"
+        )
+
+
+def test_labels_that_do_not_fit_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"\(3, 5, 4\).*\(heads, 4, 5\)"):
+        plots.attention_figure([*"abcde"], [*"abcd"], weights_of(3, 5, 4), tmp_path / "a.png")
+
+
+@pytest.fixture
+def model_and_tokenizer():
+    tokenizer = tokenizers.build(
+        "char", ["Friday, May 1, 2026", "2026년 5월 1일 금요일"], 99, "seq2seq", min_frequency=1, show_progress=False
+    )
+    torch.manual_seed(1)
+    config = VanillaConfig(
+        vocab_size=len(tokenizer), d_model=24, d_ff=29, num_heads=4, num_layers=2, max_position_embeddings=64
+    )
+    model = VanillaForConditionalGeneration(config)
+    model.generation_config.max_new_tokens = 7
+    return model, tokenizer
+
+
+def test_attention_is_that_of_a_forward_over_what_was_written(model_and_tokenizer):
+    model, tokenizer = model_and_tokenizer
+    model.set_attn_implementation("sdpa")
+    model.train()
+    (source, target), weights = plots.attention_for(model, tokenizer, "May 1, 2026")
+    assert source == [*"May 1, 2026", "</s>"]
+    assert weights.shape == (4, len(target), len(source))
+    torch.testing.assert_close(weights.sum(-1), torch.ones(4, len(target)))
+    assert (model.config._attn_implementation, model.training) == ("sdpa", True)
+    # the same by hand: the last layer's cross-attention over the start token and all but the last written one
+    model.eval()
+    model.set_attn_implementation("eager")
+    inputs = tokenizer("May 1, 2026", return_tensors="pt")
+    ids = tokenizer.convert_tokens_to_ids(target)
+    with torch.no_grad():
+        output = model(
+            input_ids=inputs["input_ids"], decoder_input_ids=torch.tensor([[2, *ids[:-1]]]), output_attentions=True
+        )
+    torch.testing.assert_close(weights, output.cross_attentions[-1][0])
+    # row t is named after the token that position t wrote
+    assert output.logits[0].argmax(-1).tolist() == ids
+
+
+def test_a_special_token_that_was_typed_is_text(model_and_tokenizer):
+    model, tokenizer = model_and_tokenizer
+    (source, _), _ = plots.attention_for(model, tokenizer, "May</s>")
+    assert source.count("</s>") == 1
+
+
+def test_byte_level_tokens_are_labelled_by_their_text():
+    texts = ["금요일 Friday"] * 5
+    tokenizer = tokenizers.build("byte_bpe", texts, 300, "seq2seq", min_frequency=1, show_progress=False)
+    ids = tokenizer("금요일 Friday")["input_ids"]
+    assert "".join(plots._pieces(tokenizer, ids)).removesuffix("</s>") == "금요일 Friday"
+
+
+def test_a_model_folder_is_drawn(tmp_path, model_and_tokenizer):
+    model, tokenizer = model_and_tokenizer
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    assert plots.attention(tmp_path / "model", "May 1, 2026", tmp_path / "x" / "a.png").is_file()
+    causal = VanillaForCausalLM(VanillaConfig.tiny(variant="decoder"))
+    causal.save_pretrained(tmp_path / "causal")
+    with pytest.raises(UserError, match="decoder"):
+        plots.attention(tmp_path / "causal", "text", tmp_path / "b.png")
+
+
+def test_loss_curve_draws_every_event(tmp_path, drawn):
+    events = [{"event": "train", "step": step, "loss": 5.0 / step} for step in (1, 2, 3)]
+    events += [{"event": "eval", "step": 2, "loss": 3.5}, {"event": "eval", "step": 3, "exact_match": 1.0}]
+    events.append({"event": "train", "step": 4, "loss": float("nan")})
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    assert plots.loss_curve(tmp_path / "metrics.jsonl", tmp_path / "loss.png").stat().st_size > 5000
+    lines = {line.get_label(): line.get_xydata().tolist() for line in drawn[0].axes[0].lines}
+    assert list(lines.values()) == [[[1, 5.0], [2, 2.5], [3, 5.0 / 3]], [[2, 3.5]]]
+    assert [name.split()[0] for name in lines] == ["training", "validation"]
+    with pytest.raises(UserError, match="no such file"):
+        plots.loss_curve(tmp_path / "none.jsonl", tmp_path / "loss.png")
+    (tmp_path / "empty.jsonl").write_text("")
+    with pytest.raises(UserError, match="no loss"):
+        plots.loss_curve(tmp_path / "empty.jsonl", tmp_path / "loss.png")

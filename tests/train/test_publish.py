@@ -1,0 +1,289 @@
+"""The Hub folder: complete, nothing else in it, and loaded by a process that cannot import the package."""
+
+import json
+import os
+import re
+import runpy
+import subprocess
+import sys
+
+import pytest
+import torch
+import yaml
+from huggingface_hub import ModelCard
+from safetensors.torch import load_file
+from transformers import GenerationConfig
+
+import tokenizer as tokenizers
+from modeling_vanilla import (
+    VanillaConfig,
+    VanillaForCausalLM,
+    VanillaForConditionalGeneration,
+    VanillaForMaskedLM,
+    VanillaForSequenceClassification,
+)
+from train import publish
+from train.errors import UserError
+from train.recipe import load_recipe
+
+PAIRS = [("March 1, 2020", "2020년 3월 1일"), ("2 May 1999", "1999년 5월 2일")]
+HEADS = {
+    "translation": (VanillaForConditionalGeneration, "encoder-decoder", "AutoModelForSeq2SeqLM"),
+    "causal": (VanillaForCausalLM, "decoder", "AutoModelForCausalLM"),
+    "masked": (VanillaForMaskedLM, "encoder", "AutoModelForMaskedLM"),
+    "classification": (VanillaForSequenceClassification, "encoder", "AutoModelForSequenceClassification"),
+}
+FIGURES = {"loss": 1.23456, "bleu": 41.0234, "exact_match": 0.9871}
+
+
+def finished_run(folder, task="translation", metrics=FIGURES):
+    """Lay out a finished, evaluated run with a tiny model."""
+    head, variant, _ = HEADS[task]
+    run = folder / "run-en-ko"
+    run.mkdir()
+    (folder / "recipe.yaml").write_text(
+        f"name: run-en-ko\ntask: {task}\nrun_dir: {run}\ndata: {{root: {folder}, train: [a.en, a.ko]}}\n"
+        "tokenizer: {kind: char}\noptim: {lr: 0.0123, warmup_steps: 77}\neval: {beams: 3, length_penalty: 0.7}\n"
+    )
+    load_recipe([str(folder / "recipe.yaml")]).save(run / "recipe.yaml")
+    texts = [text for pair in PAIRS for text in pair]
+    tokenizer = tokenizers.build(
+        "char", texts, 200, tokenizers.template_for(task), min_frequency=1, show_progress=False
+    )
+    sizes = {"d_model": 24, "d_ff": 29, "num_heads": 4, "num_layers": 2, "max_position_embeddings": 40}
+    torch.manual_seed(0)
+    model = head(VanillaConfig(variant=variant, vocab_size=len(tokenizer), **sizes))
+    model.save_pretrained(run / "final")
+    tokenizer.save_pretrained(run / "final")
+    (run / "final" / "training_args.bin").write_bytes(b"pickle")
+    (run / "metrics.jsonl").write_text('{"event": "train", "step": 9, "loss": 1.0}\n')
+    content = {
+        "metrics": metrics,
+        "split": "test",
+        "settings": {
+            "beams": 3,
+            "length_penalty": 0.7,
+            "length_penalty_form": "length**p",
+            "max_extra_tokens": 50,
+            "signatures": {"bleu": "nrefs:1|tok:13a"},
+            "examples": 1000,
+        },
+        "command": f"python -m train evaluate {run}",
+        "versions": {"torch": "2.0", "python": "3.11"},
+        "seed": 0,
+        "data_hash": "abc123",
+        "parameters": 12345,
+        "train": {"step": 9, "seconds": 90.0, "tokens": 1234, "hardware": "a toaster"},
+        "samples": [{"source": s, "reference": t, "prediction": "a | b\nc"} for s, t in PAIRS],
+    }
+    (run / "results.json").write_text(json.dumps(content))
+    return run, model
+
+
+@pytest.fixture
+def run(tmp_path):
+    return finished_run(tmp_path)
+
+
+def test_the_folder_is_complete_and_holds_nothing_else(run, tmp_path):
+    folder = publish.write_hub_folder(run[0], "somebody/run-en-ko")
+    assert folder == run[0] / "hub"
+    names = {path.name for path in folder.iterdir()}
+    code = {name for name in names if name.endswith(".py")}
+    assert names - code == {
+        "model.safetensors",
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "README.md",
+        "recipe.yaml",
+        "results.json",
+        "metrics.jsonl",
+    }
+    assert {"modeling_vanilla.py", "configuration_vanilla.py", "attention.py"} <= code
+    weights = load_file(folder / "model.safetensors")
+    for name, value in run[1].state_dict().items():
+        if name in weights:
+            assert torch.equal(weights[name], value), name
+    assert sum(value.numel() for value in weights.values()) == sum(p.numel() for p in run[1].parameters())
+
+
+def test_generation_is_configured_as_measured(run):
+    config = GenerationConfig.from_pretrained(publish.write_hub_folder(run[0], "somebody/run-en-ko"))
+    assert (config.num_beams, config.length_penalty, config.do_sample) == (3, 0.7, False)
+    assert (config.pad_token_id, config.decoder_start_token_id, config.eos_token_id) == (0, 2, 3)
+    assert config.max_new_tokens == 39  # the position table less the start token, not generate's 20
+
+
+STRANGER = """
+import json, sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("modeling_vanilla", "train", "tokenizer"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Refuse())
+import torch, transformers
+results = []
+for auto, folder in zip(sys.argv[1::2], sys.argv[2::2]):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)  # no flag
+    ids = tokenizer("May 1, 2020", return_tensors="pt")["input_ids"]
+    transformers.AutoModel.from_pretrained(folder, trust_remote_code=True)
+    model = getattr(transformers, auto).from_pretrained(folder, trust_remote_code=True).eval()
+    extra = {}
+    if model.config.is_encoder_decoder:
+        extra = {"decoder_input_ids": torch.tensor([[2, 7, 8]])}
+        model.generate(ids)
+    with torch.no_grad():
+        results.append([ids.tolist(), model(input_ids=ids, **extra).logits.tolist()])
+with open("results.json", "w") as file:
+    json.dump(results, file)
+"""
+
+
+def test_a_process_without_the_package_loads_every_kind(tmp_path):
+    """Same logits there as here: weights, buffers and code all arrived."""
+    arguments, models = [], []
+    for task, (_, _, auto) in HEADS.items():
+        (tmp_path / task).mkdir()
+        run, model = finished_run(tmp_path / task, task)
+        arguments += [auto, publish.write_hub_folder(run, "somebody/run-en-ko", tmp_path / f"hub-{task}")]
+        models.append(model.eval())
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", STRANGER, *arguments],
+        stdin=subprocess.DEVNULL,  # transformers asks about the code even for a tokenizer that has none: no answer is a no
+        cwd=tmp_path,
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": str(tmp_path / "modules")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    for model, (ids, logits) in zip(models, json.loads((tmp_path / "results.json").read_text()), strict=True):
+        extra = {"decoder_input_ids": torch.tensor([[2, 7, 8]])} if model.config.is_encoder_decoder else {}
+        with torch.no_grad():
+            here = model(input_ids=torch.tensor(ids), **extra).logits
+        torch.testing.assert_close(torch.tensor(logits), here, atol=1e-5, rtol=0)
+
+
+def test_the_card_holds_the_measured_figures(run):
+    card = ModelCard.load(publish.write_hub_folder(run[0], "somebody/run-en-ko") / "README.md")
+    front = card.data.to_dict()
+    assert front["language"] == ["en", "ko"]
+    assert (front["library_name"], front["pipeline_tag"], front["license"]) == (
+        "transformers",
+        "translation",
+        "apache-2.0",
+    )
+    measured = {(result.metric_type, result.metric_value) for result in card.data.eval_results}
+    assert measured == {("loss", 1.23456), ("sacrebleu", 41.0234), ("exact_match", 0.9871)}
+    assert {result.dataset_split for result in card.data.eval_results} == {"test"}
+    for words in (
+        "| BLEU (0-100) | 41.02 |",
+        "| exact match (0-1) | 0.9871 |",
+        "nrefs:1|tok:13a",
+        "12,345 parameters",
+        "1,000 examples",
+        "abc123",
+        "0.0123",
+        "1.5 minutes on a toaster",
+        "python -m train evaluate",
+        "vaswani2017attention",
+        "AutoModelForSeq2SeqLM.from_pretrained",
+        "VanillaForConditionalGeneration",
+        "beam search of width 3, at most 50 tokens more than the input, length penalty 0.7",
+        r"a \| b c |",
+    ):
+        assert words in card.text, words
+    assert "{{" not in card.text
+    assert "{%" not in card.text
+    assert "None" not in card.text
+
+
+@pytest.mark.parametrize("task", HEADS)
+def test_the_python_in_the_card_runs(tmp_path, task, monkeypatch):
+    """The block a reader copies first, executed as it stands, with the folder in the place of the repository."""
+    run, _ = finished_run(tmp_path, task, metrics={"loss": 1.0})
+    folder = publish.write_hub_folder(run, "somebody/run-en-ko")
+    monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
+    blocks = re.findall(r"```python\n(.*?)```", ModelCard.load(folder / "README.md").text, re.DOTALL)
+    assert len(blocks) == 2
+    for number, block in enumerate(blocks):
+        script = tmp_path / f"block{number}.py"
+        script.write_text(block.replace("somebody/run-en-ko", str(folder)))
+        runpy.run_path(str(script))
+
+
+def test_no_path_of_this_machine_leaves_it(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = publish.write_hub_folder(run[0], "somebody/run-en-ko")
+    for path in folder.iterdir():
+        assert str(tmp_path).encode() not in path.read_bytes(), path.name
+    recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
+    assert (recipe["run_dir"], recipe["data"]["train"], recipe["optim"]["lr"]) == (None, ["a.en", "a.ko"], 0.0123)
+
+
+def test_a_run_that_is_not_finished_is_refused(run, tmp_path):
+    results = (run[0] / "results.json").read_text()
+    (run[0] / "results.json").unlink()
+    with pytest.raises(UserError, match="results.json.*evaluate"):
+        publish.write_hub_folder(run[0], "somebody/name")
+    (run[0] / "results.json").write_text(results)
+    (run[0] / "final").rename(run[0] / "other")
+    with pytest.raises(UserError, match="final/"):
+        publish.write_hub_folder(run[0], "somebody/name")
+    with pytest.raises(UserError, match="not a run"):
+        publish.write_hub_folder(tmp_path / "nowhere", "somebody/name")
+    with pytest.raises(UserError, match="repo-id"):
+        publish.write_hub_folder(run[0], "some body/na/me")
+    assert not (run[0] / "hub").exists()
+
+
+def test_a_failure_leaves_the_old_folder_as_it_was(run, monkeypatch):
+    folder = publish.write_hub_folder(run[0], "somebody/first")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(publish, "check", fail)
+    with pytest.raises(OSError, match="disk full"):
+        publish.write_hub_folder(run[0], "somebody/second")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert not [path for path in run[0].iterdir() if path.name.startswith(".staging")]
+
+
+def test_upload_says_that_it_is_not_there_yet(run, capsys):
+    with pytest.raises(UserError, match=r"not implemented.*--dry-run"):
+        publish.publish(run[0], "somebody/name")
+    assert not (run[0] / "hub").exists()
+    publish.publish(run[0], "somebody/name", private=True, dry_run=True)
+    assert "nothing was uploaded" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from .missing import X",
+        "from . import layers",
+        "from .sub.layers import X",
+        "import numpy",
+        "from modeling_vanilla import VanillaConfig",
+    ],
+)
+def test_code_that_a_reader_cannot_import_is_found(run, line):
+    folder = publish.write_hub_folder(run[0], "somebody/name")
+    publish.check(folder)
+    with open(folder / "layers.py", "a") as file:
+        file.write(f"\n{line}\n")
+    with pytest.raises(RuntimeError, match=r"layers.py:\d+: .*import"):
+        publish.check(folder)
+
+
+def test_a_class_that_is_not_there_is_found(run):
+    folder = publish.write_hub_folder(run[0], "somebody/name")
+    config = json.loads((folder / "config.json").read_text())
+    config["auto_map"]["AutoModelForSeq2SeqLM"] = "modeling_vanilla.VanillaForNothing"
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(RuntimeError, match="VanillaForNothing"):
+        publish.check(folder)

@@ -1,0 +1,195 @@
+"""Recipes: precedence, the round trip through YAML, and one line for every kind of mistake."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from modeling_vanilla import VanillaConfig
+from train.errors import UserError
+from train.recipe import Recipe, load_recipe
+
+RECIPES = Path(__file__).parents[2] / "train" / "recipes"
+SHIPPED = {
+    "dates-en-ko",
+    "multi30k-en-de",
+    "multi30k-en-de-cpu",
+    "tatoeba-en-de",
+    "shakespeare-char",
+    "shakespeare-char-cpu",
+    "wikitext-2",
+    "wikitext-2-mlm",
+    "nsmc",
+    "wmt14-en-de-base",
+    "wmt14-en-de-big",
+}
+SMALL = "name: small\ntask: causal\ndata:\n  train: text.txt\n"
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Write a recipe and return its path."""
+
+    def function(text: str) -> str:
+        path = tmp_path / "recipe.yaml"
+        path.write_text(text, encoding="utf-8")
+        return str(path)
+
+    return function
+
+
+def mistake(argv) -> str:
+    """Return the message of the error a recipe gives."""
+    with pytest.raises(UserError) as caught:
+        load_recipe(argv)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_command_line_beats_file_beats_default(write):
+    path = write(SMALL + "optim:\n  lr: 1e-3\n  beta1: 0.8\n")
+    recipe = load_recipe([path, "--optim.lr", "5e-4", "--batch.max_rows=7", "--data.test", "[a.txt, b.txt]"])
+    assert (recipe.optim.lr, recipe.optim.beta1, recipe.optim.beta2) == (5e-4, 0.8, 0.98)
+    assert (recipe.batch.max_rows, recipe.data.train, recipe.data.test) == (7, "text.txt", ["a.txt", "b.txt"])
+
+
+def test_defaults_are_the_papers_section_5_3(write):
+    optim = load_recipe(write(SMALL)).optim
+    assert (optim.beta1, optim.beta2, optim.eps, optim.warmup_steps) == (0.9, 0.98, 1e-9, 4000)
+    assert (optim.lr, optim.schedule) == (None, "inverse_sqrt")
+
+
+def test_resolved_recipe_reads_back_equal(write, tmp_path):
+    path = write(SMALL + "optim:\n  eps: 1e-9\nmodel:\n  d_model: 24\n  dropout: 0\n")
+    recipe = load_recipe([path, "--data.source_column", "3", "--run_dir", "elsewhere/run", "--eval.metrics", "[loss]"])
+    recipe.save(tmp_path / "resolved.yaml")
+    assert load_recipe(tmp_path / "resolved.yaml") == recipe
+    assert recipe.data.source_column == 3
+    assert recipe.folder == Path("elsewhere/run")
+
+
+def test_null_on_the_command_line_takes_a_value_away(write):
+    recipe = load_recipe([write(SMALL + "optim:\n  lr: 1e-3\n"), "--optim.lr", "null"])
+    assert recipe.optim.lr is None
+
+
+def test_folder_is_named_by_the_run(write):
+    assert load_recipe(write(SMALL)).folder == Path("runs/small")
+
+
+def test_variant_follows_from_the_task(write):
+    tasks = {"translation": "encoder-decoder", "causal": "decoder", "masked": "encoder", "classification": "encoder"}
+    for task, variant in tasks.items():
+        assert load_recipe([write(SMALL), "--task", task]).variant == variant
+
+
+def test_architecture_holds_what_the_recipe_sets_and_nothing_else(write):
+    recipe = load_recipe(write(SMALL + "model:\n  preset: gpt2\n  d_model: 24\n  tie_word_embeddings: false\n"))
+    assert recipe.model.architecture() == {"d_model": 24, "tie_word_embeddings": False}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("optim:\n  warmup: 3\n", ["optim.warmup", "no such key", "optim.warmup_steps"]),
+        ("optmi:\n  lr: 3\n", ["optmi", "no such key", "optim"]),
+        ("optim:\n  lr: high\n", ["optim.lr", "'high'", "float"]),
+        ("loop:\n  max_steps: 1.5\n", ["loop.max_steps", "1.5", "int"]),
+        ("loop:\n  max_steps: 0\n", ["loop.max_steps", "0", "at least 1"]),
+        ("loop:\n  seed: -1\n", ["loop.seed", "-1", "at least 0"]),
+        ("optim:\n  beta2: 1.0\n", ["optim.beta2", "1.0", "below 1"]),
+        ("optim:\n  lr: .nan\n", ["optim.lr", "nan", "above 0"]),
+        ("optim:\n  lr: .inf\n", ["optim.lr", "inf", "above 0"]),
+        ("optim:\n  warmup_steps: 0\n", ["optim.warmup_steps", "0", "equation 3"]),
+        ("optim:\n  schedule: step\n", ["optim.schedule", "'step'", "cosine"]),
+        ("batch:\n  mask_probability: 0\n", ["batch.mask_probability", "above 0"]),
+        ("data: text.txt\n", ["data", "'text.txt'", "section"]),
+        ("eval:\n  metrics: [loss, blue]\n", ["eval.metrics", "'blue'", "bleu"]),
+        ("eval:\n  best_metric: chrf\n", ["eval.best_metric", "'chrf'", "eval.during_training"]),
+        ("model:\n  preset: large\n", ["model.preset", "'large'", "transformer_big"]),
+        ("tokenizer:\n  kind: words\n", ["tokenizer.kind", "'words'", "wordpiece"]),
+        ("optim:\n  lr: 1e-3\n  lr: 1e-4\n", [":7", "'lr'", "twice"]),
+        ("optim: [1\n", ["recipe.yaml:", "YAML"]),
+    ],
+)
+def test_mistake_in_the_file_is_named_in_one_line(write, text, words):
+    text = text if text.startswith("data:") else SMALL + text
+    text = text if "name:" in text else SMALL.split("data:")[0] + text
+    message = mistake(write(text))
+    assert all(word in message for word in ["recipe.yaml", *words]), message
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["--optim.lr", "-1"], ["optim.lr", "-1", "above 0"]),
+        (["--optim.lrr", "1"], ["optim.lrr", "no such key", "optim.lr"]),
+        (["--optim.lr=x"], ["optim.lr", "'x'", "float"]),
+        (["stray"], ["stray"]),
+        (["--data.validation_fraction", "1"], ["data.validation_fraction", "1", "below 1"]),
+        (["--data.generator", "dates", "--data.hub", "x/y"], ["data.generator", "data.hub"]),
+        (["--data.generator", "dates"], ["data.train", "text.txt", "data.generator"]),
+        (["--data.train", "null"], ["data.train", "training data"]),
+        (["--data.text_column", "-1"], ["data.text_column", "-1"]),
+        (["--data.text_unit", "file", "--task", "translation"], ["data.text_unit", "translation"]),
+        (["--name", "../up"], ["name", "'../up'", "folder"]),
+    ],
+)
+def test_mistake_on_the_command_line_is_named_in_one_line(write, words, found):
+    message = mistake([write(SMALL), *words])
+    assert all(word in message for word in ["command line", *found]) or "data." in message, message
+    assert all(word in message for word in found), message
+
+
+def test_missing_and_foreign_files_are_named(write, tmp_path):
+    assert "absent.yaml" in mistake(str(tmp_path / "absent.yaml"))
+    assert "recipe.yaml" in mistake(write(""))
+    assert "recipe.yaml" in mistake(write("- a\n- b\n"))
+    assert "name" in mistake(write("task: causal\ndata:\n  train: a\n"))
+    assert "come first" in mistake(["--optim.lr", "1"])
+    (tmp_path / "latin.yaml").write_bytes("name: caf\xe9".encode("latin-1"))
+    assert "UTF-8" in mistake(str(tmp_path / "latin.yaml"))
+
+
+def test_every_shipped_recipe_is_here():
+    assert {path.stem for path in RECIPES.glob("*.yaml")} == SHIPPED
+
+
+@pytest.mark.parametrize("name", sorted(SHIPPED))
+def test_shipped_recipe_loads_and_describes_a_model(name, tmp_path):
+    recipe = load_recipe(RECIPES / f"{name}.yaml")
+    assert recipe.name == name
+    make = getattr(VanillaConfig, recipe.model.preset or "transformer_base")
+    config = make(**({"variant": recipe.variant, "vocab_size": 31} | recipe.model.architecture()))
+    if recipe.batch.block_size:
+        assert recipe.batch.block_size + (1 if recipe.task == "causal" else 2) <= config.max_position_embeddings
+    recipe.save(tmp_path / "resolved.yaml")
+    assert load_recipe(tmp_path / "resolved.yaml") == recipe
+
+
+@pytest.mark.parametrize("name", sorted(SHIPPED))
+def test_shipped_recipe_says_how_to_run_it_and_repeats_no_default(name):
+    text = (RECIPES / f"{name}.yaml").read_text(encoding="utf-8")
+    head = text[: text.index(f"name: {name}")]
+    assert f"train fit train/recipes/{name}.yaml" in head
+    assert all(word in head for word in ("Launch:", "Machine:", "Time:", "Result:"))
+    given, default = yaml.safe_load(text), Recipe(name="", task="causal").to_dict()
+    repeated = [
+        f"{section}.{key}"
+        for section, values in given.items()
+        if isinstance(values, dict)
+        for key, value in values.items()
+        if value == default[section][key] and not _told(section, key)
+    ]
+    assert repeated == []
+
+
+def _told(section: str, key: str) -> bool:
+    """Tell the keys that a reader looks for in a recipe even where they hold the default."""
+    return bool(
+        re.fullmatch(
+            r"tokenizer\.kind|tokenizer\.vocab_size|batch\.max_tokens|optim\.warmup_steps|loop\.(\w+)",
+            f"{section}.{key}",
+        )
+    )

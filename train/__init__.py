@@ -1,0 +1,1 @@
+"""Everything that trains, evaluates and publishes a model; it runs through accelerate."""

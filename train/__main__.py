@@ -1,0 +1,165 @@
+"""The command line: `python -m train COMMAND ...`. It parses, calls, and turns errors into one line and a code."""
+
+import os
+import sys
+from argparse import ArgumentError
+from collections.abc import Sequence
+from pathlib import Path
+
+from jsonargparse import ArgumentParser, Namespace
+
+from train.errors import UserError
+
+USAGE = """usage: python -m train COMMAND ...
+
+  fit RECIPE.yaml [--optim.lr 1e-3 ...]       train; the same command again goes on where it stopped
+  evaluate RUN_OR_MODEL_DIR                   measure a run or a model folder, write results.json
+  average RUN_DIR --last 5                    mean of the last checkpoints, as a model folder
+  publish RUN_DIR --repo-id USER/NAME         write what goes to the Hugging Face Hub
+  attention RUN_OR_MODEL_DIR TEXT             draw where a translation looks
+
+`python -m train COMMAND -h` explains one of them. On several processes: `accelerate launch -m train fit RECIPE.yaml`,
+or on a CPU `ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 -m train fit RECIPE.yaml`.
+Exit codes: 0 done, 1 the run failed, 2 a mistake in the input, 130 or 143 stopped by SIGINT or SIGTERM, all saved."""
+
+FIT_HELP = """usage: python -m train fit RECIPE.yaml [--KEY VALUE ...]
+
+Train the recipe to its end: checkpoints, validation, final/ (a Hugging Face folder) and results.json, all in
+runs/<name>/ or --run_dir. The same command again resumes from the newest intact checkpoint. The command line overrides
+the recipe, the recipe the defaults; the keys:
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0 if words else 2
+    command, *rest = words
+    try:
+        if command not in COMMANDS:
+            raise UserError(f"{command}: no such command; one of {', '.join(COMMANDS)}")
+        return COMMANDS[command](rest)
+    except UserError as error:
+        return _report(error, 2)
+    except KeyboardInterrupt:
+        return _report("interrupted; whatever was saved before stays", 130)
+
+
+def fit(words: list[str]) -> int:
+    """Train a recipe."""
+    from train.recipe import load_recipe, parser  # here: the help of the other commands needs none of it
+
+    if "-h" in words or "--help" in words:
+        own = parser()
+        own.usage = "python -m train fit RECIPE.yaml [--KEY VALUE ...]"
+        print(FIT_HELP + own.format_help().split("\n\n", 1)[-1])
+        return 0
+    recipe = load_recipe(words)
+
+    import torch.distributed
+
+    from train import loop, state, stop
+
+    try:
+        loop.fit(recipe)
+    except stop.Stopped as stopped:
+        code = _report(stopped, 128 + stopped.signal)
+    except (loop.NonFiniteError, OSError) as error:
+        return _report(error, 1)
+    except state.PeerError:
+        return 1  # the main process has said why
+    else:
+        code = 0
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    return code
+
+
+def evaluate(words: list[str]) -> int:
+    """Measure a run or a model folder."""
+    parser = _parser("evaluate", "Measure a run or a model folder; print a table and write results.json.")
+    parser.add_argument("folder", type=str, help="a run folder (its final/ is measured), or a model folder")
+    parser.add_argument("--recipe", type=str | None, help="recipe with the data; default: the run's own recipe.yaml")
+    parser.add_argument("--split", type=str | None, help="train, validation or test; default: the recipe's eval.split")
+    given = _parse(parser, words)
+
+    from train.evaluate import evaluate_folder
+
+    evaluate_folder(given.folder, given.recipe, given.split)
+    return 0
+
+
+def average(words: list[str]) -> int:
+    """Average the last checkpoints of a run."""
+    parser = _parser("average", "Write the mean of the last checkpoints' weights as a model folder, RUN_DIR/average.")
+    parser.add_argument("run_dir", type=str, help="folder of the run")
+    parser.add_argument("--last", type=int, default=5, help="how many checkpoints")
+    given = _parse(parser, words)
+
+    from train import checkpoint
+
+    if not (Path(given.run_dir) / "checkpoints").is_dir():
+        raise UserError(f"{given.run_dir}: not the folder of a run, it has no checkpoints/")
+    folder = checkpoint.average(Path(given.run_dir), given.last)
+    print(f"average of the last {given.last} checkpoints: {folder}")
+    return 0
+
+
+def publish(words: list[str]) -> int:
+    """Write what goes to the Hub."""
+    parser = _parser("publish", "Write the complete folder of a Hugging Face model repository for a finished run.")
+    parser.add_argument("run_dir", type=str, help="folder of the run")
+    parser.add_argument("--repo-id", "--repo_id", dest="repo_id", type=str, required=True, help="user/name on the Hub")
+    parser.add_argument("--private", action="store_true", help="make the repository private")
+    parser.add_argument("--dry-run", "--dry_run", dest="dry_run", action="store_true", help="write, send nothing")
+    given = _parse(parser, words)
+
+    from train import publish as publishing
+
+    publishing.publish(given.run_dir, given.repo_id, private=given.private, dry_run=given.dry_run)
+    return 0
+
+
+def attention(words: list[str]) -> int:
+    """Draw the cross-attention of one translation."""
+    parser = _parser("attention", "Translate a text and draw where each output token looked, one panel per head.")
+    parser.add_argument("folder", type=str, help="a run folder, or a model folder of an encoder-decoder")
+    parser.add_argument("text", type=str, help="the source text")
+    parser.add_argument("--output", type=str, default="attention.png", help="the picture to write")
+    given = _parse(parser, words)
+
+    from train import plots
+
+    print(plots.attention(given.folder, given.text, given.output))
+    return 0
+
+
+COMMANDS = {"fit": fit, "evaluate": evaluate, "average": average, "publish": publish, "attention": attention}
+
+
+def _parser(command: str, description: str) -> ArgumentParser:
+    """Return an empty parser for one command."""
+    return ArgumentParser(prog=f"python -m train {command}", description=description, exit_on_error=False)
+
+
+def _parse(parser: ArgumentParser, words: list[str]) -> Namespace:
+    """Parse a command's words; a wrong one is the user's error."""
+    try:
+        return parser.parse_args(words)
+    except (ArgumentError, TypeError, ValueError) as error:
+        raise UserError(f"{parser.prog.rsplit(maxsplit=1)[-1]}: {error}") from None
+
+
+def _report(error: Exception | str, code: int) -> int:
+    """Print an error as one line, once per machine, and return the exit code."""
+    rank, local = os.environ.get("RANK", "0"), os.environ.get("LOCAL_RANK", "0")
+    if local == "0":
+        prefix = "" if rank == "0" else f"rank {rank}: "
+        print(f"{'error' if code <= 2 else 'stopped'}: {prefix}{' '.join(str(error).split())}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""Which rows go together: batches of similar length under a token budget, the same on any number of processes.
+
+"Sentence pairs were batched together by approximate sequence length" (Vaswani et al. 2017, sec. 5.1). Everything here is a
+pure function of its arguments, so a run that is resumed, or goes on with another number of processes, sees the same data.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from train.errors import UserError
+
+POOL_ROWS = 100_000
+"""Rows that are sorted together. Smaller pools mix rows of one length more freely, but need more padding."""
+
+
+def plan_epoch(
+    lengths: np.ndarray, max_tokens: int, max_rows: int | None, seed: int, epoch: int, shuffle: bool = True
+) -> list[list[int]]:
+    """Divide the rows of an epoch into global batches.
+
+    Rows are shuffled into pools, sorted by length within a pool (rows of equal length stay shuffled), cut into batches, and
+    the batches are shuffled. Without `shuffle` the rows are sorted as a whole and everything keeps that order.
+
+    Args:
+        lengths: tokens of each row on each side, (rows, sides).
+        max_tokens: bound of rows x longest row, on each side, for each batch.
+        max_rows: bound of the rows of a batch; None = no bound.
+        seed: of the shuffling.
+        epoch: of the shuffling.
+        shuffle: False for evaluation.
+
+    Returns:
+        Row numbers, batch by batch, each row exactly once, the longest row of a batch first.
+
+    Raises:
+        UserError: one row alone is longer than `max_tokens`.
+    """
+    lengths = np.asarray(lengths)
+    if not len(lengths):
+        return []
+    widest = lengths.max(axis=1)
+    if widest.max() > max_tokens:
+        row = int(widest.argmax())
+        rule = f"is less than the {widest[row]} tokens of row {row + 1}; it must hold the longest row"
+        raise UserError(
+            f"batch.max_tokens: {max_tokens} {rule} (or shorten rows with data.too_long: skip or truncate)"
+        )
+    random = np.random.default_rng([seed, epoch])
+    order = random.permutation(len(lengths)) if shuffle else np.arange(len(lengths))
+    pools = max(1, round(len(lengths) / POOL_ROWS)) if shuffle else 1
+    # Every other pool is sorted downwards, so that lengths go on smoothly where one pool meets the next.
+    order = np.concatenate(
+        [
+            _by_length(pool, lengths)[:: -1 if number % 2 else 1]
+            for number, pool in enumerate(np.array_split(order, pools))
+        ]
+    )
+    batches = [
+        batch[np.argsort(-widest[batch], kind="stable")].tolist()
+        for batch in _cut(order, widest, max_tokens, max_rows)
+    ]
+    if shuffle:
+        batches = [batches[number] for number in random.permutation(len(batches))]
+    return batches
+
+
+def micro_batches(rows: Sequence[int], rank: int, world: int, accumulate: int) -> list[list[int]]:
+    """Deal the rows of a global batch to the micro-batches of one process.
+
+    Rows come sorted by length, so dealing them out in turn gives every micro-batch the same number of rows, give or take
+    one, and nearly the same tokens. All micro-batches of all processes together hold each row exactly once.
+
+    Args:
+        rows: a batch of `plan_epoch`.
+        rank: this process.
+        world: number of processes.
+        accumulate: micro-batches per process.
+
+    Returns:
+        `accumulate` lists; the last ones are empty where there are fewer rows than micro-batches.
+    """
+    # Process first, then micro-batch: where rows run out, no process gets a second row before each has one.
+    return [list(rows[micro * world + rank :: world * accumulate]) for micro in range(accumulate)]
+
+
+def _by_length(pool: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Sort a pool by its last side; within one length by the first side, up and down in turn, so that it has no jumps.
+
+    Equal rows keep their (shuffled) order.
+    """
+    first, last = lengths[pool, 0], lengths[pool, -1]
+    return pool[np.lexsort((np.where(last % 2, -first, first), last))]
+
+
+def _cut(order: np.ndarray, widest: np.ndarray, max_tokens: int, max_rows: int | None) -> list[np.ndarray]:
+    """Cut a sequence of rows into the longest batches that keep the bounds."""
+    batches, start = [], 0
+    while start < len(order):
+        most = max_tokens // widest[order[start]]
+        window = order[start : start + min(most, max_rows or most)]
+        cells = np.maximum.accumulate(widest[window]) * np.arange(1, len(window) + 1)
+        batches.append(window[: np.searchsorted(cells, max_tokens, side="right")])
+        start += len(batches[-1])
+    return batches

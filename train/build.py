@@ -1,0 +1,133 @@
+"""From a recipe to the objects of a run: its tokenizer and its model."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+
+import modeling_vanilla
+import tokenizer as tokenizers
+from train import files
+from train.errors import UserError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from train.recipe import Recipe
+
+HEADS = {
+    "translation": modeling_vanilla.VanillaForConditionalGeneration,
+    "causal": modeling_vanilla.VanillaForCausalLM,
+    "masked": modeling_vanilla.VanillaForMaskedLM,
+    "classification": modeling_vanilla.VanillaForSequenceClassification,
+}
+NOT_INHERITED = ("architectures", "auto_map", "model_type", "dtype", "transformers_version")
+SPECIAL_IDS = ("pad_token_id", "bos_token_id", "eos_token_id")
+
+
+def check(recipe: "Recipe") -> int:
+    """Check the model's numbers before anything is read or written; return the longest sequence it takes, in tokens.
+
+    Raises:
+        UserError: a number is out of range, or two contradict each other.
+    """
+    # The vocabulary is known later; until then any size that holds the special ids does.
+    values = recipe.model.architecture() | {"variant": recipe.variant}
+    return _config(recipe, values if recipe.model.init_from else {"vocab_size": 1000} | values).max_position_embeddings
+
+
+def make_tokenizer(recipe: "Recipe", train: "Dataset", folder: Path) -> None:
+    """Write the run's tokenizer into a folder, unless it is there: the recipe's, or one built from training text."""
+    if (folder / "tokenizer.json").is_file():
+        return
+    path, longest = recipe.tokenizer.path or recipe.model.init_from, check(recipe)
+    made = load_tokenizer(path) if path else _built_tokenizer(recipe, train, longest)
+    made.model_max_length = min(made.model_max_length, longest)
+    with files.staged_folder(folder) as staging:
+        made.save_pretrained(staging)
+
+
+def _built_tokenizer(recipe: "Recipe", train: "Dataset", longest: int) -> PreTrainedTokenizerFast:
+    """Return a tokenizer built from the training rows; source and target share it (sec. 5.1)."""
+    own = recipe.tokenizer
+    columns = ("source", "target") if recipe.task == "translation" else ("text",)
+    texts = (row for column in columns for row in train[column])
+    template = tokenizers.template_for(recipe.task)
+    options: dict[str, Any] = {"lowercase": own.lowercase, "min_frequency": own.min_frequency}
+    options |= {"model_max_length": longest, "show_progress": sys.stderr.isatty()}
+    try:
+        return tokenizers.build(own.kind, texts, own.vocab_size, template, **options)
+    except ValueError as error:
+        raise UserError(f"tokenizer: {error}") from None
+
+
+def load_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
+    """Load a tokenizer from a folder or the Hub.
+
+    Raises:
+        UserError: there is none, or it lacks a padding token.
+    """
+    try:
+        loaded = AutoTokenizer.from_pretrained(str(path))
+    except (OSError, ValueError) as error:
+        raise UserError(f"tokenizer.path: {path}: no tokenizer found there ({error})") from None
+    if not isinstance(loaded, PreTrainedTokenizerFast):
+        raise UserError(f"tokenizer.path: {path}: a {type(loaded).__name__}, must be a tokenizer.json")
+    if loaded.pad_token_id is None:
+        raise UserError(f"tokenizer.path: {path}: the tokenizer has no padding token")
+    return loaded
+
+
+def make_model(
+    recipe: "Recipe", tokenizer: PreTrainedTokenizerFast, labels: list[str] | None = None
+) -> PreTrainedModel:
+    """Build the model of a recipe, with random weights or those of `model.init_from`.
+
+    Args:
+        recipe: its `task` decides variant and head, its `model` section the numbers.
+        tokenizer: gives the size of the vocabulary and the special ids.
+        labels: names of the classes, for classification.
+
+    Raises:
+        UserError: the tokenizer is larger than the model's vocabulary, or a number is out of range.
+    """
+    values = recipe.model.architecture() | {"variant": recipe.variant}
+    values |= {name: getattr(tokenizer, name) for name in SPECIAL_IDS}
+    values["decoder_start_token_id"] = tokenizer.bos_token_id
+    if recipe.task == "classification":
+        values |= {"id2label": dict(enumerate(labels or [])), "label2id": {n: i for i, n in enumerate(labels or [])}}
+    config = _config(recipe, values if recipe.model.init_from else {"vocab_size": len(tokenizer)} | values)
+    if len(tokenizer) > config.vocab_size:
+        rule = f"must be at least the size of the tokenizer, {len(tokenizer)} tokens"
+        raise UserError(f"model.vocab_size: {config.vocab_size}: {rule}")
+    head = HEADS[recipe.task]
+    try:
+        start = recipe.model.init_from
+        model = head.from_pretrained(start, config=config) if start else head(config)
+        model.set_attn_implementation(recipe.model.attn_implementation)
+    except (ValueError, OSError, ImportError) as error:
+        raise UserError(f"model: {error}") from None
+    if recipe.loop.gradient_checkpointing:
+        # transformers renames it; the older versions we support know the old name only.
+        getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
+    return model
+
+
+def _config(recipe: "Recipe", values: dict[str, Any]) -> modeling_vanilla.VanillaConfig:
+    """Return the config: that of `init_from`, of the preset or the defaults, with the given values on top.
+
+    Raises:
+        UserError: a number is out of range.
+    """
+    own = recipe.model
+    if own.init_from and own.preset:
+        raise UserError("model.preset: cannot be set beside model.init_from, which brings its own numbers")
+    try:
+        if own.init_from:
+            base = modeling_vanilla.VanillaConfig.from_pretrained(own.init_from).to_dict()
+            base = {name: value for name, value in base.items() if name not in NOT_INHERITED}
+            return modeling_vanilla.VanillaConfig(**(base | values))
+        return getattr(modeling_vanilla.VanillaConfig, own.preset or "transformer_base")(**values)
+    except (ValueError, OSError) as error:
+        raise UserError(f"{'model.init_from' if own.init_from else 'model'}: {error}") from None

@@ -1,0 +1,231 @@
+"""The model card: what a finished run is, put into the template model_card.md."""
+
+import re
+from pathlib import Path
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+TEMPLATE = Path(__file__).resolve().parents[1] / "model_card.md"
+TASKS = {
+    "translation": {
+        "pipeline_tag": "translation",
+        "auto_class": "AutoModelForSeq2SeqLM",
+        "summary": "A sequence-to-sequence Transformer: it reads a text and writes its translation.",
+        "intended_use": "Translating text like that of its training data, and studying or fine-tuning a small Transformer.",
+    },
+    "causal": {
+        "pipeline_tag": "text-generation",
+        "auto_class": "AutoModelForCausalLM",
+        "summary": "A causal language model: it continues a text.",
+        "intended_use": "Continuing text like that of its training data, and studying or fine-tuning a small Transformer.",
+    },
+    "masked": {
+        "pipeline_tag": "fill-mask",
+        "auto_class": "AutoModelForMaskedLM",
+        "summary": "A masked language model: it restores hidden tokens from the text on both sides of them.",
+        "intended_use": "A starting point for fine-tuning on text like that of its training data.",
+    },
+    "classification": {
+        "pipeline_tag": "text-classification",
+        "auto_class": "AutoModelForSequenceClassification",
+        "summary": "A text classifier.",
+        "intended_use": "Classifying text like that of its training data.",
+    },
+}
+# name -> (identifier on the Hub, words, digits)
+FIGURES = {
+    "loss": ("loss", "loss (nats per token)", 4),
+    "perplexity": ("perplexity", "perplexity per token", 3),
+    "word_perplexity": ("perplexity", "perplexity per white-space separated word", 2),
+    "bits_per_byte": ("bits_per_byte", "bits per byte", 4),
+    "bleu": ("sacrebleu", "BLEU (0-100)", 2),
+    "bleu_lowercase": ("sacrebleu", "BLEU in lower case (0-100)", 2),
+    "chrf": ("chrf", "chrF (0-100)", 2),
+    "exact_match": ("exact_match", "exact match (0-1)", 4),
+    "accuracy": ("accuracy", "accuracy (0-1)", 4),
+    "f1": ("f1", "macro F1 (0-1)", 4),
+    "masked_accuracy": ("accuracy", "accuracy of the predicted tokens (0-1)", 4),
+}
+SHOWN_SAMPLES = 5
+
+
+def render(repo_id: str, recipe, content: dict, model) -> ModelCard:
+    """Return the card of a run.
+
+    Args:
+        repo_id: "user/name" on the Hub.
+        recipe: the run's resolved recipe.
+        content: the run's results.json.
+        model: the model that is published.
+    """
+    task = TASKS[recipe.task]
+    columns, rows = _samples(content.get("samples") or [])
+    notes = [f"{name}: `{signature}`" for name, signature in content["settings"]["signatures"].items()]
+    values = {
+        "summary": task["summary"],
+        "intended_use": task["intended_use"],
+        "auto_class": task["auto_class"],
+        "own_class": type(model).__name__,
+        "parameters": f"{content['parameters']:,}",
+        "variant": model.config.variant,
+        "usage": _usage(recipe, content),
+        "split_sentence": f"On {content['settings']['examples']:,} examples of the split `{content['split']}`.",
+        "figures": [(FIGURES[name][1], f"{value:.{FIGURES[name][2]}f}") for name, value in content["metrics"].items()],
+        "figure_notes": notes + _search_notes(recipe, content),
+        "command": content["command"],
+        "versions": ", ".join(f"{name} {version}" for name, version in content["versions"].items()),
+        "sample_columns": columns,
+        "samples": rows,
+        "data_sentence": _data_sentence(recipe),
+        "data_hash": content["data_hash"],
+        "settings": _settings(recipe, content, model.config),
+        "limits": _limits(recipe, model.config),
+    }
+    return ModelCard.from_template(
+        _card_data(repo_id, recipe, content), template_path=str(TEMPLATE), repo_id=repo_id, **values
+    )
+
+
+def _card_data(repo_id: str, recipe, content: dict) -> ModelCardData:
+    """Return the front matter, measured figures as the model index included."""
+    task, names = TASKS[recipe.task], list(content["metrics"])
+    source = _source(recipe)
+    results = [
+        EvalResult(
+            task_type=task["pipeline_tag"],
+            dataset_type=source,
+            dataset_name=source,
+            dataset_config=recipe.data.hub_config,
+            dataset_split=content["split"],
+            metric_type=FIGURES[name][0],
+            metric_name=FIGURES[name][1],
+            metric_value=round(content["metrics"][name], 6),
+        )
+        for name in names
+    ]
+    return ModelCardData(
+        language=languages(recipe),
+        license="apache-2.0",
+        library_name="transformers",
+        pipeline_tag=task["pipeline_tag"],
+        tags=["vanilla", "transformer", "from-scratch", "custom_code", recipe.task],
+        datasets=[recipe.data.hub] if _is_hub_id(recipe.data.hub) else None,
+        metrics=sorted({FIGURES[name][0] for name in names}),
+        model_name=repo_id.split("/")[-1],
+        eval_results=results,
+    )
+
+
+def languages(recipe) -> list[str] | None:
+    """Return the two languages of a translation recipe whose name ends in them (`dates-en-ko`), None otherwise."""
+    pair = re.search(r"-([a-z]{2})-([a-z]{2})(?=-|$)", recipe.name)
+    return list(pair.groups()) if pair and recipe.task == "translation" else None
+
+
+def _is_hub_id(hub: str | None) -> bool:
+    """Say whether `data.hub` names a data set on the Hub; it may be a folder too."""
+    return bool(hub) and re.fullmatch(r"[\w.-]+(/[\w.-]+)?", hub) is not None and not Path(hub).exists()
+
+
+def _source(recipe) -> str:
+    """Return in one word what the data is: its id on the Hub, its generator, or the name of the recipe."""
+    if _is_hub_id(recipe.data.hub):
+        return recipe.data.hub
+    return recipe.data.generator or re.sub(r"-cpu$", "", recipe.name)
+
+
+def _data_sentence(recipe) -> str:
+    """Say where the data came from, without a path of the machine it was trained on."""
+    data = recipe.data
+    if _is_hub_id(data.hub):
+        return f"The data set [{data.hub}](https://huggingface.co/datasets/{data.hub})."
+    if data.generator:
+        arguments = ", ".join(f"{name}={value!r}" for name, value in sorted(data.generator_args.items()))
+        return f"Made by the generator `{data.generator}({arguments})` of the training code."
+    files = [data.train] if isinstance(data.train, str) else data.train or []
+    return f"Local files of the recipe `{recipe.name}`: {', '.join(f'`{Path(name).name}`' for name in files)}."
+
+
+def _samples(samples: list[dict]) -> tuple[list[str], list[list[str]]]:
+    """Return the columns and the first rows of the samples, fit for a Markdown table."""
+    rows = [[_cell(value) for value in sample.values()] for sample in samples[:SHOWN_SAMPLES]]
+    return (list(samples[0]), rows) if samples else ([], [])
+
+
+def _cell(value) -> str:
+    """Keep a value on one line and inside its cell."""
+    return " ".join(str(value).split()).replace("|", "\\|")
+
+
+def _usage(recipe, content: dict) -> str:
+    """Return the lines of Python that use the model."""
+    samples = content.get("samples") or []
+    text = next((sample[key] for sample in samples[:1] for key in ("source", "text") if key in sample), "Some text")
+    # User text is text: `</s>` typed by somebody must not become the end of the sentence.
+    encode = f'inputs = tokenizer({text!r}, return_tensors="pt", split_special_tokens=True)'
+    if recipe.task == "translation":
+        return f"{encode}\nprint(tokenizer.decode(model.generate(**inputs)[0], skip_special_tokens=True))"
+    if recipe.task == "causal":
+        generate = "model.generate(**inputs, max_new_tokens=200, do_sample=True)"
+        return f"{encode}\nprint(tokenizer.decode({generate}[0], skip_special_tokens=True))"
+    if recipe.task == "classification":
+        return f"{encode}\nprint(model.config.id2label[model(**inputs).logits.argmax(-1).item()])"
+    return (
+        'inputs = tokenizer(f"Some text with a {tokenizer.mask_token} in it", return_tensors="pt")\n'
+        'hidden = inputs["input_ids"][0] == tokenizer.mask_token_id\n'
+        "print(tokenizer.decode(model(**inputs).logits[0, hidden].argmax(-1)))"
+    )
+
+
+def _search_notes(recipe, content: dict) -> list[str]:
+    """Say how translations were searched."""
+    settings = content["settings"]
+    if recipe.task != "translation":
+        return []
+    limit = f"at most {settings['max_extra_tokens']} tokens more than the input"
+    if settings["beams"] == 1:
+        return [f"greedy search, {limit}"]
+    penalty = f"length penalty {settings['length_penalty']}, dividing the {settings['length_penalty_form']}"
+    return [f"beam search of width {settings['beams']}, {limit}, {penalty}"]
+
+
+def _settings(recipe, content: dict, config) -> list[tuple[str, str]]:
+    """Return the table of the training settings."""
+    optim, batch, loop, train = recipe.optim, recipe.batch, recipe.loop, content.get("train") or {}
+    lr = f"{optim.lr:g}" if optim.lr is not None else "d_model^-0.5 x warm-up^-0.5 (equation 3)"
+    layers = f"{config.num_layers} layers"
+    if config.variant == "encoder-decoder":
+        layers = f"{config.num_layers} encoder and {config.num_decoder_layers} decoder layers"
+    rows = [
+        ("architecture", f"{layers}, d_model {config.d_model}, d_ff {config.d_ff}, {config.num_heads} heads"),
+        ("norm, positions, activation", f"{config.norm_order}, {config.positions}, {config.activation}"),
+        ("vocabulary", f"{config.vocab_size:,} ({recipe.tokenizer.kind})"),
+        ("dropout, label smoothing", f"{config.dropout:g}, {config.label_smoothing:g}"),
+        ("optimiser", f"Adam, beta1 {optim.beta1:g}, beta2 {optim.beta2:g}, epsilon {optim.eps:g}"),
+        ("peak learning rate, schedule", f"{lr}, {optim.schedule}, {optim.warmup_steps:,} steps of warm-up"),
+        (
+            "weight decay, clipping",
+            f"{optim.weight_decay:g}, {'none' if optim.clip_norm is None else optim.clip_norm}",
+        ),
+        ("batch", f"{batch.max_tokens:,} tokens a side and step"),
+        ("precision, seed", f"{loop.precision}, {loop.seed}"),
+        ("weights", {"average": f"average of the last {loop.average_last} checkpoints"}.get(loop.final, loop.final)),
+    ]
+    if train:
+        duration = f"{train['seconds'] / 60:,.1f} minutes" if "seconds" in train else "unknown"
+        rows.append(("steps, real tokens", f"{train.get('step', 0):,}, {train.get('tokens', 0):,}"))
+        rows.append(("training time", f"{duration} on {train.get('hardware', 'unknown hardware')}"))
+    return rows
+
+
+def _limits(recipe, config) -> list[str]:
+    """Say what the model cannot do."""
+    lines = [
+        f"At most {config.max_position_embeddings:,} tokens a text.",
+        "It knows its training data and little else: text of another kind, language or length is outside what was measured.",
+        "It repeats what its data says, mistakes and prejudices included; nothing was filtered.",
+        "The figures above come from one run with one seed.",
+    ]
+    if recipe.task == "translation":
+        lines.append("transformers 5 has no translation pipeline: use `generate`, as shown above.")
+    return lines

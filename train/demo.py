@@ -1,0 +1,129 @@
+"""The embedded default, end to end: train, load as a stranger would, translate, and see where the model looks.
+
+make demo        (or: python -m train.demo [--run_dir DIR])
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from transformers.utils import logging
+
+from train import generators, plots, results
+from train.recipe import load_recipe
+
+ROOT = Path(__file__).resolve().parents[1]
+RECIPE = Path("train") / "recipes" / "dates-en-ko.yaml"
+SHOWN = 5
+PICTURED = "Friday the 20th of November 2026"  # the other way round in Korean, from end to end
+
+# Run by a Python that starts outside this folder, ignores the environment (-I), and refuses the packages of this project
+# even where somebody has installed them: what works there works for anybody who has transformers.
+STRANGER = '''
+import sys
+
+class Refuse:
+    """Make the packages of the project impossible to import by their own names."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("modeling_vanilla", "tokenizer", "train"):
+            raise ModuleNotFoundError(f"No module named {name!r} (refused by the demo)", name=name)
+
+sys.meta_path.insert(0, Refuse())
+try:
+    import modeling_vanilla
+except ModuleNotFoundError as error:
+    print(f"import modeling_vanilla  ->  {type(error).__name__}: {error}")
+else:
+    sys.exit("import modeling_vanilla worked: this process proves nothing")
+
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers.utils import logging
+
+logging.disable_progress_bar()
+folder, *texts = sys.argv[1:]
+sources, targets = texts[::2], texts[1::2]
+model = AutoModelForSeq2SeqLM.from_pretrained(folder, trust_remote_code=True).eval()
+tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
+print(f"AutoModelForSeq2SeqLM  ->  {type(model).__module__}.{type(model).__name__}\\n")
+inputs = tokenizer(sources, return_tensors="pt", padding=True, split_special_tokens=True)
+written = model.generate(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
+for source, target, text in zip(sources, targets, tokenizer.batch_decode(written, skip_special_tokens=True), strict=True):
+    print(f"  {source:<38} {text}" + ("" if text == target else f"     (should be {target})"))
+'''
+
+
+def main() -> int:
+    """Run the demo; return the exit code of the part that failed, 0 if none did."""
+    parser = argparse.ArgumentParser(prog="python -m train.demo", description=__doc__.splitlines()[0])
+    parser.add_argument("--run_dir", help="folder of the run, default runs/dates-en-ko below the project")
+    words = parser.parse_args()
+    place = [f"--run_dir={Path(words.run_dir).resolve()}"] if words.run_dir else []
+    os.chdir(ROOT)
+    logging.disable_progress_bar()
+    recipe = load_recipe([str(RECIPE), *place])
+    run, started = recipe.folder, time.monotonic()
+
+    _say(f"1/3  train {RECIPE} (a finished run is recognised, a stopped one goes on)")
+    done = subprocess.run([sys.executable, "-m", "train", "fit", str(RECIPE), *place], check=False)
+    if done.returncode:
+        return done.returncode
+
+    _say("2/3  load the result in a process that does not know this project")
+    code = _translate_as_stranger(run / "final", recipe)
+    if code:
+        return code
+
+    _say("3/3  draw where the model looks while it writes")
+    picture = plots.attention(run, PICTURED, run / "attention.png")
+    plots.loss_curve(run / "metrics.jsonl", run / "loss.png")
+    print(picture)
+    _farewell(run, picture, time.monotonic() - started)
+    return 0
+
+
+def _say(line: str) -> None:
+    """Print a headline."""
+    print(f"\n{line}\n{'-' * len(line)}", flush=True)
+
+
+def _translate_as_stranger(folder: Path, recipe) -> int:
+    """Translate dates the model has never seen, in a process that has only the folder and transformers."""
+    rows = generators.generate(recipe.data.generator, recipe.data.generator_args)["test"]
+    pairs = zip(rows["source"][:SHOWN], rows["target"][:SHOWN], strict=True)
+    texts = [text for pair in pairs for text in pair]
+    with tempfile.TemporaryDirectory() as elsewhere:
+        # Its own cache: nothing that an earlier run left there can help.
+        environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": elsewhere}
+        # -I ignores PYTHON* variables, so the encoding of the output is asked for as an option.
+        python = [sys.executable, "-I", "-X", "utf8"]
+        done = subprocess.run(
+            [*python, "-c", STRANGER, str(folder.resolve()), *texts], cwd=elsewhere, env=environment, check=False
+        )
+    return done.returncode
+
+
+def _farewell(run: Path, picture: Path, seconds: float) -> None:
+    """Say where everything is and what to try next."""
+    content = results.read(run) or {"metrics": {}, "settings": {}}
+    figures = ", ".join(f"{name} {value:.4f}" for name, value in content["metrics"].items())
+    _say(f"done in {seconds / 60:.1f} minutes: {figures}, on {content['settings'].get('examples', 0):,} unseen dates")
+    print(f"""\
+model and tokenizer   {run / "final"}   (AutoModelForSeq2SeqLM.from_pretrained loads it)
+where it looks        {picture}
+course of the loss    {run / "loss.png"}
+every figure          {run / "results.json"}
+
+Try next:
+  .venv/bin/python -m train attention {run} "the 3rd of May, 1999" --output {run / "another.png"}
+  .venv/bin/python -m train publish {run} --repo-id you/dates-en-ko --dry-run
+  .venv/bin/python -m train fit {RECIPE} --run_dir runs/smaller --model.d_model 64 --loop.max_steps 400
+  .venv/bin/python -m train fit train/recipes/shakespeare-char-cpu.yaml""")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,12 @@
+"""The one exception for everything a user can cause and mend."""
+
+
+class UserError(ValueError):
+    """A mistake in a recipe, a data file or a folder: named in one line, ended with exit code 2.
+
+    The message names the file, the line or field, the value found and the rule it breaks.
+    """
+
+    def __init__(self, message: str) -> None:
+        """Keep the message on one line, so that it is one line of stderr too."""
+        super().__init__(" ".join(message.split()))

@@ -1,0 +1,274 @@
+"""Evaluation: the figures of a model on a split, and of a folder on disk with its results.json."""
+
+import os
+from pathlib import Path
+
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list, gather_object
+from transformers import AutoTokenizer
+
+from modeling_vanilla import (
+    VanillaForCausalLM,
+    VanillaForConditionalGeneration,
+    VanillaForMaskedLM,
+    VanillaForSequenceClassification,
+)
+from train import data, examples, results, scoring, state
+from train import metrics as scorers
+from train.errors import UserError
+from train.recipe import load_recipe
+
+PERPLEXITIES = ("perplexity", "word_perplexity", "bits_per_byte")
+GENERATION = ("bleu", "bleu_lowercase", "chrf", "exact_match")
+CLASSIFICATION = ("accuracy", "f1")
+# Which figures mean something for which task. A masked model's loss covers the hidden tokens only, so it has no total
+# likelihood of the text and hence nothing to divide by words or bytes.
+METRICS_OF_TASK = {
+    "translation": ("loss", *PERPLEXITIES, "masked_accuracy", *GENERATION),
+    "causal": ("loss", *PERPLEXITIES, "masked_accuracy"),
+    "masked": ("loss", "perplexity", "masked_accuracy"),
+    "classification": ("loss", *CLASSIFICATION),
+}
+MODEL_OF_TASK = {
+    "translation": VanillaForConditionalGeneration,
+    "causal": VanillaForCausalLM,
+    "masked": VanillaForMaskedLM,
+    "classification": VanillaForSequenceClassification,
+}
+SHOWN_SAMPLES = 20
+
+
+class Results(dict):
+    """The figures by name, each a float, with what belongs beside them in `details`.
+
+    Attributes:
+        details: signatures of the scorers, settings, sums and counts, and samples: dicts of source, reference, prediction
+            (or text, label, prediction), all of them in the order of the split.
+    """
+
+    def __init__(self, values: dict[str, float], details: dict):
+        super().__init__(values)
+        self.details = details
+
+
+def evaluate(
+    model, tokenizer, splits, recipe, accelerator, split, metrics=None, *, limit=None, epoch=0, description=None
+) -> Results:
+    """Measure the wanted figures of a model on one split; every rank calls it and gets the same answer.
+
+    Args:
+        model: the model, wrapped by accelerate or not. Its training mode and the random state are left as they were.
+        tokenizer: the tokenizer of the model.
+        splits: split name -> dataset, from `data.load_splits`.
+        recipe: the whole recipe; its `task`, `eval` and `batch` sections are read.
+        accelerator: the `accelerate.Accelerator` of this process.
+        split: name of the split to score.
+        metrics: names of the figures; None = the recipe's `eval.metrics`.
+        limit: score the first rows only; None = the recipe's `eval.limit`.
+        epoch: seeds the corruption of a masked model; the same number gives the same corruption.
+        description: label of the progress bar.
+
+    Raises:
+        UserError: no such split, or a figure that has no meaning for the task.
+    """
+    wanted = check_metrics(recipe.eval.metrics if metrics is None else metrics, recipe.task)
+    rows = _rows(splits, split, recipe.eval.limit if limit is None else limit)
+    encoded = _encoded(rows, tokenizer, recipe)
+    if recipe.task in ("translation", "classification") and len(encoded) != len(rows):
+        raise UserError(
+            f"data.too_long: {recipe.data.too_long!r} left rows of split {split!r} out; must be truncate here"
+        )
+    module = accelerator.unwrap_model(model)
+    bar = description or f"evaluate {split}"
+    values, details = {}, {"split": split, "examples": len(encoded), "signatures": {}, "samples": []}
+    with scoring.undisturbed(module):
+        if set(wanted) - set(GENERATION):
+            totals, classes = scoring.score(module, encoded, tokenizer, recipe, accelerator, epoch, bar)
+            values |= _likelihood(totals, rows, recipe, accelerator, wanted)
+            details["sums"] = totals
+            if recipe.task == "classification":
+                values |= _classification(classes, rows, accelerator, details)
+        if set(wanted) & set(GENERATION):
+            predictions = scoring.generate(module, encoded, tokenizer, recipe, accelerator, bar)
+            values |= _compare(predictions, rows, wanted, accelerator, details)
+    return Results({name: float(values[name]) for name in wanted}, details)
+
+
+def check_metrics(names, task: str) -> list[str]:
+    """Return the names as a list, or say which of them means nothing for this task.
+
+    Raises:
+        UserError: names the figure and those that are possible.
+    """
+    possible = METRICS_OF_TASK[task]
+    for name in names:
+        if name not in possible:
+            raise UserError(f"eval.metrics: {name!r} has no meaning for task {task!r}: use {', '.join(possible)}")
+    return list(names)
+
+
+def _rows(splits, split: str, limit: int | None):
+    """Return the wanted rows of a split, the first `limit` of them."""
+    if splits.get(split) is None:
+        present = ", ".join(name for name, rows in splits.items() if rows is not None) or "none"
+        raise UserError(f"split {split!r}: the data of this recipe has no such split (it has: {present})")
+    rows = splits[split]
+    return rows if limit is None or limit >= len(rows) else rows.select(range(limit))
+
+
+def _encoded(rows, tokenizer, recipe):
+    """Encode rows, or return what the last call made of the very same rows: a loop evaluates one split many times."""
+    # Datasets are immutable, so content and transformations are known by their fingerprint.
+    key = (rows._fingerprint, len(rows), id(tokenizer), repr((recipe.task, recipe.data, recipe.batch)))
+    if _LAST_ENCODED.get("key") != key:
+        # The tokenizer is kept beside its id, so that no other object can come to have that id.
+        encoded = examples.encode(rows, tokenizer, recipe)
+        _LAST_ENCODED.update(key=key, encoded=encoded, tokenizer=tokenizer)
+    return _LAST_ENCODED["encoded"]
+
+
+_LAST_ENCODED: dict = {}
+
+
+def _likelihood(totals, rows, recipe, accelerator, wanted) -> dict[str, float]:
+    """Return loss, share of labels that are the first choice, and the perplexities where one is wanted."""
+    nll, tokens = totals["nll"], int(totals["tokens"])
+    if not tokens:
+        raise UserError(f"{recipe.name}: no token to predict in these {len(rows)} rows; there must be at least one")
+    values = {"loss": nll / tokens, "masked_accuracy": totals["hits"] / tokens}
+    if set(wanted) & set(PERPLEXITIES):
+        values |= _on_main(
+            accelerator, "perplexity", predictions=[nll], references=[tokens], **_text_size(rows, recipe)
+        )
+    return values
+
+
+def _text_size(rows, recipe) -> dict[str, int]:
+    """Count the white-space separated words and the UTF-8 bytes that a model of whole texts predicted.
+
+    A row ends with a line end, which the model predicts too: it counts as one word and one byte, as in the usual
+    perplexities of WikiText-2. A file taken as it stands has its line ends in its text.
+    """
+    column = {"translation": "target", "causal": "text"}.get(recipe.task)
+    texts = rows[column][:] if column else []
+    ends = 0 if recipe.data.text_unit == "file" else len(texts)
+    words = sum(len(text.split()) for text in texts) + ends
+    return {"words": words, "bytes": sum(len(text.encode("utf-8")) for text in texts) + ends}
+
+
+def _classification(classes, rows, accelerator, details) -> dict[str, float]:
+    """Return accuracy and macro F1 over the classes all processes predicted."""
+    by_id = dict(gather_object(list(classes.items())))
+    scoring.check_count(len(by_id), details["examples"])
+    predicted, true = zip(*(by_id[i] for i in range(len(by_id))), strict=True)
+    values = {}
+    for name in CLASSIFICATION:
+        values |= _on_main(accelerator, name, predictions=list(predicted), references=list(true))
+    texts = rows[:SHOWN_SAMPLES]["text"]
+    details["samples"] = [
+        {"text": text, "label": label, "prediction": guess}
+        for text, label, guess in zip(texts, true, predicted, strict=False)
+    ]
+    return values
+
+
+def _compare(predictions, rows, wanted, accelerator, details) -> dict[str, float]:
+    """Score translations against the references and keep the first few to look at."""
+    references, sources = rows["target"][:], rows["source"][:]
+    values, signatures = {}, details["signatures"]
+    for name in (name for name in wanted if name in GENERATION):
+        module, options = ("bleu", {"lowercase": True}) if name == "bleu_lowercase" else (name, {})
+        result = _on_main(accelerator, module, predictions=predictions, references=references, **options)
+        values[name] = result[module]
+        if "signature" in result:
+            signatures[name] = result["signature"]
+    details["length_penalty"] = scoring.LENGTH_PENALTY_FORM
+    details["predictions"] = predictions
+    details["samples"] = [
+        {"source": source, "reference": reference, "prediction": prediction}
+        for source, reference, prediction in zip(sources, references, predictions, strict=True)
+    ][:SHOWN_SAMPLES]
+    return values
+
+
+def _on_main(accelerator, name: str, **inputs) -> dict:
+    """Compute a metric on the main process and tell the others: its script is copied to a cache that ranks would share."""
+    result = state.on_main(accelerator, lambda: scorers.load(name).compute(**inputs))
+    return broadcast_object_list([result])[0]
+
+
+def evaluate_folder(folder, recipe=None, split=None, *, accelerator=None, splits=None) -> dict:
+    """Score a run folder or a model folder, write results.json there and print a small table.
+
+    Args:
+        folder: a run (then its `final/` is scored and the run's results.json written), or a folder with a model and
+            tokenizer (then results.json is written beside them).
+        recipe: a `Recipe`, or the path of one; None = the recipe.yaml of the run the folder belongs to.
+        split: None = the recipe's `eval.split`.
+        accelerator: one that exists already; None makes one.
+        splits: the data, where it is loaded already.
+
+    Returns:
+        The content of results.json.
+
+    Raises:
+        UserError: no model in the folder, or no recipe to be found.
+    """
+    folder = Path(folder)
+    run_dir, model_folder = locate(folder)
+    recipe = _recipe_for(recipe, run_dir, folder)
+    split = split or recipe.eval.split
+    accelerator = accelerator or Accelerator(mixed_precision="bf16" if recipe.loop.precision == "bf16" else "no")
+    model, tokenizer = load_model(model_folder, recipe.task, run_dir)
+    splits = splits or data.load_splits(recipe)
+    measured = evaluate(model.to(accelerator.device), tokenizer, splits, recipe, accelerator, split)
+    home = run_dir if run_dir and model_folder == run_dir / "final" else model_folder
+    content = results.build(
+        measured,
+        recipe=recipe,
+        model=model,
+        split=split,
+        data_hash=data.fingerprint(splits),
+        # What the run itself wrote at its end knows more than its log.
+        train=((results.read(run_dir) or {}).get("train") or results.train_summary(run_dir)) if run_dir else None,
+    )
+    if accelerator.is_main_process:
+        path = results.write(home, content, recipe.eval.split)
+        print(f"{results.table(content)}\nwritten to {path}")
+    accelerator.wait_for_everyone()
+    return content
+
+
+def locate(folder: Path) -> tuple[Path | None, Path]:
+    """Return (run folder or None, model folder) for what a user may point at: a run, a folder in it, a model folder.
+
+    Raises:
+        UserError: the folder is missing or holds neither.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    if (folder / "recipe.yaml").is_file() and not (folder / "config.json").is_file():
+        if not (folder / "final" / "config.json").is_file():
+            raise UserError(f"{folder}: a run without final/: train it to its end first (python -m train fit)")
+        return folder, folder / "final"
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder}: neither a run (recipe.yaml) nor a model folder (config.json)")
+    runs = [parent for parent in list(folder.resolve().parents)[:2] if (parent / "recipe.yaml").is_file()]
+    return (runs[0] if runs else None), folder
+
+
+def _recipe_for(recipe, run_dir: Path | None, folder: Path):
+    """Return the recipe itself, the recipe of that path, or that of the run."""
+    if recipe is not None and not isinstance(recipe, (str, os.PathLike)):
+        return recipe
+    path = recipe or (run_dir / "recipe.yaml" if run_dir else None)
+    if path is None:
+        raise UserError(f"{folder}: belongs to no run, so say how to score it: --recipe RECIPE.yaml")
+    return load_recipe([str(path)])
+
+
+def load_model(folder: Path, task: str, run_dir: Path | None = None):
+    """Load the model of a task, and the tokenizer that lies beside it or in its run."""
+    tokenizer_folder = folder if (folder / "tokenizer_config.json").is_file() or not run_dir else run_dir / "tokenizer"
+    model = MODEL_OF_TASK[task].from_pretrained(folder)
+    return model, AutoTokenizer.from_pretrained(tokenizer_folder)

@@ -1,0 +1,246 @@
+"""Rows as token ids: one example per row (translation, classification) or blocks of a stream (causal, masked)."""
+
+import logging
+import os
+from array import array
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm import tqdm
+
+from modeling_vanilla import VanillaConfig
+from train.data import locate
+from train.errors import UserError
+from train.recipe import Recipe
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+logger = logging.getLogger(__name__)
+
+_BATCH = 1000
+
+
+class Ragged:
+    """Many sequences of ids of different lengths in one flat array."""
+
+    def __init__(self, sequences: Iterable[Iterable[int]]):
+        # Typed arrays: millions of rows as Python lists would take ten times the memory.
+        flat, ends = array("i"), array("q", [0])
+        for sequence in sequences:
+            flat.extend(sequence)
+            ends.append(len(flat))
+        self.flat = np.array(flat, dtype=np.int32)
+        self.offsets = np.array(ends, dtype=np.int64)
+
+    def __len__(self) -> int:
+        """Return the number of sequences."""
+        return len(self.offsets) - 1
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Return one sequence."""
+        return self.flat[self.offsets[index] : self.offsets[index + 1]]
+
+    def lengths(self) -> np.ndarray:
+        """Return the length of every sequence."""
+        return np.diff(self.offsets)
+
+
+class Examples:
+    """The examples of one split; an example does not change from epoch to epoch.
+
+    Args:
+        sides: `input_ids`, and `labels` for translation.
+        classes: class numbers, for classification.
+    """
+
+    def __init__(self, sides: dict[str, Ragged], classes: np.ndarray | None = None):
+        self.sides, self.classes = sides, classes
+
+    def __len__(self) -> int:
+        """Return the number of examples of epoch 0."""
+        return len(self.lengths(0))
+
+    def lengths(self, epoch: int) -> np.ndarray:
+        """Return the tokens of every example on each side, (examples, sides)."""
+        return np.stack([side.lengths() for side in self.sides.values()], axis=1)
+
+    def row(self, epoch: int, index: int) -> dict[str, Any]:
+        """Return one example: its number as `row`, its ids, and its class as `labels` for classification."""
+        example: dict[str, Any] = {"row": index} | {name: side[index] for name, side in self.sides.items()}
+        return example if self.classes is None else example | {"labels": int(self.classes[index])}
+
+
+class Blocks(Examples):
+    """A stream of ids cut into blocks, at other places in every epoch; epoch 0 starts at the beginning.
+
+    Causal blocks share one token with the next, so that every token but the first is predicted exactly once an epoch.
+    Masked blocks share none and stand between `prefix` and `suffix`.
+
+    Args:
+        stream: all ids, one after the other.
+        block_size: predictions (masked: tokens of the stream) of a block.
+        seed: of the shift of later epochs.
+        overlap: 1 for causal, 0 for masked.
+        prefix: ids before every block.
+        suffix: ids after every block.
+    """
+
+    def __init__(self, stream: np.ndarray, block_size: int, seed: int, overlap: int, prefix=(), suffix=()):
+        self.stream, self.block_size, self.seed, self.overlap = stream, block_size, seed, overlap
+        self.prefix, self.suffix = (np.asarray(ids, dtype=np.int32) for ids in (prefix, suffix))
+        self._bounds: tuple[int, np.ndarray] = (0, self._cuts(0))
+
+    def _cuts(self, epoch: int) -> np.ndarray:
+        """Return where blocks begin, and the end."""
+        end = len(self.stream) - self.overlap
+        shift = 0 if epoch == 0 else int(np.random.default_rng([self.seed, epoch]).integers(self.block_size))
+        return np.unique(np.concatenate([[0], np.arange(shift, end, self.block_size), [end]]))
+
+    def _of(self, epoch: int) -> np.ndarray:
+        """Return the cuts of an epoch, kept from the last call."""
+        if self._bounds[0] != epoch:
+            self._bounds = (epoch, self._cuts(epoch))
+        return self._bounds[1]
+
+    def lengths(self, epoch: int) -> np.ndarray:
+        """Return the predictions of every causal block, or the tokens of every masked block, (blocks, 1)."""
+        return np.diff(self._of(epoch))[:, None] + len(self.prefix) + len(self.suffix)
+
+    def row(self, epoch: int, index: int) -> dict[str, Any]:
+        """Return one block; causal ones hold one token more than their predictions."""
+        start, end = self._of(epoch)[index : index + 2]
+        return {
+            "row": index,
+            "input_ids": np.concatenate([self.prefix, self.stream[start : end + self.overlap], self.suffix]),
+        }
+
+
+def encode(split: "Dataset", tokenizer: "PreTrainedTokenizerBase", recipe: Recipe) -> Examples:
+    """Turn the rows of a split into ids; what looks like a special token in the text stays text.
+
+    Args:
+        split: rows of `data.load_splits`.
+        tokenizer: built with the template of the task.
+        recipe: its task, its `data.too_long` and its `batch.block_size` are read.
+
+    Raises:
+        UserError: a row is too long (with `data.too_long: error`), or the text is too short for one block.
+    """
+    name = str(split.split or "train")
+    if recipe.task in ("causal", "masked"):
+        return _blocks(split, name, tokenizer, recipe)
+    columns = {"input_ids": "source", "labels": "target"} if recipe.task == "translation" else {"input_ids": "text"}
+    sides = {side: Ragged(_encoded(split, column, tokenizer, name)) for side, column in columns.items()}
+    classes = np.asarray(split["label"][:]) if recipe.task == "classification" else None
+    return _shortened(Examples(sides, classes), name, recipe, _longest(tokenizer, recipe, name))
+
+
+def _encoded(split: "Dataset", column: str, tokenizer, name: str, special: bool = True) -> Iterator[list[int]]:
+    """Yield the ids of every row of a column, with a progress bar on the first process."""
+    with tqdm(
+        total=len(split), desc=f"encode {name} {column}", unit=" rows", leave=False, disable=not _is_first()
+    ) as bar:
+        for batch in split.select_columns(column).iter(batch_size=_BATCH):
+            yield from tokenizer(
+                batch[column],
+                add_special_tokens=special,
+                split_special_tokens=True,
+                return_attention_mask=False,
+                return_token_type_ids=False,
+                verbose=False,
+            )["input_ids"]
+            bar.update(len(batch[column]))
+
+
+def _is_first() -> bool:
+    """Tell the first process of a launch from the others, without starting accelerate."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _longest(tokenizer, recipe: Recipe, name: str) -> tuple[int, str]:
+    """Return the longest row allowed, and the rule that says so."""
+    limits = [
+        (_positions(recipe), "max_position_embeddings"),
+        (int(tokenizer.model_max_length), "the tokenizer's model_max_length"),
+    ]
+    if name == "train":  # evaluation has a budget of its own, which any row fits
+        limits.append((recipe.batch.max_tokens, "batch.max_tokens"))
+    return min(limits)
+
+
+def _positions(recipe: Recipe) -> int:
+    """Return the size of the model's position table."""
+    model = recipe.model
+    if model.max_position_embeddings is not None:
+        return model.max_position_embeddings
+    if model.init_from:
+        try:
+            return VanillaConfig.from_pretrained(model.init_from).max_position_embeddings
+        except (OSError, ValueError) as error:
+            raise UserError(f"model.init_from: {model.init_from!r}: {error}") from None
+    return getattr(VanillaConfig, model.preset or "transformer_base")().max_position_embeddings
+
+
+def _shortened(examples: Examples, name: str, recipe: Recipe, limit: tuple[int, str]) -> Examples:
+    """Stop at rows that are too long, leave them out, or cut them before their last token, which ends the text.
+
+    Evaluation leaves no row out, whatever the recipe says, since a figure must be about the whole split: there `skip` cuts.
+    """
+    longest, rule = limit
+    lengths = examples.lengths(0)
+    long = np.flatnonzero(lengths.max(axis=1) > longest)
+    if not len(long):
+        return examples
+    policy = recipe.data.too_long
+    if policy == "error":
+        row = int(long[0])
+        hint = "(data.too_long: truncate or skip goes on)"
+        raise UserError(
+            f"{locate(recipe, name, row)}: {lengths[row].max()} tokens, must be at most {rule} {longest} {hint}"
+        )
+    cut = policy == "truncate" or name != "train"
+    logger.warning(
+        "%s data: %s %d of %d rows longer than %s %d",
+        name,
+        "cut" if cut else "left out",
+        len(long),
+        len(lengths),
+        rule,
+        longest,
+    )
+    keep = np.arange(len(lengths)) if cut else np.setdiff1d(np.arange(len(lengths)), long)
+    if not len(keep):
+        raise UserError(
+            f"data.too_long: skip leaves no {name} rows; some must be at most {rule} {longest} tokens long"
+        )
+    sides = {side: Ragged(_cut(ids[row], longest) for row in keep) for side, ids in examples.sides.items()}
+    return Examples(sides, None if examples.classes is None else examples.classes[keep])
+
+
+def _cut(ids: np.ndarray, longest: int) -> np.ndarray:
+    """Keep the beginning and the last token."""
+    return ids if len(ids) <= longest else np.concatenate([ids[: longest - 1], ids[-1:]])
+
+
+def _blocks(split: "Dataset", name: str, tokenizer, recipe: Recipe) -> Blocks:
+    """Join all rows into one stream; after a line of causal text stands the end token, so that line ends are predicted."""
+    causal = recipe.task == "causal"
+    prefix, suffix = ((), ()) if causal else ((tokenizer.cls_token_id,), (tokenizer.sep_token_id,))
+    ends = [tokenizer.eos_token_id] if causal and recipe.data.text_unit == "line" else []
+    stream = Ragged([*ids, *ends] for ids in _encoded(split, "text", tokenizer, name, special=False)).flat
+    if len(stream) < 2:
+        raise UserError(
+            f"{locate(recipe, name, 0)}: {len(stream)} token(s) in the {name} data; there must be at least 2"
+        )
+    longest, rule = _longest(tokenizer, recipe, "")
+    # The budget counts predictions (batching), the position table every token.
+    room = [(longest - (1 if causal else 2), rule, longest)]
+    room.append((recipe.batch.max_tokens - len(prefix) - len(suffix), "batch.max_tokens", recipe.batch.max_tokens))
+    most, rule, limit = min(room)
+    block_size = recipe.batch.block_size or most
+    if not 1 <= block_size <= most:
+        raise UserError(f"batch.block_size: {block_size} must be in 1..{most}, as {rule} is {limit}")
+    return Blocks(stream, block_size, recipe.loop.seed, int(causal), prefix, suffix)

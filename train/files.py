@@ -1,0 +1,167 @@
+"""Files that are whole or absent: staging, fsync, a manifest of sizes and digests, one rename. And the run's lock."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from train.errors import UserError
+
+MANIFEST = "manifest.json"
+# Names the start of a run may delete: what a killed process left behind, never complete data.
+STAGING, RETIRED = ".staging-", ".retired-"
+
+
+def sync(path: Path) -> None:
+    """Flush a file or a folder's list of names to the disk, so that a rename after it cannot overtake the data."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file that a reader sees either as it was or complete."""
+    staged = path.with_name(f"{STAGING}{path.name}")
+    try:
+        with open(staged, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        staged.replace(path)
+    except OSError:
+        staged.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write one JSON document, atomically."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+@contextlib.contextmanager
+def staged_folder(folder: Path, manifest: bool = False) -> Iterator[Path]:
+    """Yield an empty folder to fill; on success it takes the place of `folder`, on failure nothing is left of it.
+
+    Args:
+        folder: the name it gets in the end. An older folder of that name is replaced.
+        manifest: add `manifest.json` with the size and sha256 of every file.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = folder.with_name(f"{STAGING}{folder.name}")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir()
+    try:
+        yield staging
+        if manifest:
+            write_json(
+                staging / MANIFEST, {"files": {str(p.relative_to(staging)): digest(p) for p in _files(staging)}}
+            )
+        mask = os.umask(0)
+        os.umask(mask)
+        for path in _files(staging):
+            path.chmod(0o666 & ~mask)  # safetensors makes files that only their owner can read
+        for path in [*_files(staging), *(p for p in staging.rglob("*") if p.is_dir()), staging]:
+            sync(path)
+        _replace(staging, folder)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+
+
+def _files(folder: Path) -> list[Path]:
+    """List every file below a folder, in a fixed order."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _replace(staging: Path, folder: Path) -> None:
+    """Rename `staging` to `folder`; an older folder steps aside first, and `tidy` brings it back after a crash."""
+    retired = folder.with_name(f"{RETIRED}{folder.name}")
+    shutil.rmtree(retired, ignore_errors=True)
+    if folder.exists():
+        folder.rename(retired)
+    staging.rename(folder)
+    sync(folder.parent)
+    shutil.rmtree(retired, ignore_errors=True)
+
+
+def remove_folder(folder: Path) -> None:
+    """Delete a folder such that a half-deleted one no longer carries its name."""
+    doomed = folder.with_name(f"{STAGING}{folder.name}")
+    shutil.rmtree(doomed, ignore_errors=True)
+    folder.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def tidy(folder: Path) -> None:
+    """Finish what a killed process left: drop half-written files, bring back a folder caught between two renames."""
+    if not folder.is_dir():
+        return
+    for path in list(folder.iterdir()):
+        if path.name.startswith(STAGING):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        elif path.name.startswith(RETIRED):
+            original = path.with_name(path.name.removeprefix(RETIRED))
+            shutil.rmtree(path) if original.exists() else path.rename(original)
+
+
+def digest(path: Path) -> dict[str, int | str]:
+    """Return size in bytes and sha256 of a file."""
+    sha256 = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            sha256.update(block)
+    return {"size": path.stat().st_size, "sha256": sha256.hexdigest()}
+
+
+def damage(folder: Path) -> str | None:
+    """Compare a folder with its manifest; None = every file is there, with its size and digest.
+
+    Returns:
+        What is wrong, naming the first file concerned.
+    """
+    try:
+        expected = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        items = sorted(expected.items())
+    except FileNotFoundError:
+        return f"{MANIFEST} is missing"
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        return f"{MANIFEST} cannot be read ({type(error).__name__})"
+    for name, wanted in items:
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        found = digest(path)
+        if found["size"] != wanted["size"]:
+            return f"{name} has {found['size']} bytes, its manifest says {wanted['size']}"
+        if found["sha256"] != wanted["sha256"]:
+            return f"{name} does not have the sha256 of its manifest"
+    return None
+
+
+@contextlib.contextmanager
+def lock(run_dir: Path) -> Iterator[None]:
+    """Hold a run folder for this process alone; the lock ends with the process, however it ends.
+
+    Raises:
+        UserError: another process trains in this folder.
+    """
+    with open(run_dir / ".lock", "a+", encoding="utf-8") as file:
+        try:
+            # lockf, not flock: a process that the data loader forks must not hold the lock after its parent's death.
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise UserError(f"run_dir: {run_dir}: another process (pid {holder}) is training in this folder") from None
+        file.seek(0)
+        file.truncate()
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield

@@ -1,0 +1,74 @@
+"""The end of a run: choose the final weights, write them as a Hugging Face folder, measure them, say so."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from train import checkpoint, evaluate, files, results, scoring, state
+from train.setup import FINISHED
+
+if TYPE_CHECKING:
+    from train.setup import Run
+
+
+def finish(run: "Run") -> None:
+    """Write `final/`, score it on `eval.split` into results.json, and mark the run as finished.
+
+    Everything here can be done again from the last checkpoint, so a kill in between costs only this much.
+    """
+    source = load_final_weights(run)
+    say = run.accelerator.print
+    state.on_main(run.accelerator, lambda: write_model_folder(run, run.folder / "final"))
+    say(f"final weights: {source}, in {run.folder / 'final'}")
+    if run.recipe.eval.metrics:
+        scores = evaluate.evaluate(
+            run.model, run.tokenizer, run.splits, run.recipe, run.accelerator, run.recipe.eval.split
+        )
+        state.on_main(run.accelerator, lambda: _write_results(run, scores, source))
+    end = {"step": run.progress.step, "max_steps": run.recipe.loop.max_steps}
+    state.on_main(run.accelerator, lambda: files.write_json(run.folder / FINISHED, end))
+    say(f"finished: {run.folder}")
+
+
+def load_final_weights(run: "Run") -> str:
+    """Put the weights that `loop.final` asks for into the model; return in words which they are."""
+    loop = run.recipe.loop
+    if loop.final == "best" and (run.folder / "best").is_dir():
+        checkpoint.load_weights(run.folder / "best", run.bare)
+        return f"best, of step {run.progress.best_step}"
+    if loop.final == "average":
+        chosen = checkpoint.averageable(run.folder, loop.average_last)
+        checkpoint.put_weights(checkpoint.mean_weights(chosen), run.bare, str(run.folder))
+        return f"average of the last {len(chosen)} checkpoints"
+    return f"last, of step {run.progress.step}"
+
+
+def write_model_folder(run: "Run", folder: Path) -> None:
+    """Write the model and its tokenizer as a folder that `from_pretrained` loads."""
+    model = run.bare
+    with files.staged_folder(folder) as staging:
+        checkpoint.write_model(model, staging)
+        run.tokenizer.save_pretrained(staging)
+        if run.recipe.task == "translation":
+            # Without it `generate` would search greedily, and stop after its own default of 20 tokens.
+            longest = model.config.max_position_embeddings - 1  # the start token takes one position
+            scoring.generation_config(run.recipe, model.config, longest).save_pretrained(staging)
+
+
+def _write_results(run: "Run", scores: Any, source: str) -> None:
+    """Write results.json and print its table."""
+    training = asdict(run.progress) | {
+        "weights": source,
+        "processes": run.accelerator.num_processes,
+        "hardware": results.hardware(),
+    }
+    content = results.build(
+        scores,
+        recipe=run.recipe,
+        model=run.bare,
+        split=run.recipe.eval.split,
+        data_hash=run.identity["data"],
+        train=training,
+    )
+    results.write(run.folder, content, run.recipe.eval.split)
+    print(results.table(content))

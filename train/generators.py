@@ -1,0 +1,149 @@
+"""Data sets that are made, not read: named by `data.generator` in a recipe, with `data.generator_args`."""
+
+import inspect
+from collections.abc import Callable
+from datetime import date
+from functools import lru_cache
+from hashlib import sha256
+
+import numpy as np
+from babel import Locale
+from babel.dates import format_date
+
+from train.errors import UserError
+
+Rows = dict[str, list[str]]
+
+# How English writes a date, as LDML patterns: full, long and medium of America and Britain, ISO 8601, day-month-year with
+# an abbreviated month, and ordinals. No pattern leaves open which number is the day (as 03/04/2020 would).
+ENGLISH_DATES = (
+    "EEEE, MMMM d, y",
+    "EEEE, d MMMM y",
+    "EEE, MMM d, y",
+    "EEE d MMM y",
+    "EEEE, y-MM-dd",
+    "EEEE 'the' d'{ordinal}' 'of' MMMM y",
+    "MMMM d, y",
+    "d MMMM y",
+    "MMM d, y",
+    "d MMM y",
+    "dd-MMM-y",
+    "y-MM-dd",
+    "MMMM d'{ordinal}', y",
+    "'the' d'{ordinal}' 'of' MMMM, y",
+)
+_SUFFIX = {"one": "st", "two": "nd", "few": "rd", "other": "th"}
+_SPLITS = {"test": range(5), "validation": range(5, 10), "train": range(10, 100)}
+
+
+def dates(
+    seed: int = 0,
+    train: int = 40_000,
+    validation: int = 1000,
+    test: int = 1000,
+    first_year: int = 1900,
+    last_year: int = 2099,
+    recased: float = 0.1,
+) -> dict[str, Rows]:
+    """Make pairs of a date in English and the same date in Korean.
+
+    "Friday, November 20, 2026" becomes "2026년 11월 20일 금요일": the order turns around, and the weekday is named exactly
+    where the source names it. Both texts are written by babel from the Unicode CLDR. The split of a day follows from its
+    hash alone, so no day of one split occurs in another, whatever the seed.
+
+    Args:
+        seed: of the choice of days and formats.
+        train: pairs of the training data.
+        validation: pairs of the validation data.
+        test: pairs of the test data.
+        first_year: earliest year.
+        last_year: latest year.
+        recased: share of the sources written all in lower case, or all in upper case.
+
+    Returns:
+        For each split the columns `source` and `target`; a pure function of the arguments.
+
+    Raises:
+        UserError: an argument is out of range.
+    """
+    sizes = {"train": train, "validation": validation, "test": test}
+    for name, size in sizes.items():
+        _require(size >= 1, name, size, "must be at least 1")
+    _require(
+        1000 <= first_year <= last_year <= 9999, "first_year", first_year, f"must be in 1000..last_year ({last_year})"
+    )
+    _require(0 <= recased <= 1, "recased", recased, "must be in 0..1")
+    pools = _pools(first_year, last_year)
+    return {
+        name: _pairs(pools[name], size, recased, np.random.default_rng([seed, number]))
+        for number, (name, size) in enumerate(sizes.items())
+    }
+
+
+@lru_cache(maxsize=2)
+def _pools(first_year: int, last_year: int) -> dict[str, list[date]]:
+    """Return the days of each split, in order."""
+    pools: dict[str, list[date]] = {name: [] for name in _SPLITS}
+    for ordinal in range(date(first_year, 1, 1).toordinal(), date(last_year, 12, 31).toordinal() + 1):
+        day = date.fromordinal(ordinal)
+        pools[split_of(day)].append(day)
+    return pools
+
+
+def split_of(day: date) -> str:
+    """Return the split a day belongs to: 5 of 100 days are for the test, 5 for validation."""
+    bucket = int.from_bytes(sha256(day.isoformat().encode()).digest()[:8], "big") % 100
+    return next(name for name, buckets in _SPLITS.items() if bucket in buckets)
+
+
+def english(day: date, pattern: str) -> str:
+    """Write a date in English by an LDML pattern; `{ordinal}` stands for st, nd, rd or th."""
+    locale = Locale("en")
+    return format_date(day, pattern.format(ordinal=_SUFFIX[locale.ordinal_form(day.day)]), locale=locale)
+
+
+def korean(day: date, weekday: bool) -> str:
+    """Write a date in Korean, with or without its weekday."""
+    return format_date(day, "full" if weekday else "long", locale=Locale("ko"))
+
+
+def _pairs(days: list[date], size: int, recased: float, random: np.random.Generator) -> Rows:
+    """Draw days (each once, if there are enough), a format for each, and now and then a change of case."""
+    _require(len(days) > 0, "first_year", "too few years", "must leave days for every split")
+    chosen = random.choice(len(days), size, replace=size > len(days))
+    formats = random.integers(len(ENGLISH_DATES), size=size)
+    cases = random.random(size)
+    rows: Rows = {"source": [], "target": []}
+    for number, pattern, case in zip(chosen, (ENGLISH_DATES[index] for index in formats), cases, strict=True):
+        source = english(days[number], pattern)
+        if case < recased:
+            source = source.lower() if case < recased / 2 else source.upper()
+        rows["source"].append(source)
+        rows["target"].append(korean(days[number], weekday="E" in pattern))
+    return rows
+
+
+def _require(holds: bool, name: str, value: object, rule: str) -> None:
+    """Refuse an argument that breaks its rule."""
+    if not holds:
+        raise UserError(f"data.generator_args.{name}: {value!r} {rule}")
+
+
+GENERATORS: dict[str, Callable[..., dict[str, Rows]]] = {"dates": dates}
+
+
+def generate(name: str, arguments: dict[str, bool | int | float | str]) -> dict[str, Rows]:
+    """Call a generator by name.
+
+    Raises:
+        UserError: the name or an argument is unknown, or an argument has the wrong type.
+    """
+    if name not in GENERATORS:
+        raise UserError(f"data.generator: {name!r} must be one of {', '.join(GENERATORS)}")
+    known = inspect.signature(GENERATORS[name]).parameters
+    for key, value in arguments.items():
+        _require(key in known, key, value, f"is no argument of {name}; its arguments are {', '.join(known)}")
+        kind = known[key].annotation
+        fits = isinstance(value, kind) or (kind is float and isinstance(value, int))
+        _require(fits and not isinstance(value, bool), key, value, f"must be {kind.__name__}")
+    return GENERATORS[name](**arguments)

@@ -1,0 +1,39 @@
+"""Corpus BLEU by sacrebleu, with the signature that makes the figure comparable (Post 2018)."""
+
+import datasets
+import evaluate
+import sacrebleu
+
+_DESCRIPTION = "Corpus BLEU (0-100) over detokenised text, tokenised by sacrebleu, returned with its signature."
+_INPUTS = """
+Args:
+    predictions: list of str, detokenised.
+    references: list of str, one per prediction, detokenised.
+    lowercase: compare in lower case (a different figure: the signature says case:lc).
+    tokenize: sacrebleu's tokeniser, "13a" unless told.
+Returns:
+    bleu (0-100), signature, precisions (of 1- to 4-grams, 0-100), brevity_penalty.
+"""
+
+
+class Bleu(evaluate.Metric):
+    """BLEU over a whole corpus, one reference per sentence."""
+
+    def _info(self):
+        text = datasets.Value("string")
+        return evaluate.MetricInfo(
+            description=_DESCRIPTION,
+            citation="Post 2018, A Call for Clarity in Reporting BLEU Scores",
+            inputs_description=_INPUTS,
+            features=datasets.Features({"predictions": text, "references": text}),
+        )
+
+    def _compute(self, predictions, references, lowercase=False, tokenize="13a"):
+        metric = sacrebleu.BLEU(lowercase=lowercase, tokenize=tokenize)
+        score = metric.corpus_score(list(predictions), [list(references)])
+        return {
+            "bleu": float(score.score),
+            "signature": str(metric.get_signature()),
+            "precisions": [float(precision) for precision in score.precisions],
+            "brevity_penalty": float(score.bp),
+        }

@@ -1,0 +1,239 @@
+"""Pictures of a run: the course of its loss, and where a translation looks (Vaswani et al. 2017, figures 3-5).
+
+Dimension letters: T target length, S source length, H heads.
+"""
+
+import functools
+import importlib.util
+import json
+import math
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import torch
+from matplotlib import font_manager
+from matplotlib.figure import Figure
+from matplotlib.ft2font import FT2Font
+
+from modeling_vanilla import VanillaConfig
+from train import evaluate
+from train.errors import UserError
+
+# Families that hold Hangul, as the systems name them; tried in this order where they are installed.
+HANGUL_FONTS = (
+    "Noto Sans CJK KR",
+    "Noto Sans KR",
+    "NanumGothic",
+    "NanumBarunGothic",
+    "Apple SD Gothic Neo",
+    "AppleGothic",
+    "Malgun Gothic",
+    "Source Han Sans KR",
+    "UnDotum",
+    "Baekmuk Dotum",
+)
+# A package of the index that carries NanumGothic (SIL Open Font License). Only its file is used: the package is never
+# imported, because importing it changes matplotlib's settings and needs the `distutils` that Python 3.12 removed.
+FONT_PACKAGE, FONT_FILE = "koreanize_matplotlib", "fonts/NanumGothic.ttf"
+EXPLANATION = """Cross-attention: where the decoder looks.
+Each row is a token that is written, from top to bottom;
+each column is a token of the source.
+The darker a cell, the more the decoder
+looked there to write that token."""
+# The training loss holds what makes training harder, so it lies above the other even where nothing is wrong.
+CURVES = {"train": "training (with dropout, label smoothing)", "eval": "validation"}
+# Characters that leave no mark, by signs that do.
+VISIBLE = {" ": "␣", "\n": "⏎", "\t": "⇥", "\u00a0": "⍽", "": "∅"}
+
+
+@functools.cache
+def font_families() -> tuple[str, ...]:
+    """Return the families to draw with: matplotlib's own, then one that holds Hangul where there is one.
+
+    matplotlib takes each character from the first family that has it.
+    """
+    installed = {entry.name for entry in font_manager.fontManager.ttflist}
+    found = next((name for name in HANGUL_FONTS if name in installed), None)
+    if found is None and (path := _packaged_font()) is not None:
+        font_manager.fontManager.addfont(path)
+        found = font_manager.FontProperties(fname=path).get_name()
+    return ("DejaVu Sans", found) if found else ("DejaVu Sans",)
+
+
+def _packaged_font() -> Path | None:
+    """Return the font file of `FONT_PACKAGE` without importing the package; None where it is not installed."""
+    spec = importlib.util.find_spec(FONT_PACKAGE)
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    paths = [Path(folder) / FONT_FILE for folder in folders]
+    return next((path for path in paths if path.is_file()), None)
+
+
+@functools.cache
+def _characters() -> frozenset[int]:
+    """Return every code point that one of `font_families` can draw."""
+    paths = [font_manager.findfont(family, fallback_to_default=False) for family in font_families()]
+    return frozenset(point for path in paths for point in FT2Font(path).get_charmap())
+
+
+def readable(piece: str) -> str:
+    """Return a label that can be read: blanks made visible, what no font can draw written as its code point."""
+    piece = VISIBLE.get(piece, piece)
+    shown = (VISIBLE.get(letter, letter) for letter in piece)
+    return "".join(letter if ord(letter) in _characters() else f"U+{ord(letter):04X}" for letter in shown)
+
+
+def loss_curve(metrics_file, output) -> Path:
+    """Draw the training and evaluation losses of a metrics.jsonl over the steps.
+
+    Raises:
+        UserError: the file is missing or holds no loss.
+    """
+    metrics_file, output = Path(metrics_file), Path(output)
+    if not metrics_file.is_file():
+        raise UserError(f"{metrics_file}: no such file")
+    curves = {}
+    for line in metrics_file.read_text(encoding="utf-8").splitlines():
+        event = json.loads(line)
+        if isinstance(event.get("loss"), float) and math.isfinite(event["loss"]):
+            curves.setdefault(event.get("event", "train"), []).append((event["step"], event["loss"]))
+    if not curves:
+        raise UserError(f"{metrics_file}: holds no loss")
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    for name, points in curves.items():
+        axes.plot(
+            *zip(*points, strict=True),
+            label=CURVES.get(name, name),
+            marker="o" if len(points) < 30 else None,
+            markersize=3,
+        )
+    axes.set(xlabel="step", ylabel="loss (nats per token)", title=metrics_file.resolve().parent.name)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return _save(figure, output)
+
+
+def attention_figure(
+    tokens_source: Sequence[str], tokens_target: Sequence[str], weights, output, title: str | None = None
+) -> Path:
+    """Draw cross-attention: one panel per head, then their mean.
+
+    Args:
+        tokens_source: S labels, left to right.
+        tokens_target: T labels, top to bottom: the tokens that were written.
+        weights: (H, T, S), each row of S summing to 1.
+        output: the PNG file.
+        title: a line above the panels.
+
+    Raises:
+        ValueError: the shape of the weights does not fit the labels.
+    """
+    weights = torch.as_tensor(weights).detach().float().cpu().numpy()
+    expected = (len(tokens_target), len(tokens_source))
+    if weights.ndim != 3 or tuple(weights.shape[1:]) != expected:
+        raise ValueError(f"weights: shape {tuple(weights.shape)}, must be (heads, {expected[0]}, {expected[1]})")
+    panels = [(f"head {number}", head) for number, head in enumerate(weights, start=1)]
+    panels.append(("mean of the heads", weights.mean(0)))
+    columns = min(2, len(panels))  # more would make the labels small where a page shows the picture
+    rows = -(-len(panels) // columns)
+    # A cell must be wide enough for its label.
+    size = columns * max(0.2 * expected[1] + 0.8, 3.0) + 1.2, rows * max(0.2 * expected[0] + 0.9, 2.5) + 0.9
+    with matplotlib.rc_context({"font.family": list(font_families()), "axes.unicode_minus": False}):
+        figure = Figure(figsize=size, layout="constrained")
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for axes, (name, panel) in zip(grid.flat, panels, strict=False):
+            image = _panel(axes, name, panel, tokens_source, tokens_target)
+        for axes in grid[:, 0]:
+            axes.set_ylabel("written")
+        for axes in list(grid.flat)[len(panels) - columns : len(panels)]:
+            axes.set_xlabel("read")
+        for axes in list(grid.flat)[len(panels) :]:
+            axes.set_axis_off()
+            axes.text(0.5, 0.5, EXPLANATION, ha="center", va="center", fontsize=11, linespacing=1.6, color="0.25")
+        figure.colorbar(image, ax=grid, shrink=0.5, aspect=40, label="attention weight")
+        if title:
+            figure.suptitle("".join(readable(letter) if letter != " " else " " for letter in title), fontsize=14)
+        return _save(figure, Path(output))
+
+
+def _panel(axes, name: str, weights, tokens_source, tokens_target):
+    """Draw one map with its labels."""
+    image = axes.imshow(weights, cmap="Blues", vmin=0.0, vmax=1.0, aspect="equal", interpolation="nearest")
+    axes.set_title(name, fontsize=11, fontweight="normal")
+    source, target = ([readable(piece) for piece in pieces] for pieces in (tokens_source, tokens_target))
+    axes.set_xticks(range(len(source)), source, fontsize=9)
+    for label in axes.get_xticklabels():  # a label that is wider than its cell stands on end
+        label.set_rotation(0 if len(label.get_text()) <= 2 else 90)
+    axes.set_yticks(range(len(target)), target, fontsize=9)
+    axes.tick_params(length=0, pad=2)
+    # Faint lines between the cells lead the eye from a cell to its two labels.
+    axes.set_xticks([at - 0.5 for at in range(1, len(source))], minor=True)
+    axes.set_yticks([at - 0.5 for at in range(1, len(target))], minor=True)
+    axes.grid(which="minor", color="0.9", linewidth=0.5)
+    axes.tick_params(which="minor", length=0)
+    return image
+
+
+def _save(figure: Figure, output: Path) -> Path:
+    """Write a figure; a character that no font has would be a box, so it is an error here."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Glyph .* missing")
+        figure.savefig(output, dpi=130, format="png")
+    return output
+
+
+def attention(folder, text: str, output) -> Path:
+    """Translate a text with the model of a run or model folder and draw where it looked.
+
+    Raises:
+        UserError: no model there, or one without cross-attention.
+    """
+    run_dir, model_folder = evaluate.locate(Path(folder))
+    variant = VanillaConfig.from_pretrained(model_folder).variant
+    if variant != "encoder-decoder":
+        raise UserError(f"{model_folder}: variant {variant!r}; only an encoder-decoder looks at a source")
+    model, tokenizer = evaluate.load_model(model_folder, "translation", run_dir)
+    (source, target), weights = attention_for(model, tokenizer, text)
+    written = "".join(piece for piece in target if piece not in tokenizer.all_special_tokens)
+    return attention_figure(source, target, weights, output, title=f"{text}  →  {written.replace('▁', ' ').strip()}")
+
+
+def attention_for(model, tokenizer, text: str, layer: int = -1):
+    """Translate a text and return where the model looked while it wrote.
+
+    Args:
+        model: an encoder-decoder.
+        tokenizer: its tokenizer.
+        text: what to translate.
+        layer: decoder layer, the last one unless told.
+
+    Returns:
+        ((source labels, target labels), weights): S labels, T labels of the tokens that were written, and a tensor
+        (H, T, S).
+    """
+    kernel, was_training = model.config._attn_implementation, model.training
+    inputs = tokenizer(text, return_tensors="pt", split_special_tokens=True).to(model.device)
+    inputs.pop("token_type_ids", None)
+    model.eval()
+    model.set_attn_implementation("eager")  # the other kernels never hold the weights
+    try:
+        with torch.inference_mode():
+            written = model.generate(**inputs)  # (1, 1 + T): the start token, then what was written
+            output = model(**inputs, decoder_input_ids=written[:, :-1], output_attentions=True)
+    finally:
+        model.set_attn_implementation(kernel)
+        model.train(was_training)
+    labels = [_pieces(tokenizer, ids) for ids in (inputs["input_ids"][0].tolist(), written[0, 1:].tolist())]
+    # Row t of the decoder saw the tokens up to t and wrote token t + 1: the row is named after what it wrote.
+    return (labels[0], labels[1]), output.cross_attentions[layer][0].clone()  # (H, T, S)
+
+
+def _pieces(tokenizer, ids: list[int]) -> list[str]:
+    """Return the text of each token; byte-level tokens are decoded, since their names are no text."""
+    pieces = tokenizer.convert_ids_to_tokens(ids)
+    if type(tokenizer.backend_tokenizer.decoder).__name__ != "ByteLevel":
+        return pieces
+    return [tokenizer.decode([number]) for number in ids]

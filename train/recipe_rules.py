@@ -1,0 +1,135 @@
+"""The rules that the values of a recipe must keep, beyond their types, and the words for a broken one."""
+
+import difflib
+import math
+import re
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from train.recipe import Recipe
+
+Problem = tuple[str, Any, str]
+_Keys = dict[str, tuple[str, ...]]
+
+METRICS = (
+    "loss",
+    "perplexity",
+    "word_perplexity",
+    "bits_per_byte",
+    "bleu",
+    "bleu_lowercase",
+    "chrf",
+    "exact_match",
+    "accuracy",
+    "f1",
+    "masked_accuracy",
+)
+
+
+def problems(recipe: "Recipe") -> Iterator[Problem]:
+    """Yield (field, value, rule) for every value that breaks a rule."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", recipe.name):
+        yield "name", recipe.name, "must be letters, digits, '.', '_' or '-', as it names a folder"
+    yield from _range_problems(recipe)
+    yield from _data_problems(recipe)
+    for key in ("metrics", "during_training"):
+        for metric in getattr(recipe.eval, key):
+            if metric not in METRICS:
+                yield f"eval.{key}", metric, f"must be one of {', '.join(METRICS)}"
+    if recipe.eval.best_metric not in recipe.eval.during_training:
+        yield "eval.best_metric", recipe.eval.best_metric, "must be one of eval.during_training"
+
+
+_AT_LEAST_ONE: _Keys = {
+    "tokenizer": ("vocab_size", "min_frequency"),
+    "data": ("limit_train", "limit_eval"),
+    "batch": ("max_tokens", "max_rows", "block_size"),
+    "loop": (
+        "max_steps",
+        "accumulate",
+        "eval_every",
+        "save_every",
+        "log_every",
+        "keep_last",
+        "early_stopping",
+        "average_last",
+    ),
+    "eval": ("beams", "batch_tokens", "limit"),
+}
+_AT_LEAST_ZERO: _Keys = {
+    "optim": ("min_lr", "weight_decay", "warmup_steps"),
+    "loop": ("seed", "num_workers"),
+    "eval": ("max_extra_tokens", "length_penalty"),
+}
+_ABOVE_ZERO: _Keys = {"optim": ("lr", "eps", "clip_norm")}
+_BELOW_ONE: _Keys = {"data": ("validation_fraction",), "optim": ("beta1", "beta2")}
+_SHARE: _Keys = {"batch": ("mask_probability",)}
+
+
+def _range_problems(recipe: "Recipe") -> Iterator[Problem]:
+    """Yield the numbers that are out of range; None is always allowed where the type allows it."""
+    rules: list[tuple[_Keys, Callable[[float], bool], str]] = [
+        (_AT_LEAST_ONE, lambda x: x >= 1, "must be at least 1"),
+        (_AT_LEAST_ZERO, lambda x: 0 <= x < math.inf, "must be at least 0"),
+        (_ABOVE_ZERO, lambda x: 0 < x < math.inf, "must be above 0"),
+        (_BELOW_ONE, lambda x: 0 <= x < 1, "must be at least 0 and below 1"),
+        (_SHARE, lambda x: 0 < x <= 1, "must be above 0 and at most 1"),
+    ]
+    for sections, holds, rule in rules:
+        for section, key in ((section, key) for section, keys in sections.items() for key in keys):
+            value = getattr(getattr(recipe, section), key)
+            if value is not None and not holds(value):
+                yield f"{section}.{key}", value, rule
+    optim = recipe.optim
+    if optim.lr is None and optim.warmup_steps == 0:
+        yield "optim.warmup_steps", 0, "must be at least 1 where optim.lr is null (equation 3 divides by it)"
+    if optim.lr is not None and optim.min_lr > optim.lr:
+        yield "optim.min_lr", optim.min_lr, f"must be at most optim.lr, {optim.lr}"
+
+
+def _data_problems(recipe: "Recipe") -> Iterator[Problem]:
+    """Yield what contradicts itself in the data section."""
+    data = recipe.data
+    if data.hub and data.generator:
+        yield "data.generator", data.generator, f"must be null where data.hub is set ({data.hub})"
+    if not data.generator and not data.train:
+        yield "data.train", data.train, "must name the training data (or set data.generator)"
+    if data.generator and data.train:
+        yield "data.train", data.train, f"must be null where data.generator is set ({data.generator})"
+    if data.generator_args and not data.generator:
+        yield "data.generator_args", data.generator_args, "must be empty where data.generator is null"
+    if data.validation and data.validation_fraction:
+        yield "data.validation_fraction", data.validation_fraction, "must be 0 where data.validation is set"
+    if data.text_unit == "file" and recipe.task not in ("causal", "masked"):
+        yield "data.text_unit", data.text_unit, f"must be line for the task {recipe.task}"
+    if recipe.tokenizer.lowercase and recipe.tokenizer.kind == "byte_bpe":
+        yield "tokenizer.lowercase", True, "must be false for byte_bpe, which promises the text back unchanged"
+    for name in ("source_column", "target_column", "text_column", "label_column"):
+        value = getattr(data, name)
+        if isinstance(value, int) and value < 0:
+            yield f"data.{name}", value, "must be at least 0, or the column's name"
+
+
+def explain(error: Exception, keys: list[str]) -> str:
+    """Turn a message of jsonargparse into field, value and rule, with the nearest known key for an unknown one."""
+    text = str(error)
+    key = re.search(r'Parser key "([^"]*)"', text)
+    value = re.search(r"(?:Given value: |Got value: )(.*)", text)
+    kinds = re.search(r"Subtypes: [\[(](.*?)[\])]\n", text, re.DOTALL) or re.search(
+        r"Expected an? (.*?)\. Got value", text
+    )
+    if key and value and kinds:
+        rule = re.sub(r"<class '(\w+)'>|typing\.Literal\[(.*?)\]", r"\1\2", kinds[1]).replace("NoneType", "null")
+        return (
+            f"{key[1]}: {value[1].strip()!r} must be one of: {rule}"
+            if "," in rule
+            else f"{key[1]}: {value[1]!r} must be {rule}"
+        )
+    group = re.search(r"Group '([^']*)' does not accept option '([^']*)'", text)
+    unknown = re.search(r"unrecognized arguments: --([^\s=]*)|Option '([^']*)' is not accepted", text)
+    if group or unknown:
+        name = f"{group[1]}.{group[2]}" if group else unknown[1] or unknown[2]
+        near = difflib.get_close_matches(name, keys, n=1, cutoff=0.5)
+        return f"{name}: no such key" + (f"; did you mean {near[0]}?" if near else "")
+    return text

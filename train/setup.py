@@ -1,0 +1,287 @@
+"""Everything before the first step: check the recipe, claim the run folder, build or restore the run."""
+
+import contextlib
+import hashlib
+import json
+import shutil
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
+from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from train import build, checkpoint, data, evaluate, examples, files, state
+from train.errors import UserError
+from train.optim import build_optimizer
+from train.recipe import Recipe
+
+FINISHED = "finished.json"
+# Fields that may differ between two starts of one run: where it and its data lie (a hash guards the data itself), and
+# how long it goes on.
+MAY_DIFFER = ("run_dir", "data.root", "loop.max_steps")
+
+
+@dataclass
+class Run:
+    """All that a run works with.
+
+    Attributes:
+        recipe: the resolved recipe.
+        folder: folder of the run.
+        accelerator: processes, devices and precision.
+        tokenizer: the run's tokenizer.
+        splits: raw rows by split.
+        train: encoded training rows.
+        model: the model as accelerate wraps it.
+        bare: the model itself.
+        optimizer: Adam.
+        progress: where the run stands.
+        random: random state of this rank to start from, None = as it is.
+        identity: hashes that a checkpoint carries and a resume compares.
+    """
+
+    recipe: Recipe
+    folder: Path
+    accelerator: Accelerator
+    tokenizer: PreTrainedTokenizerFast
+    splits: dict[str, Dataset]
+    train: examples.Examples
+    model: torch.nn.Module
+    bare: PreTrainedModel
+    optimizer: AcceleratedOptimizer
+    progress: state.Progress
+    random: dict[str, torch.Tensor] | None
+    identity: dict[str, Any]
+
+
+@contextlib.contextmanager
+def set_up(recipe: Recipe) -> Iterator[Run | None]:
+    """Yield a run that is ready for its next step, None when it is finished already. The folder is locked meanwhile.
+
+    Raises:
+        UserError: something is not as it must be. A folder that did not exist before does not exist after it.
+    """
+    folder = recipe.folder
+    build.check(recipe)
+    accelerator = make_accelerator(recipe)
+    if state.from_main(accelerator, state.on_main(accelerator, lambda: int(_is_finished(folder, recipe)))):
+        accelerator.print(f"{folder}: this run is finished; its model is in {folder / 'final'}")
+        yield None
+        return
+    with accelerator.main_process_first():
+        splits = data.load_splits(recipe)
+    _check_splits(recipe, splits)
+    with contextlib.ExitStack() as stack:
+        state.on_main(accelerator, lambda: stack.enter_context(_claimed(folder, recipe)))
+        yield _build(recipe, folder, accelerator, splits)
+
+
+def make_accelerator(recipe: Recipe) -> Accelerator:
+    """Return accelerate's view of the processes. We accumulate ourselves, so it must not divide by anything."""
+    tracker = None if recipe.loop.tracker == "none" else recipe.loop.tracker
+    try:
+        return Accelerator(
+            mixed_precision="bf16" if recipe.loop.precision == "bf16" else "no",
+            gradient_accumulation_steps=1,
+            log_with=tracker,
+            project_config=ProjectConfiguration(project_dir=str(recipe.folder), logging_dir=str(recipe.folder)),
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)],
+        )
+    except ValueError as error:
+        raise UserError(f"loop.tracker, loop.precision: {tracker}, {recipe.loop.precision}: {error}") from None
+
+
+def _build(recipe: Recipe, folder: Path, accelerator: Accelerator, splits: dict[str, Dataset]) -> Run:
+    """Build tokenizer, rows, model and optimiser, and restore the newest intact checkpoint into them."""
+    state.on_main(accelerator, lambda: build.make_tokenizer(recipe, splits["train"], folder / "tokenizer"))
+    tokenizer = build.load_tokenizer(folder / "tokenizer")
+    state.seed_everything(recipe.loop.seed)
+    labels = splits["train"].features["label"].names if recipe.task == "classification" else None
+    model = build.make_model(recipe, tokenizer, labels)
+    encoded = examples.encode(splits["train"], tokenizer, recipe)
+    optimizer = build_optimizer(model, recipe.optim)
+    if recipe.loop.compile:
+        model.compile(dynamic=True)
+    with warnings.catch_warnings():
+        # Our only buffer is a constant table: sending it from rank 0 before every forward pass would be waste. The
+        # name that replaces the option does not exist in accelerate yet.
+        warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
+        wrapped, optimizer = accelerator.prepare(model, optimizer)
+    # Same weights on every rank so far, now each has its own dropout.
+    state.seed_everything(recipe.loop.seed, accelerator.process_index, 1)
+    identity = {"data": data.fingerprint(splits), "tokenizer": _hash(folder / "tokenizer" / "tokenizer.json")}
+    progress = state.Progress()
+    run = Run(
+        recipe, folder, accelerator, tokenizer, splits, encoded, wrapped, model, optimizer, progress, None, identity
+    )
+    newest = state.on_main(accelerator, lambda: _newest(folder))
+    step = state.from_main(accelerator, int(newest.name.removeprefix("step-")) if newest else None)
+    if step is not None:
+        _restore(run, checkpoint.folder_of(folder, step))
+    state.on_main(accelerator, lambda: files.write_text(folder / "recipe.yaml", _yaml(recipe)))
+    return run
+
+
+def _newest(folder: Path) -> Path | None:
+    """Return the checkpoint to go on from.
+
+    Raises:
+        UserError: all are damaged, or a finished run has none left.
+    """
+    newest = checkpoint.newest(folder)
+    if newest is None and _has_progress(folder):
+        raise UserError(f"{folder / 'checkpoints'}: empty, so this run cannot go on; train into another folder")
+    if newest is not None:
+        checkpoint.set_aside(folder, newest)
+    return newest
+
+
+def _restore(run: Run, source: Path) -> None:
+    """Bring a run to where a checkpoint left it.
+
+    Raises:
+        UserError: the data or the tokenizer are not those the checkpoint was trained on.
+    """
+    saved = checkpoint.read_state(source)
+    for name, value in run.identity.items():
+        old = saved["identity"][name]
+        if old != value:
+            raise UserError(
+                f"{source}: was trained with another {name} (sha256 {old[:12]}, now {value[:12]}); "
+                "restore it, or train into another folder with --run_dir"
+            )
+    run.progress = state.Progress(**saved["progress"])
+    if run.recipe.loop.max_steps < run.progress.step:
+        rule = f"must be at least {run.progress.step}, the step reached in {run.folder}"
+        raise UserError(f"loop.max_steps: {run.recipe.loop.max_steps}: {rule}")
+    checkpoint.load(source, run.bare, run.optimizer.optimizer)
+    rank, world = run.accelerator.process_index, run.accelerator.num_processes
+    if saved["processes"] == world:
+        run.random = checkpoint.read_random_state(source, rank)
+    else:
+        run.accelerator.print(
+            f"{source}: saved by {saved['processes']} processes, now {world}: same batches, other dropout from here on"
+        )
+        state.seed_everything(run.recipe.loop.seed, rank, 2, run.progress.step)
+
+
+@contextlib.contextmanager
+def _claimed(folder: Path, recipe: Recipe) -> Iterator[None]:
+    """Hold the run folder for this process; a user's error takes back what this call made."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"run_dir: {folder}: cannot be made a folder ({error.strerror})") from None
+    with files.lock(folder):
+        # Once more, now that nobody else can change it.
+        refuse_other(folder, recipe)
+        for place in (folder, folder / "checkpoints"):
+            files.tidy(place)
+        if not _has_progress(folder):
+            # An earlier start that never reached a checkpoint may have had another recipe.
+            shutil.rmtree(folder / "tokenizer", ignore_errors=True)
+        files.write_text(folder / "recipe.yaml", _yaml(recipe))
+        try:
+            yield
+        except UserError:
+            if made and not _has_progress(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+                with contextlib.suppress(OSError):  # a parent in which another run began meanwhile stays
+                    for parent in made[1:]:
+                        parent.rmdir()
+            raise
+
+
+def refuse_other(folder: Path, recipe: Recipe) -> None:
+    """Compare a run folder with the recipe that wants to use it.
+
+    Raises:
+        UserError: the folder holds something that is no run, or a run whose recipe differs in the field named.
+    """
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise UserError(f"run_dir: {folder}: is a file, must be a folder")
+    path = folder / "recipe.yaml"
+    if not path.is_file():
+        other = next(
+            (p.name for p in sorted(folder.iterdir()) if not p.name.startswith((".lock", files.STAGING))), None
+        )
+        if other is not None:
+            raise UserError(f"run_dir: {folder}: holds no run but other files ({other}); name a new or empty folder")
+        return
+    if not _has_progress(folder):
+        return
+    try:
+        old = yaml.safe_load(path.read_text(encoding="utf-8"))
+        # A recipe written before a field existed meant the field's default.
+        old = _flat(Recipe(old["name"], old["task"]).to_dict()) | _flat(old)
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError, OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as the recipe of this run: {error}") from None
+    new = _flat(recipe.to_dict())
+    if new["loop.max_steps"] < old.get("loop.max_steps", 0):
+        steps = f"this run has {old['loop.max_steps']}, the recipe {new['loop.max_steps']}"
+        raise UserError(f"{path}: loop.max_steps: {steps}: may only grow")
+    for name in [*new, *(name for name in old if name not in new)]:
+        if name not in MAY_DIFFER and old.get(name) != new.get(name):
+            raise UserError(
+                f"{path}: {name}: this folder's run has {old.get(name)!r}, the recipe {new.get(name)!r}: "
+                "must be the same; use another folder with --run_dir"
+            )
+
+
+def _is_finished(folder: Path, recipe: Recipe) -> bool:
+    """Tell whether a run folder holds this recipe's run, at its end."""
+    refuse_other(folder, recipe)
+    try:
+        end = json.loads((folder / FINISHED).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    whole = (folder / "final" / "config.json").is_file() and (folder / "results.json").is_file()
+    return whole and end["max_steps"] == recipe.loop.max_steps
+
+
+def _has_progress(folder: Path) -> bool:
+    """Tell whether there is something of a run that could be lost."""
+    return any((folder / "checkpoints").glob("step-*")) or (folder / "final").exists()
+
+
+def _check_splits(recipe: Recipe, splits: dict[str, Dataset]) -> None:
+    """Refuse at the start what would fail hours later, at the end."""
+    own = recipe.eval
+    evaluate.check_metrics([*own.metrics, *own.during_training, own.best_metric], recipe.task)
+    needed = {"eval.split": own.split} if own.metrics else {}
+    if recipe.loop.final == "best":
+        needed["loop.final: best"] = "validation"
+    if recipe.loop.early_stopping is not None:
+        needed["loop.early_stopping"] = "validation"
+    for field, split in needed.items():
+        if split not in splits:
+            raise UserError(f"{field}: needs split {split!r}; the data of this recipe has {', '.join(splits)}")
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return `{"optim.lr": 0.1, ...}` for nested sections."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def _yaml(recipe: Recipe) -> str:
+    """Return the resolved recipe as YAML."""
+    return yaml.safe_dump(recipe.to_dict(), sort_keys=False, allow_unicode=True)
+
+
+def _hash(path: Path) -> str:
+    """Return the sha256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

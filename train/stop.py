@@ -1,0 +1,46 @@
+"""SIGTERM and SIGINT become a request that the loop honours between two steps."""
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Stopped(Exception):
+    """A run was asked to stop and has saved its state.
+
+    Attributes:
+        signal: number of the signal; a shell expects exit code 128 + signal.
+    """
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
+        self.signal = number
+
+
+class Request:
+    """The number of the signal that arrived, 0 = none."""
+
+    def __init__(self) -> None:
+        self.signal = 0
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Note the signal; a second one is not held back any more."""
+        self.signal = number
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def requests() -> Iterator[Request]:
+    """Catch the signals while the block runs."""
+    request = Request()
+    before = {}
+    with contextlib.suppress(ValueError):  # only the main thread may set handlers
+        before = {number: signal.signal(number, request) for number in SIGNALS}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
