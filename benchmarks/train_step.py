@@ -102,7 +102,8 @@ def main() -> None:
             if number >= args.warmup:
                 seconds[name].append(taken / batch.targets)
     sizes = {name: sum(p.numel() for p in m.parameters()) for name, m in models.items()}
-    print(f"{platform.machine()}, {args.threads} threads, torch {torch.__version__}, fp32 '{recipe.loop.matmul_precision}', ")
+    print(f"{platform.machine()}, {args.threads} threads, torch {torch.__version__}, ", end="")
+    print(f"fp32 matmul precision '{recipe.loop.matmul_precision}', ", end="")
     print(f"{args.steps} batches of at most {recipe.batch.max_tokens} tokens, dropout {config.dropout}\n")
     print("| model | parameters | real target tokens/s | ours / this |\n|---|---|---|---|")
     first = next(iter(seconds.values()))
