@@ -11,16 +11,23 @@ from transformers.activations import ACT2FN
 from .configuration_vanilla import VanillaConfig
 
 
-def shift_right(labels: torch.Tensor, config: VanillaConfig) -> torch.Tensor:
-    """Return what the decoder reads to predict `labels` (B, T): the start token, then all but the last (sec. 3.1)."""
+def shift_right(
+    labels: torch.Tensor, config: VanillaConfig, attention_mask: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return what the decoder reads to predict `labels` (B, T): the start token, then all but the last (sec. 3.1).
+
+    With an `attention_mask` (B, T) the start token stands at the first real place, behind padding on the left.
+    """
     if config.decoder_start_token_id is None or config.pad_token_id is None:
         raise ValueError(
             f"decoder_start_token_id={config.decoder_start_token_id} and pad_token_id={config.pad_token_id} must be "
             "set in the config to make decoder_input_ids from labels"
         )
     shifted = labels.roll(1, dims=-1)
-    shifted[:, 0] = config.decoder_start_token_id
-    return shifted.masked_fill(shifted == -100, config.pad_token_id)
+    shifted = shifted.masked_fill(shifted == -100, config.pad_token_id)
+    places = torch.arange(labels.shape[-1], device=labels.device)
+    first = 0 if attention_mask is None else attention_mask.to(labels.device).ne(0).int().argmax(-1, keepdim=True)
+    return shifted.masked_fill(places == first, config.decoder_start_token_id)
 
 
 def keep(hidden_states: torch.Tensor, logits_to_keep: int | torch.Tensor) -> torch.Tensor:

@@ -27,7 +27,7 @@ def token_loss(
     Returns:
         The sum in nats (fp32) and the number of labels that entered it, both scalars.
     """
-    labels = labels.to(logits.device).flatten()
+    labels = labels.to(logits.device, torch.long).flatten()
     total = F.cross_entropy(
         logits.flatten(0, -2).float(), labels, ignore_index=IGNORE, reduction="sum", label_smoothing=label_smoothing
     )

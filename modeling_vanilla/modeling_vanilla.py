@@ -21,7 +21,7 @@ from transformers.utils.generic import can_return_tuple
 
 from .configuration_vanilla import VanillaConfig
 from .heads import ClassificationHead, PredictionTransform, keep, pool, shift_right
-from .losses import causal_loss, classification_loss, reduce, token_loss
+from .losses import IGNORE, causal_loss, classification_loss, reduce, token_loss
 from .stacks import VanillaDecoder, VanillaEncoder, VanillaPreTrainedModel
 from .validation import check_labels
 
@@ -311,7 +311,8 @@ class VanillaForMaskedLM(_Head):
             num_items_in_batch: What the summed loss is divided by; by default the number of labels in this call.
 
         Returns:
-            Logits (B, S, V), and the loss in nats per label where labels are given.
+            Logits (B, S, V), and the loss in nats per label where labels are given. In training mode with labels, only
+            the logits of the N labelled places, (N, V).
 
         Raises:
             ValueError: See `validation.check_inputs` and `check_labels`.
@@ -326,7 +327,12 @@ class VanillaForMaskedLM(_Head):
             inputs_embeds=inputs_embeds,
             **kwargs,
         )
-        logits = self.lm_head(self.transform(out.last_hidden_state))
+        hidden_states = out.last_hidden_state
+        if self.training and labels is not None:
+            # The other 85 % do not enter the loss, and mapping them to the vocabulary would be half of a step.
+            labelled = labels.ne(IGNORE).to(hidden_states.device)
+            hidden_states, labels = hidden_states[labelled], labels.to(hidden_states.device)[labelled]
+        logits = self.lm_head(self.transform(hidden_states))
         loss = None
         if labels is not None:
             loss = reduce(token_loss(logits, labels, self.smoothing()), num_items_in_batch)
@@ -385,7 +391,9 @@ class VanillaForSequenceClassification(_Head):
                 raise ValueError(
                     "an encoder-decoder classifies input_ids; inputs_embeds cannot be read by its decoder"
                 )
-            kwargs |= {"decoder_input_ids": shift_right(input_ids, self.config), "use_cache": False}
+            mask = attention_mask if attention_mask is not None and attention_mask.dim() == 2 else None
+            kwargs |= {"decoder_input_ids": shift_right(input_ids, self.config, mask), "decoder_attention_mask": mask}
+            kwargs["use_cache"] = False
         out = self.model(
             input_ids,
             attention_mask=attention_mask,

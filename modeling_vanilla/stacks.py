@@ -5,6 +5,7 @@ Dimension letters: B batch, S source length, T target length, D d_model.
 """
 
 import math
+from dataclasses import fields
 
 import torch
 from torch import nn
@@ -20,14 +21,31 @@ from .attention import MultiHeadAttention
 from .configuration_vanilla import VanillaConfig
 from .embeddings import Embeddings, SinusoidalPositions, TokenEmbedding, default_position_ids
 from .layers import DecoderLayer, EncoderLayer
-from .validation import check_inputs
+from .validation import can_read, check_inputs, check_places
 
 
-def neighbourhood(window: int | None):
-    """Return the rule of restricted self-attention, |i - j| <= window // 2 (Vaswani et al. 2017, sec. 4)."""
+def neighbourhood(config: VanillaConfig):
+    """Return the rule of restricted self-attention, |i - j| <= window // 2 (Vaswani et al. 2017, sec. 4), or None.
+
+    Raises:
+        ValueError: The kernel takes no mask and would ignore the window.
+    """
+    window = config.attention_window
     if window is None:
         return None
+    if "flash" in (config._attn_implementation or ""):
+        raise ValueError(
+            f"attention_window={window} is a mask, which attn_implementation={config._attn_implementation!r} would "
+            "ignore; use 'eager', 'sdpa' or 'flex_attention'"
+        )
     return lambda batch, head, query, key: (query - key).abs() <= window // 2
+
+
+def forbidden_as_infinity(mask: torch.Tensor | None) -> torch.Tensor | None:
+    """Write "never" as -inf in an additive 4-D mask: about rows of finfo.min alone the kernels disagree."""
+    if torch.is_tensor(mask) and mask.dim() == 4 and mask.is_floating_point():
+        return mask.masked_fill(mask <= torch.finfo(mask.dtype).min, -math.inf)
+    return mask
 
 
 class VanillaPreTrainedModel(PreTrainedModel):
@@ -43,14 +61,6 @@ class VanillaPreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
-
-    def __init__(self, config: VanillaConfig, *args, **kwargs):
-        super().__init__(config, *args, **kwargs)
-        if config.attention_window is not None and "flash" in (config._attn_implementation or ""):
-            raise ValueError(
-                f"attention_window={config.attention_window} is a mask, which attn_implementation="
-                f"{config._attn_implementation!r} would ignore; use 'eager', 'sdpa' or 'flex_attention'"
-            )
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -73,6 +83,16 @@ class VanillaPreTrainedModel(PreTrainedModel):
             else:
                 init.normal_(module.weight, std=self.config.initializer_range * writes**-0.5)
 
+    def _resize_token_embeddings(self, new_num_tokens, pad_to_multiple_of=None, mean_resizing=True) -> nn.Module:
+        """Resize the token matrices; an untied encoder-decoder has a second one, which transformers does not look for."""
+        source = super()._resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
+        if self.config.is_encoder_decoder and not self.config.tie_word_embeddings:
+            decoder = self.base_model.decoder
+            decoder.embed_tokens = self._get_resized_embeddings(
+                decoder.embed_tokens, source.weight.shape[0], mean_resizing=mean_resizing
+            )
+        return source
+
     @staticmethod
     def create_masks_for_generate(config: VanillaConfig, **kwargs) -> torch.Tensor | None:
         """Build the causal mask of a static cache, with the window (`generate` calls this)."""
@@ -80,7 +100,7 @@ class VanillaPreTrainedModel(PreTrainedModel):
         return create_causal_mask(
             config,
             **{name: kwargs.get(name) for name in names},
-            and_mask_function=neighbourhood(config.attention_window),
+            and_mask_function=neighbourhood(config),
         )
 
 
@@ -136,6 +156,9 @@ class VanillaEncoder(_Stack):
             ValueError: See `validation.check_inputs`.
         """
         check_inputs(self.config, input_ids, inputs_embeds, attention_mask, past_length=0)
+        check_places(self.config, position_ids, token_type_ids)
+        if input_ids is not None and can_read(input_ids):
+            self.warn_if_padding_and_no_attention_mask(input_ids, attention_mask)
         if inputs_embeds is None:
             inputs_embeds = self.embed_tokens(input_ids)
         if position_ids is None:
@@ -143,8 +166,8 @@ class VanillaEncoder(_Stack):
         mask = create_bidirectional_mask(
             self.config,
             inputs_embeds,
-            attention_mask,
-            and_mask_function=neighbourhood(self.config.attention_window),
+            forbidden_as_infinity(attention_mask),
+            and_mask_function=neighbourhood(self.config),
         )
         hidden_states = self.embeddings(inputs_embeds, position_ids, token_type_ids)
         for layer in self.layers:
@@ -158,10 +181,12 @@ class VanillaDecoder(_Stack):
     def __init__(self, config: VanillaConfig):
         cross = config.is_encoder_decoder
         depth = config.num_decoder_layers if cross else config.num_layers
+        # transformers 5.17 has no such field, and does not need it.
+        depth_key = {"num_hidden_layers_key": "num_decoder_layers"} if cross else {}
+        if "num_hidden_layers_key" not in {field.name for field in fields(OutputRecorder)}:
+            depth_key = {}
         self._can_record_outputs = {
-            "hidden_states": OutputRecorder(DecoderLayer, num_hidden_layers_key="num_decoder_layers")
-            if cross
-            else DecoderLayer,
+            "hidden_states": OutputRecorder(DecoderLayer, **depth_key),
             "attentions": OutputRecorder(MultiHeadAttention, index=1, layer_name="self_attn"),
         }
         if cross:
@@ -201,28 +226,30 @@ class VanillaDecoder(_Stack):
         past_length = past_key_values.get_seq_length() if past_key_values is not None else 0
         prefix = "decoder_" if self.config.is_encoder_decoder else ""
         check_inputs(self.config, input_ids, inputs_embeds, attention_mask, past_length, prefix)
+        check_places(self.config, position_ids, token_type_ids, prefix)
         if inputs_embeds is None:
             inputs_embeds = self.embed_tokens(input_ids)
-        if use_cache and past_key_values is None:
-            past_key_values = self._new_cache()
-        self_cache = (
-            past_key_values.self_attention_cache
-            if isinstance(past_key_values, EncoderDecoderCache)
-            else past_key_values
-        )
+        # The mask is made from what the caller gave: in the presence of a cache, even an empty one, positions that
+        # restart are not taken for packed sequences.
+        self_cache = getattr(past_key_values, "self_attention_cache", past_key_values)
         mask = create_causal_mask(
             self.config,
             inputs_embeds,
-            attention_mask,
+            forbidden_as_infinity(attention_mask),
             self_cache,
             position_ids=position_ids,
-            and_mask_function=neighbourhood(self.config.attention_window),
+            and_mask_function=neighbourhood(self.config),
         )
         encoder_mask = None
         if encoder_hidden_states is not None:
             encoder_mask = create_bidirectional_mask(
-                self.config, inputs_embeds, encoder_attention_mask, encoder_hidden_states=encoder_hidden_states
+                self.config,
+                inputs_embeds,
+                forbidden_as_infinity(encoder_attention_mask),
+                encoder_hidden_states=encoder_hidden_states,
             )
+        if use_cache and past_key_values is None:
+            past_key_values = self._new_cache()
         if position_ids is None:
             position_ids = default_position_ids(
                 attention_mask, inputs_embeds.shape[1], past_length, inputs_embeds.device

@@ -31,12 +31,13 @@ def check_inputs(
         input_ids: (B, T) of an integer type, or None.
         inputs_embeds: (B, T, D), or None.
         attention_mask: (B, past_length + T), a prepared 4-D mask, or None.
-        past_length: Number of tokens in the cache; a tensor (static cache) is not read.
+        past_length: Number of tokens in the cache; a tensor (static cache) is read on the CPU only.
         prefix: Put before the names in messages: "decoder_" for the decoder of an encoder-decoder.
 
     Raises:
         ValueError: Not exactly one of ids and embeddings; wrong rank, type or size; an id outside the vocabulary; a
-            sequence longer than max_position_embeddings; a mask of another length than the tokens.
+            sequence longer than max_position_embeddings; a mask of another length than the tokens, or a 4-D mask of
+            integers, which could mean either 0 or 1.
     """
     if (input_ids is None) == (inputs_embeds is None):
         given = "neither" if input_ids is None else "both"
@@ -51,13 +52,22 @@ def check_inputs(
     if batch == 0 or length == 0:
         raise ValueError(f"{prefix}input of shape ({batch}, {length}) is empty; batch and length must be at least 1")
     if not isinstance(past_length, int):
-        return
+        if not can_read(past_length):
+            return
+        past_length = int(past_length)
     total = past_length + length
     if total > config.max_position_embeddings:
         raise ValueError(
             f"{prefix}input of {total} tokens is longer than max_position_embeddings={config.max_position_embeddings}"
         )
-    if attention_mask is not None and attention_mask.dim() == 2 and attention_mask.shape != (batch, total):
+    if not torch.is_tensor(attention_mask):  # none, or the block mask of flex attention
+        return
+    if attention_mask.dim() == 4 and not (attention_mask.dtype == torch.bool or attention_mask.is_floating_point()):
+        raise ValueError(
+            f"{prefix}attention_mask is 4-D of type {attention_mask.dtype}; give booleans (True = attend) or numbers "
+            "that are added to the scores (0 = attend, -inf = never)"
+        )
+    if attention_mask.dim() == 2 and attention_mask.shape != (batch, total):
         raise ValueError(
             f"{prefix}attention_mask has shape {tuple(attention_mask.shape)}, expected ({batch}, {total}): "
             f"{past_length} cached and {length} new tokens"
@@ -77,6 +87,25 @@ def _check_ids(config: VanillaConfig, input_ids: torch.Tensor, name: str) -> Non
             raise ValueError(
                 f"{name}[{row}, {column}]={value} is not in [0, {config.vocab_size}), the ids of vocab_size"
             )
+
+
+def check_places(
+    config: VanillaConfig,
+    position_ids: torch.Tensor | None,
+    token_type_ids: torch.Tensor | None,
+    prefix: str = "",
+) -> None:
+    """Check positions (B or 1, T) and segment types (B, T) against the tables that they index.
+
+    Raises:
+        ValueError: One is out of range; types are not checked where the model has none and ignores them.
+    """
+    limits = {"position_ids": config.max_position_embeddings, "token_type_ids": config.type_vocab_size}
+    for (name, size), ids in zip(limits.items(), (position_ids, token_type_ids), strict=True):
+        if size and ids is not None and ids.numel() and can_read(ids):
+            low, high = (int(v) for v in torch.aminmax(ids))
+            if low < 0 or high >= size:
+                raise ValueError(f"{prefix}{name} hold {low if low < 0 else high}, which is not in [0, {size})")
 
 
 def check_labels(labels: torch.Tensor, size: int) -> None:
