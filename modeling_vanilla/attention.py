@@ -1,7 +1,7 @@
 # Copyright 2026 The modeling_vanilla authors. Licensed under the Apache License, Version 2.0.
 """Attention (Vaswani et al. 2017, sec. 3.2).
 
-Dimension letters: B batch, T query length, S key length, D d_model, H heads, K head_dim.
+Dimension letters: B batch, T query length, S key length, D d_model, H heads, K head_dim (of values: v_head_dim).
 """
 
 import torch
@@ -41,22 +41,22 @@ def scaled_dot_product_attention(
     """
     # Q is scaled before the product: in fp16 the unscaled scores overflow.
     scores = torch.matmul(query * scaling, key.transpose(2, 3))  # (B, H, T, S)
-    if query.dtype != torch.float32:
+    if query.dtype in (torch.float16, torch.bfloat16):
         scores = scores.float()
-    if attention_mask is None:
-        weights = nn.functional.softmax(scores, dim=-1)
-    else:
-        lowest = torch.finfo(query.dtype).min
-        if attention_mask.dtype == torch.bool:
-            attention_mask = torch.zeros_like(attention_mask, dtype=scores.dtype).masked_fill(~attention_mask, lowest)
-        # Custom masks may hold -inf, whose softmax over a whole row is NaN.
-        attention_mask = attention_mask.clamp(min=lowest)
-        weights = nn.functional.softmax(scores + attention_mask, dim=-1)
-    weights = weights.to(query.dtype)
+    allowed = None
+    if attention_mask is not None:
+        additive = attention_mask.dtype != torch.bool
+        allowed = (
+            attention_mask > torch.finfo(attention_mask.dtype).min if additive else attention_mask
+        )  # (B, 1, T, S)
+        bias = attention_mask.to(scores.dtype) if additive else torch.zeros_like(attention_mask, dtype=scores.dtype)
+        # The lowest number, not -inf: the softmax over a row of -inf is NaN.
+        scores = scores + bias.masked_fill(~allowed, torch.finfo(scores.dtype).min)
+    weights = nn.functional.softmax(scores, dim=-1).to(query.dtype)
     weights = nn.functional.dropout(weights, p=dropout, training=module.training)
     context = torch.matmul(weights, value)  # (B, H, T, K)
-    if attention_mask is not None:
-        context = context * (attention_mask > lowest).any(-1, keepdim=True)  # (B, 1, T, 1)
+    if allowed is not None:
+        context = context * allowed.any(-1, keepdim=True)  # (B, 1, T, 1)
     return context.transpose(1, 2).contiguous(), weights  # (B, T, H, K)
 
 
@@ -79,16 +79,17 @@ class MultiHeadAttention(nn.Module):
         self.layer_idx = layer_idx
         self.is_causal = is_causal
         self.head_dim = config.head_dim
+        self.v_head_dim = config.v_head_dim
         self.scaling = config.head_dim**-0.5
         self.dropout = config.attention_dropout
-        inner = config.num_heads * config.head_dim
-        self.q_proj = nn.Linear(config.d_model, inner)
-        self.k_proj = nn.Linear(config.d_model, inner)
-        self.v_proj = nn.Linear(config.d_model, inner)
-        self.out_proj = nn.Linear(inner, config.d_model)
+        self.q_proj = nn.Linear(config.d_model, config.num_heads * config.head_dim)
+        self.k_proj = nn.Linear(config.d_model, config.num_heads * config.head_dim)
+        self.v_proj = nn.Linear(config.d_model, config.num_heads * config.v_head_dim)
+        self.out_proj = nn.Linear(config.num_heads * config.v_head_dim, config.d_model)
 
-    def _split_heads(self, states: torch.Tensor) -> torch.Tensor:
-        return states.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, T, H*K) -> (B, H, T, K)
+    @staticmethod
+    def _split_heads(states: torch.Tensor, head_dim: int) -> torch.Tensor:
+        return states.unflatten(-1, (-1, head_dim)).transpose(1, 2)  # (B, T, H*K) -> (B, H, T, K)
 
     def _keys_and_values(
         self, hidden_states: torch.Tensor, past_key_values: Cache | None, is_cross: bool
@@ -100,8 +101,8 @@ class MultiHeadAttention(nn.Module):
             # The encoder's output does not change between steps: its keys and values are computed once.
             if is_cross and past_key_values.is_updated.get(self.layer_idx):
                 return cache.layers[self.layer_idx].keys, cache.layers[self.layer_idx].values
-        key = self._split_heads(self.k_proj(hidden_states))
-        value = self._split_heads(self.v_proj(hidden_states))
+        key = self._split_heads(self.k_proj(hidden_states), self.head_dim)
+        value = self._split_heads(self.v_proj(hidden_states), self.v_head_dim)
         if cache is not None:
             key, value = cache.update(key, value, self.layer_idx)
             if is_cross and isinstance(past_key_values, EncoderDecoderCache):
@@ -128,7 +129,7 @@ class MultiHeadAttention(nn.Module):
             The output (B, T, D) and the weights (B, H, T, S), None where the kernel keeps none.
         """
         is_cross = encoder_hidden_states is not None
-        query = self._split_heads(self.q_proj(hidden_states))  # (B, H, T, K)
+        query = self._split_heads(self.q_proj(hidden_states), self.head_dim)  # (B, H, T, K)
         key, value = self._keys_and_values(
             encoder_hidden_states if is_cross else hidden_states, past_key_values, is_cross
         )  # (B, H, S, K)

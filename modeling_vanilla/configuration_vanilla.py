@@ -2,7 +2,7 @@
 """VanillaConfig: every architecture number and option of the Transformer, checked once."""
 
 import math
-from typing import Any, Literal
+from typing import Any
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
@@ -25,6 +25,15 @@ AUTO_MAPS = {
     },
 }
 
+COUNTS = (
+    "vocab_size d_model d_ff num_heads head_dim v_head_dim num_layers num_decoder_layers max_position_embeddings"
+).split()
+CHOICES = {
+    "variant": tuple(AUTO_MAPS),
+    "norm_order": ("post", "pre"),
+    "positions": ("sinusoidal", "learned"),
+}
+
 
 @strict
 class VanillaConfig(PreTrainedConfig):
@@ -40,7 +49,8 @@ class VanillaConfig(PreTrainedConfig):
         d_model: Width of every sub-layer's output (sec. 3.1).
         d_ff: Inner width of the feed-forward network (sec. 3.3).
         num_heads: Parallel attention heads h (sec. 3.2.2).
-        head_dim: Width d_k = d_v of one head. None means d_model / num_heads; Table 3 (B) varies it alone.
+        head_dim: Width d_k of the queries and keys of one head. None means d_model / num_heads.
+        v_head_dim: Width d_v of the values of one head. None means head_dim. Table 3 (B) varies d_k with d_v = 64.
         num_layers: Layers N of the encoder, or of the decoder where there is no encoder.
         num_decoder_layers: Layers of the decoder beside an encoder. None means num_layers.
         dropout: Probability, on each sub-layer's output and on the sum of embeddings and positions (sec. 5.4).
@@ -77,23 +87,24 @@ class VanillaConfig(PreTrainedConfig):
         "intermediate_size": "d_ff",
     }
 
-    variant: Literal["encoder-decoder", "encoder", "decoder"] = "encoder-decoder"
+    variant: str = "encoder-decoder"
     vocab_size: int = 37000
     d_model: int = 512
     d_ff: int = 2048
     num_heads: int = 8
     head_dim: int | None = None
+    v_head_dim: int | None = None
     num_layers: int = 6
     num_decoder_layers: int | None = None
     dropout: float | int = 0.1
     attention_dropout: float | int = 0.0
     activation_dropout: float | int = 0.0
-    layer_norm_eps: float = 1e-5
+    layer_norm_eps: float | int = 1e-5
     initializer_range: float | None = None
     max_position_embeddings: int = 512
     tie_word_embeddings: bool = True
-    norm_order: Literal["post", "pre"] = "post"
-    positions: Literal["sinusoidal", "learned"] = "sinusoidal"
+    norm_order: str = "post"
+    positions: str = "sinusoidal"
     activation: str = "relu"
     scale_embeddings: bool = True
     embedding_norm: bool = False
@@ -109,6 +120,10 @@ class VanillaConfig(PreTrainedConfig):
     decoder_start_token_id: int | None = 2
 
     def __post_init__(self, **kwargs):
+        # The standard names would be applied after everything here was derived and checked.
+        for alias, name in self.attribute_map.items():
+            if alias in kwargs:
+                setattr(self, name, kwargs.pop(alias))
         self.is_encoder_decoder = self.variant == "encoder-decoder"
         self.is_decoder = self.variant == "decoder"
         if self.head_dim is None and self.num_heads > 0:
@@ -117,18 +132,30 @@ class VanillaConfig(PreTrainedConfig):
                     f"d_model={self.d_model} must be a multiple of num_heads={self.num_heads} without a head_dim"
                 )
             self.head_dim = self.d_model // self.num_heads
+        if self.v_head_dim is None:
+            self.v_head_dim = self.head_dim
         if self.num_decoder_layers is None:
             self.num_decoder_layers = self.num_layers
-        self._check_ranges()
+        self.check()
         super().__post_init__(**kwargs)
         names = {"AutoConfig": "configuration_vanilla.VanillaConfig", "AutoModel": "modeling_vanilla.VanillaModel"}
         self.auto_map = names | {k: f"modeling_vanilla.{v}" for k, v in AUTO_MAPS[self.variant].items()}
 
-    def _check_ranges(self) -> None:
-        """Raise a ValueError that names field, value and rule for the first field out of range."""
-        for name in (
-            "vocab_size d_model d_ff num_heads head_dim num_layers num_decoder_layers max_position_embeddings".split()
-        ):
+    def check(self) -> None:
+        """Check every value; models do it again, since fields can be set after the config was built.
+
+        Raises:
+            ValueError: Names field, value and rule of the first field that is out of range.
+        """
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name}={getattr(self, name)!r} must be one of {', '.join(map(repr, choices))}")
+        if self.is_encoder_decoder != (self.variant == "encoder-decoder"):
+            raise ValueError(
+                f"is_encoder_decoder={self.is_encoder_decoder} contradicts variant={self.variant!r}: give the variant "
+                "when the config is built"
+            )
+        for name in COUNTS:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
         for name in ("dropout", "attention_dropout", "activation_dropout", "label_smoothing"):
@@ -245,7 +272,7 @@ class VanillaConfig(PreTrainedConfig):
 
     @classmethod
     def tiny(cls, **overrides: Any) -> "VanillaConfig":
-        """Return a two-layer model of about 10,000 parameters, for tests and for trying things out."""
+        """Return a two-layer model of about 25,000 parameters, for tests and for trying things out."""
         return cls(
             **(
                 dict(

@@ -76,6 +76,7 @@ def reduce(loss: tuple[torch.Tensor, torch.Tensor], num_items_in_batch: torch.Te
     total, count = loss
     if num_items_in_batch is None:
         return total / count.clamp(min=1)
+    # A batch without labels has 0 of them everywhere: its loss is 0, not 0 / 0.
     if torch.is_tensor(num_items_in_batch):
-        num_items_in_batch = num_items_in_batch.to(total.device)
-    return total / num_items_in_batch
+        return total / num_items_in_batch.to(total.device).clamp(min=1)
+    return total / max(num_items_in_batch, 1)

@@ -44,6 +44,7 @@ class ModelSection:
     d_ff: int | None = None
     num_heads: int | None = None
     head_dim: int | None = None
+    v_head_dim: int | None = None
     num_layers: int | None = None
     num_decoder_layers: int | None = None
     dropout: float | None = None

@@ -4,6 +4,8 @@ import pytest
 import torch
 from transformers import DynamicCache, EncoderDecoderCache, StaticCache
 
+from modeling_vanilla import VanillaConfig, VanillaForConditionalGeneration
+
 VARIANTS = ("encoder-decoder", "decoder")
 CACHES = {"none": {"use_cache": False}, "dynamic": {}, "static": {"cache_implementation": "static"}}
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
@@ -275,3 +277,17 @@ def test_one_compiled_step_serves_every_length(endless, tokens, variant):
         pieces = [model(**fixed, **{name: ids[:, :2]}, past_key_values=cache).logits]
         pieces += [step(**fixed, **{name: i}, past_key_values=cache).logits for i in ids[:, 2:].split(1, dim=1)]
     torch.testing.assert_close(torch.cat(pieces, 1), whole, **CLOSE)
+
+
+@pytest.mark.parametrize("settings", [{}, {"cache_implementation": "static"}, {"use_cache": False}, {"num_beams": 3}])
+def test_values_may_be_wider_than_keys(settings):
+    """Rows (B) of Table 3: every way to decode agrees with forward passes over the whole prefix."""
+    torch.manual_seed(0)
+    config = VanillaConfig.tiny(head_dim=2, v_head_dim=10, tie_word_embeddings=False, eos_token_id=None)
+    model = VanillaForConditionalGeneration(config).eval()
+    source = torch.randint(7, 97, (2, 5))
+    written = model.generate(source, max_new_tokens=6, do_sample=False, **settings)
+    logits = model(input_ids=source, decoder_input_ids=written).logits
+    if settings.get("num_beams", 1) == 1:
+        assert torch.equal(logits[:, :-1].argmax(-1), written[:, 1:])
+    assert written.shape == (2, 7)
