@@ -246,7 +246,6 @@ class VanillaForCausalLM(_Head, GenerationMixin):
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         num_items_in_batch: torch.Tensor | int | None = None,
-        shift_labels: torch.LongTensor | None = None,
         **kwargs,
     ) -> CausalLMOutputWithCrossAttentions:
         """Predict each next token.
@@ -255,7 +254,8 @@ class VanillaForCausalLM(_Head, GenerationMixin):
             labels: (B, T), -100 = ignore; usually the input_ids: the shift by one happens here.
             logits_to_keep: Compute logits for the last so many positions only; 0 = all.
             num_items_in_batch: What the summed loss is divided by; by default the number of labels in this call.
-            shift_labels: (B, T), labels that were shifted before; they replace `labels`.
+            kwargs: `shift_labels` (B, T), labels that were shifted before, replace `labels`. What else there is goes
+                down to the kernels.
 
         Returns:
             Logits (B, T, V), and the loss in nats per label where labels are given.
@@ -263,6 +263,8 @@ class VanillaForCausalLM(_Head, GenerationMixin):
         Raises:
             ValueError: See `validation.check_inputs` and `check_labels`.
         """
+        # Not named above: the Trainer would take it for a label that every batch has, and never evaluate a loss.
+        shift_labels = kwargs.pop("shift_labels", None)
         for targets in (labels, shift_labels):
             if targets is not None:
                 check_labels(targets, self.config.vocab_size)
