@@ -20,6 +20,11 @@ import modeling_vanilla
 from modeling_vanilla import VanillaConfig, VanillaForSequenceClassification, VanillaModel
 
 VARIANTS = ("encoder-decoder", "encoder", "decoder")
+HEADS = {
+    "encoder-decoder": modeling_vanilla.VanillaForConditionalGeneration,
+    "encoder": modeling_vanilla.VanillaForMaskedLM,
+    "decoder": modeling_vanilla.VanillaForCausalLM,
+}
 variants = pytest.mark.parametrize("variant", VARIANTS)
 
 
@@ -58,35 +63,41 @@ def test_52_another_number_of_classes_is_loaded_with_a_warning(build, tokens, tm
     assert model(tokens(2, 5)).logits.shape == (2, 42)
 
 
-@pytest.mark.parametrize("norm", ["post", "pre"])
+def gradient_norm(model, inputs, labels) -> float:
+    """Return the norm of the gradient without dropout, whose noise would hide it."""
+    model.eval().zero_grad()
+    model(**inputs, labels=labels).loss.backward()
+    norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters()]).item()
+    model.train()
+    return norm
+
+
 @variants
-def test_54_one_pattern_is_learned_without_warm_up(variant, norm):
-    """Loss and gradient fall by nine tenths with dropout on; then greedy search gives the pattern back."""
+def test_54_one_pattern_is_learned_without_warm_up(variant):
+    """Loss and gradient fall by nine tenths with dropout on; then greedy search gives the pattern back.
+
+    In the paper's post-norm order, which is the hard one to start without warm-up.
+    """
     torch.manual_seed(0)
-    heads = {
-        "encoder-decoder": modeling_vanilla.VanillaForConditionalGeneration,
-        "encoder": modeling_vanilla.VanillaForMaskedLM,
-        "decoder": modeling_vanilla.VanillaForCausalLM,
-    }
-    sizes = {"d_model": 64, "d_ff": 64, "num_heads": 2, "num_layers": 2, "max_position_embeddings": 80}
-    config = VanillaConfig(variant=variant, vocab_size=31, norm_order=norm, label_smoothing=0.0, **sizes)
-    model = heads[variant](config).train()
-    pattern = torch.randint(7, 31, (1, 16)).repeat(1, 4)  # 64 tokens
+    sizes = {"d_model": 32, "d_ff": 64, "num_heads": 2, "num_layers": 2, "max_position_embeddings": 80}
+    config = VanillaConfig(variant=variant, vocab_size=31, label_smoothing=0.0, **sizes)
+    model = HEADS[variant](config).train()
+    pattern = torch.tensor([(list(range(7, 26)) * 4)[:64]])
     inputs = {"input_ids": pattern}
     if variant == "encoder":
-        hidden = torch.arange(64) % 3 == 1
-        inputs["input_ids"] = pattern.masked_fill(hidden, 6)
-    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    losses, norms = [], []
-    for _ in range(150):
+        inputs["input_ids"] = pattern.masked_fill(torch.arange(64) % 3 == 1, 6)
+    before = gradient_norm(model, inputs, pattern)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(300 if variant == "encoder" else 200):
         optimizer.zero_grad()
         loss = model(**inputs, labels=pattern).loss
         loss.backward()
-        norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0).item())
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         losses.append(loss.item())
     assert sum(losses[-10:]) / 10 < 0.1 * losses[0]
-    assert sum(norms[-10:]) / 10 < 0.1 * norms[0]
+    assert gradient_norm(model, inputs, pattern) < 0.1 * before
 
     model.eval()
     if variant == "encoder":
