@@ -6,8 +6,11 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    AutoModelForMultipleChoice,
+    AutoModelForQuestionAnswering,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
 )
 
 from .configuration_vanilla import VanillaConfig
@@ -15,7 +18,10 @@ from .modeling_vanilla import (
     VanillaForCausalLM,
     VanillaForConditionalGeneration,
     VanillaForMaskedLM,
+    VanillaForMultipleChoice,
+    VanillaForQuestionAnswering,
     VanillaForSequenceClassification,
+    VanillaForTokenClassification,
     VanillaModel,
     VanillaPreTrainedModel,
 )
@@ -27,7 +33,10 @@ __all__ = [
     "VanillaForCausalLM",
     "VanillaForConditionalGeneration",
     "VanillaForMaskedLM",
+    "VanillaForMultipleChoice",
+    "VanillaForQuestionAnswering",
     "VanillaForSequenceClassification",
+    "VanillaForTokenClassification",
     "VanillaModel",
     "VanillaPreTrainedModel",
 ]
@@ -39,3 +48,6 @@ AutoModelForSeq2SeqLM.register(VanillaConfig, VanillaForConditionalGeneration, e
 AutoModelForCausalLM.register(VanillaConfig, VanillaForCausalLM, exist_ok=True)
 AutoModelForMaskedLM.register(VanillaConfig, VanillaForMaskedLM, exist_ok=True)
 AutoModelForSequenceClassification.register(VanillaConfig, VanillaForSequenceClassification, exist_ok=True)
+AutoModelForTokenClassification.register(VanillaConfig, VanillaForTokenClassification, exist_ok=True)
+AutoModelForQuestionAnswering.register(VanillaConfig, VanillaForQuestionAnswering, exist_ok=True)
+AutoModelForMultipleChoice.register(VanillaConfig, VanillaForMultipleChoice, exist_ok=True)

@@ -8,22 +8,14 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
-# What the Auto classes may load, by variant. The whole map is written into every config.json, since a reader without
+# What the Auto classes may load: by variant, and in every variant. The whole map is written into every config.json, since a reader without
 # this package (trust_remote_code) finds the classes there and nowhere else.
 AUTO_MAPS = {
-    "encoder-decoder": {
-        "AutoModelForSeq2SeqLM": "VanillaForConditionalGeneration",
-        "AutoModelForSequenceClassification": "VanillaForSequenceClassification",
-    },
-    "encoder": {
-        "AutoModelForMaskedLM": "VanillaForMaskedLM",
-        "AutoModelForSequenceClassification": "VanillaForSequenceClassification",
-    },
-    "decoder": {
-        "AutoModelForCausalLM": "VanillaForCausalLM",
-        "AutoModelForSequenceClassification": "VanillaForSequenceClassification",
-    },
+    "encoder-decoder": {"AutoModelForSeq2SeqLM": "VanillaForConditionalGeneration"},
+    "encoder": {"AutoModelForMaskedLM": "VanillaForMaskedLM"},
+    "decoder": {"AutoModelForCausalLM": "VanillaForCausalLM"},
 }
+TASKS = ("SequenceClassification", "TokenClassification", "QuestionAnswering", "MultipleChoice")
 
 COUNTS = (
     "vocab_size d_model d_ff num_heads head_dim v_head_dim num_layers num_decoder_layers max_position_embeddings"
@@ -86,6 +78,20 @@ class VanillaConfig(PreTrainedConfig):
         "num_attention_heads": "num_heads",
         "intermediate_size": "d_ff",
     }
+    # How a layer is split over several processes, as one stack names its modules; a stack without cross-attention
+    # drops those rules. Heads go to the processes whole, so num_heads must be a multiple of their number.
+    base_model_tp_plan = {
+        "layers.*.self_attn.q_proj": "colwise",
+        "layers.*.self_attn.k_proj": "colwise",
+        "layers.*.self_attn.v_proj": "colwise",
+        "layers.*.self_attn.out_proj": "rowwise",
+        "layers.*.cross_attn.q_proj": "colwise",
+        "layers.*.cross_attn.k_proj": "colwise",
+        "layers.*.cross_attn.v_proj": "colwise",
+        "layers.*.cross_attn.out_proj": "rowwise",
+        "layers.*.feed_forward.fc1": "colwise",
+        "layers.*.feed_forward.fc2": "rowwise",
+    }
 
     variant: str = "encoder-decoder"
     vocab_size: int = 37000
@@ -138,8 +144,10 @@ class VanillaConfig(PreTrainedConfig):
             self.num_decoder_layers = self.num_layers
         self.check()
         super().__post_init__(**kwargs)
-        names = {"AutoConfig": "configuration_vanilla.VanillaConfig", "AutoModel": "modeling_vanilla.VanillaModel"}
-        self.auto_map = names | {k: f"modeling_vanilla.{v}" for k, v in AUTO_MAPS[self.variant].items()}
+        models = {"AutoModel": "VanillaModel"} | AUTO_MAPS[self.variant]
+        models |= {f"AutoModelFor{task}": f"VanillaFor{task}" for task in TASKS}
+        self.auto_map = {"AutoConfig": "configuration_vanilla.VanillaConfig"}
+        self.auto_map |= {auto: f"modeling_vanilla.{name}" for auto, name in models.items()}
 
     def check(self) -> None:
         """Check every value; models do it again, since fields can be set after the config was built.

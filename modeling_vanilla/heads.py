@@ -77,11 +77,11 @@ class PredictionTransform(nn.Module):
 class ClassificationHead(nn.Module):
     """BERT's pooler and classifier (Devlin et al. 2019): one vector (B, D) to scores (B, C)."""
 
-    def __init__(self, config: VanillaConfig):
+    def __init__(self, config: VanillaConfig, num_outputs: int):
         super().__init__()
         self.dense = nn.Linear(config.d_model, config.d_model)
         self.dropout = nn.Dropout(config.dropout)
-        self.out_proj = nn.Linear(config.d_model, config.num_labels)
+        self.out_proj = nn.Linear(config.d_model, num_outputs)
 
     def forward(self, pooled: torch.Tensor) -> torch.Tensor:
         """Map (B, D) to (B, C)."""

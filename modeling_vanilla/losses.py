@@ -71,6 +71,27 @@ def classification_loss(
     return total, torch.tensor(labels.numel(), device=logits.device)
 
 
+def span_loss(
+    start_logits: torch.Tensor, end_logits: torch.Tensor, start: torch.Tensor, end: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sum the cross-entropies of the first and of the last place of an answer (Devlin et al. 2019, sec. 4.2).
+
+    Args:
+        start_logits: (B, T).
+        end_logits: (B, T).
+        start: (B,) or (B, 1) places in [0, T). An answer that was cut off lies at T or after; it is ignored, and a
+            negative place is taken for 0 (BERT).
+        end: Likewise.
+
+    Returns:
+        The sum in nats (fp32) and the number of places within the texts, both scalars.
+    """
+    length = start_logits.shape[1]
+    logits = torch.stack([start_logits, end_logits], dim=1)  # (B, 2, T)
+    places = torch.stack([start.flatten(), end.flatten()], dim=1).clamp(min=0).to(logits.device)  # (B, 2)
+    return token_loss(logits, places.masked_fill(places >= length, IGNORE))
+
+
 def reduce(loss: tuple[torch.Tensor, torch.Tensor], num_items_in_batch: torch.Tensor | int | None) -> torch.Tensor:
     """Divide a (sum, count) by `num_items_in_batch` where it is given, else by the count; without labels it is 0."""
     total, count = loss

@@ -1,7 +1,7 @@
 # Copyright 2026 The modeling_vanilla authors. Licensed under the Apache License, Version 2.0.
 """The Transformer and its heads as Hugging Face models (Vaswani et al. 2017, fig. 1).
 
-Dimension letters: B batch, S source length, T target length, D d_model, V vocabulary, C classes.
+Dimension letters: B batch, S source length, T target length, D d_model, V vocabulary.
 """
 
 import torch
@@ -15,14 +15,15 @@ from transformers.modeling_outputs import (
     MaskedLMOutput,
     Seq2SeqLMOutput,
     Seq2SeqModelOutput,
-    SequenceClassifierOutput,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils.generic import can_return_tuple
 
 from .configuration_vanilla import VanillaConfig
-from .heads import ClassificationHead, PredictionTransform, keep, pool, shift_right
-from .losses import IGNORE, causal_loss, classification_loss, reduce, token_loss
+from .heads import PredictionTransform, keep, shift_right
+from .losses import IGNORE, causal_loss, reduce, token_loss
 from .stacks import VanillaDecoder, VanillaEncoder, VanillaPreTrainedModel
+from .tasks import MultipleChoice, QuestionAnswering, SequenceClassification, TokenClassification
 from .validation import check_labels
 
 
@@ -146,6 +147,8 @@ class VanillaForConditionalGeneration(_Head, GenerationMixin):
 
     _variants = ("encoder-decoder",)
     _tied_weights_keys = {"lm_head.weight": "model.encoder.embed_tokens.weight"}
+    _tp_plan = {"lm_head": "colwise_gather_output"}
+    _fsdp_plan = {"lm_head": "keep_full_weight"}
 
     def __init__(self, config: VanillaConfig):
         super().__init__(config)
@@ -222,6 +225,8 @@ class VanillaForCausalLM(_Head, GenerationMixin):
 
     _variants = ("decoder",)
     _tied_weights_keys = {"lm_head.weight": "model.decoder.embed_tokens.weight"}
+    _tp_plan = {"lm_head": "colwise_gather_output"}
+    _fsdp_plan = {"lm_head": "keep_full_weight"}
 
     def __init__(self, config: VanillaConfig):
         super().__init__(config)
@@ -241,7 +246,6 @@ class VanillaForCausalLM(_Head, GenerationMixin):
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         num_items_in_batch: torch.Tensor | int | None = None,
-        shift_labels: torch.LongTensor | None = None,
         **kwargs,
     ) -> CausalLMOutputWithCrossAttentions:
         """Predict each next token.
@@ -250,7 +254,8 @@ class VanillaForCausalLM(_Head, GenerationMixin):
             labels: (B, T), -100 = ignore; usually the input_ids: the shift by one happens here.
             logits_to_keep: Compute logits for the last so many positions only; 0 = all.
             num_items_in_batch: What the summed loss is divided by; by default the number of labels in this call.
-            shift_labels: (B, T), labels that were shifted before; they replace `labels`.
+            kwargs: `shift_labels` (B, T), labels that were shifted before, replace `labels`. What else there is goes
+                down to the kernels.
 
         Returns:
             Logits (B, T, V), and the loss in nats per label where labels are given.
@@ -258,6 +263,8 @@ class VanillaForCausalLM(_Head, GenerationMixin):
         Raises:
             ValueError: See `validation.check_inputs` and `check_labels`.
         """
+        # Not named above: the Trainer would take it for a label that every batch has, and never evaluate a loss.
+        shift_labels = kwargs.pop("shift_labels", None)
         for targets in (labels, shift_labels):
             if targets is not None:
                 check_labels(targets, self.config.vocab_size)
@@ -285,6 +292,8 @@ class VanillaForMaskedLM(_Head):
 
     _variants = ("encoder",)
     _tied_weights_keys = {"lm_head.weight": "model.encoder.embed_tokens.weight"}
+    _tp_plan = {"lm_head": "colwise_gather_output"}
+    _fsdp_plan = {"lm_head": "keep_full_weight"}
 
     def __init__(self, config: VanillaConfig):
         super().__init__(config)
@@ -339,83 +348,24 @@ class VanillaForMaskedLM(_Head):
         return MaskedLMOutput(loss=loss, logits=logits, hidden_states=out.hidden_states, attentions=out.attentions)
 
 
-class VanillaForSequenceClassification(_Head):
+class VanillaForSequenceClassification(SequenceClassification, _Head):
     """A classifier, or a regression, over whole sequences.
 
     An encoder is read at its first real token, a decoder at its last one; an encoder-decoder reads the text on both
     sides (BART).
     """
 
-    def __init__(self, config: VanillaConfig):
-        super().__init__(config)
-        self.classifier = ClassificationHead(config)
-        self.post_init()
 
-    def _problem_type(self, labels: torch.Tensor) -> str:
-        """Return the configured problem type, or the one that number of classes and type of labels speak for."""
-        if self.config.problem_type is None:
-            if self.config.num_labels == 1:
-                self.config.problem_type = "regression"
-            elif labels.dtype in (torch.long, torch.int):
-                self.config.problem_type = "single_label_classification"
-            else:
-                self.config.problem_type = "multi_label_classification"
-        return self.config.problem_type
+class VanillaForTokenClassification(TokenClassification, _Head):
+    """A classifier of each token: names, parts of speech (Devlin et al. 2019, sec. 5.3)."""
 
-    @can_return_tuple
-    def forward(
-        self,
-        input_ids: torch.LongTensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        position_ids: torch.LongTensor | None = None,
-        token_type_ids: torch.LongTensor | None = None,
-        inputs_embeds: torch.FloatTensor | None = None,
-        labels: torch.Tensor | None = None,
-        num_items_in_batch: torch.Tensor | int | None = None,
-        **kwargs,
-    ) -> SequenceClassifierOutput:
-        """Score each sequence.
 
-        Args:
-            labels: (B,) class ids; (B, C) zeros and ones for several labels; numbers for a regression.
-            num_items_in_batch: What the summed loss is divided by; by default the number of labels in this call.
+class VanillaForQuestionAnswering(QuestionAnswering, _Head):
+    """The place of an answer within a text (Devlin et al. 2019, sec. 4.2)."""
 
-        Returns:
-            Logits (B, C), and the loss where labels are given.
 
-        Raises:
-            ValueError: See `validation.check_inputs` and `check_labels`.
-        """
-        if self.config.is_encoder_decoder:
-            if input_ids is None:
-                raise ValueError(
-                    "an encoder-decoder classifies input_ids; inputs_embeds cannot be read by its decoder"
-                )
-            mask = attention_mask if attention_mask is not None and attention_mask.dim() == 2 else None
-            kwargs |= {"decoder_input_ids": shift_right(input_ids, self.config, mask), "decoder_attention_mask": mask}
-            kwargs["use_cache"] = False
-        out = self.model(
-            input_ids,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            token_type_ids=token_type_ids,
-            inputs_embeds=inputs_embeds,
-            **kwargs,
-        )
-        logits = self.classifier(pool(out.last_hidden_state, input_ids, attention_mask, self.config))
-        loss = None
-        if labels is not None:
-            problem_type = self._problem_type(labels)
-            if problem_type == "single_label_classification":
-                check_labels(labels, self.config.num_labels)
-            loss = reduce(classification_loss(logits, labels, problem_type), num_items_in_batch)
-        both = self.config.is_encoder_decoder
-        return SequenceClassifierOutput(
-            loss=loss,
-            logits=logits,
-            hidden_states=out.decoder_hidden_states if both else out.hidden_states,
-            attentions=out.decoder_attentions if both else out.attentions,
-        )
+class VanillaForMultipleChoice(MultipleChoice, _Head):
+    """The best of several texts, each read as the sequence classifier reads it (Devlin et al. 2019, sec. 4.4)."""
 
 
 # Saving any of these copies the code beside the weights, for readers without this package.
@@ -425,5 +375,12 @@ for _name, _model in {
     "AutoModelForCausalLM": VanillaForCausalLM,
     "AutoModelForMaskedLM": VanillaForMaskedLM,
     "AutoModelForSequenceClassification": VanillaForSequenceClassification,
+    "AutoModelForTokenClassification": VanillaForTokenClassification,
+    "AutoModelForQuestionAnswering": VanillaForQuestionAnswering,
+    "AutoModelForMultipleChoice": VanillaForMultipleChoice,
 }.items():
     _model.register_for_auto_class(_name)
+
+# A Trainer with label_smoothing_factor computes the loss itself, and shifts the labels for the classes listed here
+# alone; for any other it would score each token by the logits of the place after it, without a word.
+MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[VanillaConfig.model_type] = VanillaForCausalLM.__name__

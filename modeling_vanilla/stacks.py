@@ -5,6 +5,7 @@ Dimension letters: B batch, S source length, T target length, D d_model.
 """
 
 import math
+import re
 from dataclasses import fields
 
 import torch
@@ -65,6 +66,13 @@ class VanillaPreTrainedModel(PreTrainedModel):
     def __init__(self, config: VanillaConfig, *args, **kwargs):
         config.check()
         super().__init__(config, *args, **kwargs)
+
+    def init_parallel_plans(self) -> None:
+        """Keep the rules that name a module of this model: the plans of the config are those of any stack."""
+        super().init_parallel_plans()
+        names = {re.sub(r"\.\d+\b", ".*", name) for name, _ in self.named_modules(remove_duplicate=False)}
+        self._tp_plan = {rule: style for rule, style in self._tp_plan.items() if rule in names}
+        self._fsdp_plan = {rule: style for rule, style in self._fsdp_plan.items() if rule in names}
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

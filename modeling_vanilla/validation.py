@@ -41,7 +41,13 @@ def check_inputs(
     """
     if (input_ids is None) == (inputs_embeds is None):
         given = "neither" if input_ids is None else "both"
-        raise ValueError(f"give exactly one of {prefix}input_ids and {prefix}inputs_embeds, got {given}")
+        hint = ""
+        if prefix and given == "neither":
+            hint = (
+                "; they are made from labels, which a Trainer with label_smoothing_factor takes away: give the model to "
+                "its DataCollatorForSeq2Seq, or set label_smoothing in the config instead"
+            )
+        raise ValueError(f"give exactly one of {prefix}input_ids and {prefix}inputs_embeds, got {given}{hint}")
     if input_ids is not None:
         _check_ids(config, input_ids, f"{prefix}input_ids")
     elif inputs_embeds.dim() != 3 or inputs_embeds.shape[-1] != config.d_model:

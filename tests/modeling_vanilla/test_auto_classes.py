@@ -8,8 +8,11 @@ from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    AutoModelForMultipleChoice,
+    AutoModelForQuestionAnswering,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
 )
 
 import modeling_vanilla
@@ -18,24 +21,26 @@ from modeling_vanilla import (
     VanillaForCausalLM,
     VanillaForConditionalGeneration,
     VanillaForMaskedLM,
+    VanillaForMultipleChoice,
+    VanillaForQuestionAnswering,
     VanillaForSequenceClassification,
+    VanillaForTokenClassification,
     VanillaModel,
 )
 
+ALL = ("encoder-decoder", "encoder", "decoder")
 PAIRS = [
-    (AutoModel, VanillaModel, ("encoder-decoder", "encoder", "decoder")),
-    (AutoModelForSequenceClassification, VanillaForSequenceClassification, ("encoder-decoder", "encoder", "decoder")),
+    (AutoModel, VanillaModel, ALL),
+    (AutoModelForSequenceClassification, VanillaForSequenceClassification, ALL),
+    (AutoModelForTokenClassification, VanillaForTokenClassification, ALL),
+    (AutoModelForQuestionAnswering, VanillaForQuestionAnswering, ALL),
+    (AutoModelForMultipleChoice, VanillaForMultipleChoice, ALL),
     (AutoModelForSeq2SeqLM, VanillaForConditionalGeneration, ("encoder-decoder",)),
     (AutoModelForMaskedLM, VanillaForMaskedLM, ("encoder",)),
     (AutoModelForCausalLM, VanillaForCausalLM, ("decoder",)),
 ]
 MATCHES = [(auto, model, variant) for auto, model, variants in PAIRS for variant in variants]
-MISMATCHES = [
-    (auto, variant)
-    for auto, _, variants in PAIRS
-    for variant in ("encoder-decoder", "encoder", "decoder")
-    if variant not in variants
-]
+MISMATCHES = [(auto, variant) for auto, _, variants in PAIRS for variant in ALL if variant not in variants]
 
 
 def name_of(value) -> str:

@@ -19,6 +19,9 @@ HEADS = {
     "VanillaForCausalLM": {"decoder"},
     "VanillaForMaskedLM": {"encoder"},
     "VanillaForSequenceClassification": set(VARIANTS),
+    "VanillaForTokenClassification": set(VARIANTS),
+    "VanillaForQuestionAnswering": set(VARIANTS),
+    "VanillaForMultipleChoice": set(VARIANTS),
     "VanillaModel": set(VARIANTS),
 }
 SIZES = "vocab_size d_model d_ff num_heads head_dim num_layers num_decoder_layers max_position_embeddings".split()
@@ -193,6 +196,9 @@ def expected_auto_map(variant: str) -> dict[str, str]:
     auto = {
         "AutoModel": "VanillaModel",
         "AutoModelForSequenceClassification": "VanillaForSequenceClassification",
+        "AutoModelForTokenClassification": "VanillaForTokenClassification",
+        "AutoModelForQuestionAnswering": "VanillaForQuestionAnswering",
+        "AutoModelForMultipleChoice": "VanillaForMultipleChoice",
     } | auto
     return {"AutoConfig": "configuration_vanilla.VanillaConfig"} | {
         k: f"modeling_vanilla.{v}" for k, v in auto.items()

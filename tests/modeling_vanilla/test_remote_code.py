@@ -12,15 +12,24 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from modeling_vanilla import VanillaForSequenceClassification, VanillaModel
+from modeling_vanilla import VanillaForSequenceClassification, VanillaForTokenClassification, VanillaModel
 
 VARIANTS = ("encoder-decoder", "encoder", "decoder")
-KINDS = {"base": VanillaModel, "language": None, "classifier": VanillaForSequenceClassification}
+KINDS = {
+    "base": VanillaModel,
+    "language": None,
+    "classifier": VanillaForSequenceClassification,
+    "tokens": VanillaForTokenClassification,
+}
 LANGUAGE_AUTO = {
     "encoder-decoder": "AutoModelForSeq2SeqLM",
     "encoder": "AutoModelForMaskedLM",
     "decoder": "AutoModelForCausalLM",
 }
+
+
+TASKS = [f"AutoModelFor{task}" for task in "SequenceClassification TokenClassification QuestionAnswering".split()]
+TASKS.append("AutoModelForMultipleChoice")
 
 
 def numbers(model, inputs):
@@ -104,9 +113,9 @@ def published(build, batch_of, tmp_path_factory):
             folder = root / "models" / f"{kind}-{variant}"
             model.save_pretrained(folder)
             values = numbers(model, batch_of(variant))
-            own = {"base": "AutoModel", "classifier": "AutoModelForSequenceClassification"}.get(kind)
+            own = {"base": "AutoModel", "classifier": TASKS[0], "tokens": TASKS[1]}.get(kind)
             own = own or LANGUAGE_AUTO[variant]
-            for auto in ("AutoModel", "AutoModelForSequenceClassification", LANGUAGE_AUTO[variant]):
+            for auto in ("AutoModel", *TASKS, LANGUAGE_AUTO[variant]):
                 expected[f"{folder.name}/{auto}/base"] = values["base"]
             expected |= {f"{folder.name}/{own}/{name}": value for name, value in values.items()}
             expected |= {f"{folder.name}/{own}/again {name}": value for name, value in values.items()}
@@ -149,7 +158,7 @@ def test_the_whole_map_is_in_every_config(published, variant, kind):
     assert set(config["auto_map"]) == {
         "AutoConfig",
         "AutoModel",
-        "AutoModelForSequenceClassification",
+        *TASKS,
         LANGUAGE_AUTO[variant],
     }
     for value in config["auto_map"].values():
