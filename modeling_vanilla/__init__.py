@@ -10,6 +10,7 @@ from transformers import (
     AutoModelForSequenceClassification,
 )
 
+from .bridges import assemble, cut, for_ctranslate2, from_transformers, to_transformers
 from .configuration_vanilla import VanillaConfig
 from .modeling_vanilla import (
     VanillaForCausalLM,
@@ -30,6 +31,11 @@ __all__ = [
     "VanillaForSequenceClassification",
     "VanillaModel",
     "VanillaPreTrainedModel",
+    "assemble",
+    "cut",
+    "for_ctranslate2",
+    "from_transformers",
+    "to_transformers",
 ]
 
 # `exist_ok` makes a second import (a reload, a notebook) harmless.
