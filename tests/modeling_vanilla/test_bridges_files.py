@@ -227,3 +227,14 @@ def test_as_a_program(bert, target):
     (bert / "config.json").write_text(config)
     done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, f"{target}: VanillaForMaskedLM, from BertForMaskedLM\n"), done.stderr
+
+
+def test_a_target_that_appears_in_the_meantime_is_kept(target):
+    def fill(folder):
+        target.mkdir()
+        (target / "mine.txt").write_text("kept")
+        (folder / "config.json").write_text("{}")
+
+    with pytest.raises(ValueError, match="not an empty folder"):
+        bridge_files.write_folder(target, fill)
+    assert [path.name for path in target.parent.rglob("*")] == ["vanilla", "mine.txt"]
