@@ -13,6 +13,7 @@ from transformers import (
     AutoModelForTokenClassification,
 )
 
+from .bridges import assemble, cut, for_ctranslate2, from_transformers, to_transformers
 from .configuration_vanilla import VanillaConfig
 from .modeling_vanilla import (
     VanillaForCausalLM,
@@ -39,6 +40,11 @@ __all__ = [
     "VanillaForTokenClassification",
     "VanillaModel",
     "VanillaPreTrainedModel",
+    "assemble",
+    "cut",
+    "for_ctranslate2",
+    "from_transformers",
+    "to_transformers",
 ]
 
 # `exist_ok` makes a second import (a reload, a notebook) harmless.

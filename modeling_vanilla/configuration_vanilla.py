@@ -65,6 +65,8 @@ class VanillaConfig(PreTrainedConfig):
             restricted self-attention): |i - j| <= r // 2. None means all of it.
         label_smoothing: Mass spread evenly over the vocabulary in the training loss (sec. 5.4). Evaluation mode
             always reports the true likelihood.
+        lm_head_bias: Give the translator's pre-softmax projection a bias, as Marian and BART have it; only for
+            "encoder-decoder".
 
     Raises:
         ValueError: A number is out of range, or two fields contradict each other. The message names both.
@@ -117,6 +119,7 @@ class VanillaConfig(PreTrainedConfig):
     type_vocab_size: int = 0
     attention_window: int | None = None
     label_smoothing: float | int = 0.1
+    lm_head_bias: bool = False
 
     use_cache: bool = True
     is_decoder: bool = False
@@ -179,6 +182,8 @@ class VanillaConfig(PreTrainedConfig):
             raise ValueError(
                 f"attention_window={self.attention_window} must be at least 1, or None for full attention"
             )
+        if self.lm_head_bias and self.variant != "encoder-decoder":
+            raise ValueError(f"lm_head_bias={self.lm_head_bias} needs variant='encoder-decoder', not {self.variant!r}")
         if self.activation not in ACT2FN:
             raise ValueError(f"activation={self.activation!r} must be one of {', '.join(sorted(ACT2FN))}")
         if self.positions == "sinusoidal" and self.d_model % 2:

@@ -152,7 +152,7 @@ class VanillaForConditionalGeneration(_Head, GenerationMixin):
 
     def __init__(self, config: VanillaConfig):
         super().__init__(config)
-        self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
+        self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=config.lm_head_bias)
         self.post_init()
 
     def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
