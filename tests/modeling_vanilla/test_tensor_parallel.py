@@ -1,0 +1,75 @@
+# Copyright 2026 The modeling_vanilla authors. Licensed under the Apache License, Version 2.0.
+"""Split over two processes by its own plan, each model computes what one process computes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import modeling_vanilla
+
+WORKER = """
+import json, pathlib, sys
+import torch
+import torch.distributed as dist
+from transformers.distributed import DistributedConfig
+import modeling_vanilla as mv
+
+dist.init_process_group("gloo")
+root = pathlib.Path(sys.argv[1])
+heads = {
+    "encoder-decoder": mv.VanillaForConditionalGeneration,
+    "encoder": mv.VanillaForMaskedLM,
+    "decoder": mv.VanillaForCausalLM,
+}
+found = {"world": dist.get_world_size()}
+for variant, head in heads.items():
+    for tied in (True, False):
+        torch.manual_seed(0)
+        folder = root / f"{variant}-{tied}"
+        if dist.get_rank() == 0:
+            config = mv.VanillaConfig.tiny(variant=variant, vocab_size=98, tie_word_embeddings=tied)
+            head(config).save_pretrained(folder)
+        dist.barrier()
+        inputs = {"input_ids": torch.arange(12).view(2, 6) + 8}
+        if variant == "encoder-decoder":
+            inputs["decoder_input_ids"] = inputs["input_ids"][:, :4]
+        with torch.no_grad():
+            whole = head.from_pretrained(folder)(**inputs).logits
+            model = head.from_pretrained(folder, distributed_config=DistributedConfig(tp_size=2))
+            error = (model(**inputs).logits - whole).abs().max().item()
+        sizes = {n: p.to_local().numel() / p.numel() for n, p in model.named_parameters() if hasattr(p, "to_local")}
+        found[folder.name] = {"error": error, "split": [n for n, share in sizes.items() if share == 0.5]}
+if dist.get_rank() == 0:
+    (root / "found.json").write_text(json.dumps(found))
+dist.barrier()
+dist.destroy_process_group()
+"""
+
+
+def test_two_processes_equal_one(tmp_path):
+    (tmp_path / "worker.py").write_text(WORKER, encoding="utf-8")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    package = Path(modeling_vanilla.__file__).parents[1]
+    run = subprocess.run(
+        [*command, tmp_path / "worker.py", tmp_path],
+        env=os.environ | {"PYTHONPATH": str(package), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert found.pop("world") == 2
+    assert len(found) == 6
+    for name, result in found.items():
+        assert result["error"] < 1e-5, name
+        # Every matrix of every layer, and the token matrices.
+        variant, _, tied = name.rpartition("-")
+        layers = [n for n in result["split"] if ".layers." in n and n.endswith("weight")]
+        assert len(layers) == {"encoder": 2 * 6, "decoder": 2 * 6, "encoder-decoder": 2 * 6 + 2 * 10}[variant]
+        tokens = [n for n in result["split"] if n.endswith(("embed_tokens.weight", "lm_head.weight"))]
+        assert len(tokens) == (1 if tied == "True" else 3 if variant == "encoder-decoder" else 2)
