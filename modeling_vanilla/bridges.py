@@ -47,8 +47,8 @@ FOREIGN = (
 LABELS = ("id2label", "label2id", "problem_type")
 # What an encoder and a decoder must have in common to live under one config.
 AGREE = (
-    "vocab_size d_model d_ff num_heads head_dim layer_norm_eps max_position_embeddings norm_order positions activation "
-    "scale_embeddings embedding_norm type_vocab_size attention_window pad_token_id"
+    "vocab_size d_model d_ff num_heads head_dim v_head_dim layer_norm_eps max_position_embeddings norm_order positions "
+    "activation scale_embeddings embedding_norm type_vocab_size attention_window pad_token_id"
 ).split()
 
 
@@ -261,6 +261,8 @@ def _forbidding(layout: Layout, config: VanillaConfig) -> list[str]:
     wrong = [f"{n}={getattr(config, n)!r}, needs {v!r}" for n, v in needed.items() if getattr(config, n) != v]
     if config.head_dim * config.num_heads != config.d_model:
         wrong.append(f"head_dim={config.head_dim}, needs d_model / num_heads = {config.d_model / config.num_heads:g}")
+    if config.v_head_dim != config.head_dim:
+        wrong.append(f"v_head_dim={config.v_head_dim}, needs head_dim = {config.head_dim}")
     if layout is LAYOUTS["bert"] and not config.type_vocab_size:
         wrong.append("type_vocab_size=0, needs at least 1")
     if layout is LAYOUTS["marian"] and config.decoder_start_token_id is None:

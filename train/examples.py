@@ -141,7 +141,11 @@ def encode(split: "Dataset", tokenizer: "PreTrainedTokenizerBase", recipe: Recip
 def _encoded(split: "Dataset", column: str, tokenizer, name: str, special: bool = True) -> Iterator[list[int]]:
     """Yield the ids of every row of a column, with a progress bar on the first process."""
     with tqdm(
-        total=len(split), desc=f"encode {name} {column}", unit=" rows", leave=False, disable=None if _is_first() else True
+        total=len(split),
+        desc=f"encode {name} {column}",
+        unit=" rows",
+        leave=False,
+        disable=None if _is_first() else True,
     ) as bar:
         for batch in split.select_columns(column).iter(batch_size=_BATCH):
             yield from tokenizer(

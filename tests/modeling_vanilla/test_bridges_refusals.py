@@ -99,6 +99,7 @@ PEERS = {
         ("decoder", "norm_order", "post"),
         ("decoder", "type_vocab_size", 2),
         ("decoder", "head_dim", 5),
+        ("encoder", "v_head_dim", 5),
         ("encoder-decoder", "norm_order", "pre"),
         ("encoder-decoder", "embedding_norm", True),
         ("encoder-decoder", "layer_norm_eps", 1e-6),
