@@ -7,6 +7,7 @@ import functools
 import importlib.util
 import json
 import math
+import textwrap
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -125,7 +126,7 @@ def attention_figure(
         tokens_target: T labels, top to bottom: the tokens that were written.
         weights: (H, T, S), each row of S summing to 1.
         output: the PNG file.
-        title: a line above the panels.
+        title: what stands above the panels, broken into lines where it is long.
 
     Raises:
         ValueError: the shape of the weights does not fit the labels.
@@ -154,7 +155,8 @@ def attention_figure(
             axes.text(0.5, 0.5, EXPLANATION, ha="center", va="center", fontsize=11, linespacing=1.6, color="0.25")
         figure.colorbar(image, ax=grid, shrink=0.5, aspect=40, label="attention weight")
         if title:
-            figure.suptitle("".join(readable(letter) if letter != " " else " " for letter in title), fontsize=14)
+            shown = "".join(readable(letter) if letter != " " else " " for letter in title)
+            figure.suptitle(textwrap.fill(shown, width=int(7.5 * size[0])), fontsize=14)
         return _save(figure, Path(output))
 
 
