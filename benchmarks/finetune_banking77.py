@@ -4,7 +4,7 @@ Both runs have the same architecture, tokenizer, data, settings and seeds; only 
 pretrained encoder is the `final` folder of a masked-language-model run.
 
     python -m train fit train/recipes/wikitext-2-mlm.yaml
-    python benchmarks/finetune_banking77.py runs/wikitext-2-mlm/final --data data/banking77
+    python -m benchmarks.finetune_banking77 runs/wikitext-2-mlm/final --data data/banking77
 """
 
 import argparse

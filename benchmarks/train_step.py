@@ -4,7 +4,7 @@ Both models get the same dimensions, batches, optimiser, dropout, precision and 
 by step, so that a change in the machine's speed hits both. Reported are medians of real target tokens per second (padding
 not counted) and their ratio.
 
-    python benchmarks/train_step.py train/recipes/multi30k-en-de-cpu.yaml --data.root data/multi30k
+    python -m benchmarks.train_step train/recipes/multi30k-en-de-cpu.yaml --data.root data/multi30k
 """
 
 import argparse
