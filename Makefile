@@ -4,15 +4,23 @@ PYTHON ?= python3
 PIP_ARGS ?=
 PYTEST_ARGS ?= -n 2 -m "not slow"
 
-BIN := .venv/bin
-STAMP := .venv/.installed
+VENV ?= .venv
+# What transformers has to be, for test-matrix; everything else keeps the versions of constraints.txt.
+TRANSFORMERS ?=
 
-.PHONY: help demo test test-slow check format venv clean
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+CLIENTS := $(VENV)/.clients
+CLIENT_PACKAGES = $(shell sed -n '/^clients = \[/,/^]/s/^ *"\([^"]*\)".*/\1/p' pyproject.toml)
+PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_ARGS) -c $(VENV)/constraints.txt
+
+.PHONY: help demo test test-slow test-matrix check format venv clean
 
 help:
 	@echo "make demo       train, look at and load the embedded example, in minutes on a CPU"
 	@echo "make test       the test suite               PYTEST_ARGS='-k attention' narrows it"
 	@echo "make test-slow  the tests that take minutes each"
+	@echo "make test-matrix  the suite on the oldest transformers that is supported and on the newest"
 	@echo "make check      lint, format, types, spelling"
 	@echo "make format     put the code into shape"
 	@echo "make clean      remove .venv and caches; runs/ and data/ stay"
@@ -21,11 +29,16 @@ demo: $(STAMP)
 	$(BIN)/python -m train.demo
 
 # One thread per worker: two workers with many threads each would fight for the same cores.
-test: $(STAMP)
+test: $(CLIENTS)
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-slow: PYTEST_ARGS = -m slow
 test-slow: test
+
+# Two environments beside .venv. Clients that ask for a newer transformers than 5.17 are left out there; their tests skip.
+test-matrix:
+	$(MAKE) test VENV=.venv-5.17 TRANSFORMERS='transformers==5.17.*'
+	$(MAKE) test VENV=.venv-newest TRANSFORMERS='transformers>=5.17,<6'
 
 check: $(STAMP)
 	$(BIN)/ruff check .
@@ -43,12 +56,25 @@ venv: $(STAMP)
 # installed: its programs run from the clone, and "a process that cannot import the package" has to be true in tests.
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed, this is " + sys.version) if sys.version_info < (3, 10) else None'
-	@test -x $(BIN)/python || { echo "creating .venv"; $(PYTHON) -m venv .venv; }
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_ARGS) -c constraints.txt torch
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_ARGS) -c constraints.txt --editable ".[train,dev]"
+	@test -x $(BIN)/python || { echo "creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@if [ -z "$(TRANSFORMERS)" ]; then cp constraints.txt $(VENV)/; else \
+	  grep -v -e '^transformers==' -e '^huggingface-hub==' constraints.txt > $(VENV)/constraints.txt; \
+	  echo '$(TRANSFORMERS)' >> $(VENV)/constraints.txt; fi
+	$(PIP_INSTALL) torch
+	$(PIP_INSTALL) --editable ".[train,dev]"
+	$(BIN)/python -m pip uninstall --quiet --yes modeling_vanilla
+	rm -rf modeling_vanilla.egg-info build
+	touch $@
+
+# The other programs that the tests put these models into. What a Python or a transformers cannot have is left out, by
+# name; its tests skip.
+$(CLIENTS): $(STAMP)
+	@echo "installing the programs that tests/clients runs, once"
+	$(PIP_INSTALL) --editable ".[clients]" || for package in $(CLIENT_PACKAGES); do \
+	  $(PIP_INSTALL) $$package || echo "left out: $$package"; done
 	$(BIN)/python -m pip uninstall --quiet --yes modeling_vanilla
 	rm -rf modeling_vanilla.egg-info build
 	touch $@
 
 clean:
-	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache build dist *.egg-info
+	rm -rf .venv .venv-5.17 .venv-newest .pytest_cache .ruff_cache .mypy_cache build dist *.egg-info
