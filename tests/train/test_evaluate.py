@@ -382,7 +382,9 @@ def test_two_processes_give_the_figures_of_one(tmp_path, translation, accelerato
     (run / "results.json").unlink()
     code = "import sys; from train.evaluate import evaluate_folder; evaluate_folder(sys.argv[1])"
     script = tmp_path / "score.py"
-    script.write_text(f"{code}\nfrom accelerate import PartialState\nprint('world%d;' % PartialState().num_processes)\n")
+    script.write_text(
+        f"{code}\nfrom accelerate import PartialState\nprint('world%d;' % PartialState().num_processes)\n"
+    )
     root = Path(evaluate.__file__).resolve().parents[1]
     done = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", script, run],
