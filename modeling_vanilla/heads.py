@@ -25,9 +25,15 @@ def shift_right(
         )
     shifted = labels.roll(1, dims=-1)
     shifted = shifted.masked_fill(shifted == -100, config.pad_token_id)
-    places = torch.arange(labels.shape[-1], device=labels.device)
-    first = 0 if attention_mask is None else attention_mask.to(labels.device).ne(0).int().argmax(-1, keepdim=True)
-    return shifted.masked_fill(places == first, config.decoder_start_token_id)
+    return shifted.masked_fill(start_places(labels, attention_mask), config.decoder_start_token_id)
+
+
+def start_places(tokens: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+    """Tell where the start token of `tokens` (B, T, ...) stands: booleans (B or 1, T), one True in each row."""
+    places = torch.arange(tokens.shape[1], device=tokens.device)[None]
+    if attention_mask is None:
+        return places == 0
+    return places == attention_mask.to(tokens.device).ne(0).int().argmax(-1, keepdim=True)
 
 
 def keep(hidden_states: torch.Tensor, logits_to_keep: int | torch.Tensor) -> torch.Tensor:

@@ -10,14 +10,18 @@ import torch
 from torch import nn
 from transformers.modeling_outputs import (
     BaseModelOutput,
+    ModelOutput,
     MultipleChoiceModelOutput,
     QuestionAnsweringModelOutput,
+    Seq2SeqModelOutput,
+    Seq2SeqQuestionAnsweringModelOutput,
+    Seq2SeqSequenceClassifierOutput,
     SequenceClassifierOutput,
     TokenClassifierOutput,
 )
 from transformers.utils.generic import can_return_tuple
 
-from .heads import ClassificationHead, pool, shift_right
+from .heads import ClassificationHead, pool, shift_right, start_places
 from .losses import classification_loss, reduce, span_loss, token_loss
 from .validation import check_labels
 
@@ -25,28 +29,65 @@ from .validation import check_labels
 class TextReader:
     """What these heads share: one vector for each token of a text, in every variant."""
 
-    def read(self, input_ids: torch.Tensor | None, attention_mask: torch.Tensor | None, **inputs) -> BaseModelOutput:
+    def read(
+        self,
+        input_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        inputs_embeds: torch.Tensor | None = None,
+        decoder_input_ids: torch.Tensor | None = None,
+        decoder_attention_mask: torch.Tensor | None = None,
+        decoder_inputs_embeds: torch.Tensor | None = None,
+        **inputs,
+    ) -> tuple[BaseModelOutput | Seq2SeqModelOutput, torch.Tensor | None, torch.Tensor | None]:
         """Run the stacks over a text (B, T); an encoder-decoder reads it on both sides, as BART does.
 
         Returns:
-            Hidden states (B, T, D), and those of the layers and the attention weights where they were asked for.
+            The base model's output, whose last_hidden_state (B, T, D) is to be read; and the ids (B, T) and the mask
+            (B, T) of those places, as far as they are known.
+
+        Raises:
+            ValueError: See `validation.check_inputs`; embeddings alone where the decoder has embeddings of its own.
         """
-        both = self.config.is_encoder_decoder
-        if both:
-            if input_ids is None:
-                raise ValueError(
-                    f"{type(self).__name__} with variant='encoder-decoder' needs input_ids: its decoder reads them "
-                    "too, and cannot read inputs_embeds"
-                )
-            mask = attention_mask if attention_mask is not None and attention_mask.dim() == 2 else None
-            inputs |= {"decoder_input_ids": shift_right(input_ids, self.config, mask), "decoder_attention_mask": mask}
-            inputs["use_cache"] = False
-        out = self.model(input_ids, attention_mask=attention_mask, **inputs)
-        return BaseModelOutput(
-            last_hidden_state=out.last_hidden_state,
-            hidden_states=out.decoder_hidden_states if both else out.hidden_states,
-            attentions=out.decoder_attentions if both else out.attentions,
+        if self.config.variant == "encoder":
+            out = self.model(input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds, **inputs)
+            return out, input_ids, attention_mask
+        inputs |= {"attention_mask": attention_mask, "inputs_embeds": inputs_embeds, "use_cache": False}
+        if self.config.variant == "decoder":
+            return self.model(input_ids, **inputs), input_ids, attention_mask
+        ids = decoder_input_ids
+        if decoder_input_ids is None and decoder_inputs_embeds is None:
+            ids = input_ids  # what the decoder reads is one place behind, padding included
+            flat = attention_mask is not None and attention_mask.dim() == 2
+            decoder_attention_mask = attention_mask if flat else None
+            if input_ids is not None:
+                decoder_input_ids = shift_right(input_ids, self.config, decoder_attention_mask)
+            elif inputs_embeds is not None:
+                decoder_inputs_embeds = self._shift_embeds(inputs_embeds, decoder_attention_mask)
+        out = self.model(
+            input_ids,
+            decoder_input_ids=decoder_input_ids,
+            decoder_attention_mask=decoder_attention_mask,
+            decoder_inputs_embeds=decoder_inputs_embeds,
+            **inputs,
         )
+        return out, ids, decoder_attention_mask
+
+    def _shift_embeds(self, embeds: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        """Do with embeddings (B, T, D) what `shift_right` does with ids."""
+        start = self.config.decoder_start_token_id
+        if start is None or not self.config.tie_word_embeddings:
+            raise ValueError(
+                f"{type(self).__name__} makes the decoder's input from inputs_embeds only with a decoder_start_token_id "
+                "and tie_word_embeddings=True; give input_ids, or decoder_inputs_embeds as well"
+            )
+        vector = self.get_input_embeddings()(torch.tensor(start, device=embeds.device))  # (D,)
+        return torch.where(start_places(embeds, mask)[..., None], vector.to(embeds.dtype), embeds.roll(1, dims=1))
+
+    def answer(self, out: BaseModelOutput | Seq2SeqModelOutput, kinds: tuple, **fields) -> ModelOutput:
+        """Put what a head found beside the states of the stacks: `kinds` are the outputs for one stack and for two."""
+        if self.config.is_encoder_decoder:
+            return kinds[1](**fields, **{name: value for name, value in out.items() if name != "last_hidden_state"})
+        return kinds[0](**fields, hidden_states=out.hidden_states, attentions=out.attentions)
 
 
 class SequenceClassification(TextReader):
@@ -79,7 +120,7 @@ class SequenceClassification(TextReader):
         labels: torch.Tensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs,
-    ) -> SequenceClassifierOutput:
+    ) -> SequenceClassifierOutput | Seq2SeqSequenceClassifierOutput:
         """Score each sequence.
 
         Args:
@@ -92,7 +133,7 @@ class SequenceClassification(TextReader):
         Raises:
             ValueError: See `validation.check_inputs` and `check_labels`.
         """
-        out = self.read(
+        out, ids, mask = self.read(
             input_ids,
             attention_mask,
             position_ids=position_ids,
@@ -100,16 +141,15 @@ class SequenceClassification(TextReader):
             inputs_embeds=inputs_embeds,
             **kwargs,
         )
-        logits = self.classifier(pool(out.last_hidden_state, input_ids, attention_mask, self.config))
+        logits = self.classifier(pool(out.last_hidden_state, ids, mask, self.config))
         loss = None
         if labels is not None:
             problem_type = self._problem_type(labels)
             if problem_type == "single_label_classification":
                 check_labels(labels, self.config.num_labels)
             loss = reduce(classification_loss(logits, labels, problem_type), num_items_in_batch)
-        return SequenceClassifierOutput(
-            loss=loss, logits=logits, hidden_states=out.hidden_states, attentions=out.attentions
-        )
+        kinds = SequenceClassifierOutput, Seq2SeqSequenceClassifierOutput
+        return self.answer(out, kinds, loss=loss, logits=logits)
 
 
 class TokenClassification(TextReader):
@@ -132,7 +172,7 @@ class TokenClassification(TextReader):
         labels: torch.LongTensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs,
-    ) -> TokenClassifierOutput:
+    ) -> TokenClassifierOutput | Seq2SeqSequenceClassifierOutput:
         """Score each token.
 
         Args:
@@ -145,7 +185,7 @@ class TokenClassification(TextReader):
         Raises:
             ValueError: See `validation.check_inputs` and `check_labels`.
         """
-        out = self.read(
+        out, _, _ = self.read(
             input_ids,
             attention_mask,
             position_ids=position_ids,
@@ -158,9 +198,8 @@ class TokenClassification(TextReader):
         if labels is not None:
             check_labels(labels, self.config.num_labels)
             loss = reduce(token_loss(logits, labels), num_items_in_batch)
-        return TokenClassifierOutput(
-            loss=loss, logits=logits, hidden_states=out.hidden_states, attentions=out.attentions
-        )
+        # transformers has no output of its own for the tokens of two stacks; this one has the fields.
+        return self.answer(out, (TokenClassifierOutput, Seq2SeqSequenceClassifierOutput), loss=loss, logits=logits)
 
 
 class QuestionAnswering(TextReader):
@@ -184,7 +223,7 @@ class QuestionAnswering(TextReader):
         end_positions: torch.LongTensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs,
-    ) -> QuestionAnsweringModelOutput:
+    ) -> QuestionAnsweringModelOutput | Seq2SeqQuestionAnsweringModelOutput:
         """Score each token as the first and as the last of the answer.
 
         Args:
@@ -201,7 +240,7 @@ class QuestionAnswering(TextReader):
         """
         if (start_positions is None) != (end_positions is None):
             raise ValueError("give both of start_positions and end_positions, or neither")
-        out = self.read(
+        out, _, _ = self.read(
             input_ids,
             attention_mask,
             position_ids=position_ids,
@@ -213,13 +252,8 @@ class QuestionAnswering(TextReader):
         loss = None
         if start_positions is not None:
             loss = reduce(span_loss(start, end, start_positions, end_positions), num_items_in_batch)
-        return QuestionAnsweringModelOutput(
-            loss=loss,
-            start_logits=start.contiguous(),
-            end_logits=end.contiguous(),
-            hidden_states=out.hidden_states,
-            attentions=out.attentions,
-        )
+        kinds = QuestionAnsweringModelOutput, Seq2SeqQuestionAnsweringModelOutput
+        return self.answer(out, kinds, loss=loss, start_logits=start.contiguous(), end_logits=end.contiguous())
 
 
 class MultipleChoice(TextReader):
@@ -241,7 +275,7 @@ class MultipleChoice(TextReader):
         labels: torch.LongTensor | None = None,
         num_items_in_batch: torch.Tensor | int | None = None,
         **kwargs,
-    ) -> MultipleChoiceModelOutput:
+    ) -> MultipleChoiceModelOutput | Seq2SeqSequenceClassifierOutput:
         """Score each choice.
 
         Args:
@@ -266,7 +300,7 @@ class MultipleChoice(TextReader):
             None if tensor is None else tensor.flatten(0, 1)  # (B, C, T) -> (B * C, T)
             for tensor in (input_ids, attention_mask, position_ids, token_type_ids, inputs_embeds)
         )
-        out = self.read(
+        out, ids, mask = self.read(
             input_ids,
             attention_mask,
             position_ids=position_ids,
@@ -274,12 +308,12 @@ class MultipleChoice(TextReader):
             inputs_embeds=inputs_embeds,
             **kwargs,
         )
-        scores = self.choice(pool(out.last_hidden_state, input_ids, attention_mask, self.config))
+        scores = self.choice(pool(out.last_hidden_state, ids, mask, self.config))
         logits = scores.view(given.shape[:2])  # (B * C, 1) -> (B, C)
         loss = None
         if labels is not None:
             check_labels(labels, logits.shape[1])
             loss = reduce(token_loss(logits, labels), num_items_in_batch)
-        return MultipleChoiceModelOutput(
-            loss=loss, logits=logits, hidden_states=out.hidden_states, attentions=out.attentions
+        return self.answer(
+            out, (MultipleChoiceModelOutput, Seq2SeqSequenceClassifierOutput), loss=loss, logits=logits
         )

@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from modeling_vanilla import VanillaForSequenceClassification
+from modeling_vanilla.heads import shift_right
 
 VARIANTS = ("encoder-decoder", "encoder", "decoder")
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
@@ -66,16 +67,33 @@ def test_without_a_mask_the_last_token_that_is_not_padding_is_read(classifier, t
     torch.testing.assert_close(model(ids).logits, expected, **CLOSE)
 
 
-def test_embeddings_are_classified_like_ids(classifier, tokens):
-    for variant in ("encoder", "decoder"):
-        model = classifier(variant)
-        _, ids, mask = ragged(tokens, "left")
-        vectors = model.get_input_embeddings()(ids)
-        torch.testing.assert_close(
-            model(inputs_embeds=vectors, attention_mask=mask).logits, model(ids, attention_mask=mask).logits
-        )
-    with pytest.raises(ValueError, match="input_ids"):
-        classifier("encoder-decoder")(inputs_embeds=torch.ones(2, 5, 24))
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_embeddings_are_classified_like_ids(classifier, tokens, variant):
+    model = classifier(variant)
+    _, ids, mask = ragged(tokens, "left")
+    vectors = model.get_input_embeddings()(ids)
+    torch.testing.assert_close(
+        model(inputs_embeds=vectors, attention_mask=mask).logits, model(ids, attention_mask=mask).logits
+    )
+
+
+def test_embeddings_of_the_source_are_not_those_of_an_untied_decoder(classifier):
+    with pytest.raises(ValueError, match="tie_word_embeddings=True; give input_ids"):
+        classifier("encoder-decoder", tie_word_embeddings=False)(inputs_embeds=torch.ones(2, 5, 24))
+
+
+def test_what_the_decoder_reads_can_be_given(classifier, tokens):
+    """The last real token of the given text is read; by default that text is the source, one place behind."""
+    model = classifier("encoder-decoder")
+    _, ids, mask = ragged(tokens, "left")
+    given = {"decoder_input_ids": shift_right(ids, model.config, mask), "decoder_attention_mask": mask}
+    torch.testing.assert_close(
+        model(ids, attention_mask=mask, **given).logits, model(ids, attention_mask=mask).logits, **CLOSE
+    )
+    other = tokens(4, 3, seed=9)
+    assert not torch.allclose(
+        model(ids, attention_mask=mask, decoder_input_ids=other).logits, model(ids, attention_mask=mask).logits
+    )
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -230,9 +230,15 @@ def test_choices_of_another_rank(build, tokens):
         build("encoder", HEADS["choices"])(tokens(2, 5))
 
 
-def test_an_encoder_decoder_needs_ids(build):
-    with pytest.raises(ValueError, match="VanillaForTokenClassification.*input_ids"):
-        build("encoder-decoder", HEADS["tokens"])(inputs_embeds=torch.zeros(2, 5, 24))
+@pytest.mark.parametrize("head", HEADS)
+def test_two_stacks_show_the_states_of_both(build, tokens, head):
+    model = build("encoder-decoder", HEADS[head], num_labels=4, attn_implementation="eager", num_layers=3, num_decoder_layers=2)
+    inputs = inputs_of(head, tokens)
+    out = model(**inputs, output_hidden_states=True, output_attentions=True)
+    assert (len(out.encoder_hidden_states), len(out.encoder_attentions)) == (4, 3)
+    assert (len(out.decoder_hidden_states), len(out.decoder_attentions), len(out.cross_attentions)) == (3, 2, 2)
+    assert torch.equal(out.encoder_last_hidden_state, out.encoder_hidden_states[-1])
+    assert "past_key_values" not in out
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
