@@ -314,6 +314,4 @@ class MultipleChoice(TextReader):
         if labels is not None:
             check_labels(labels, logits.shape[1])
             loss = reduce(token_loss(logits, labels), num_items_in_batch)
-        return self.answer(
-            out, (MultipleChoiceModelOutput, Seq2SeqSequenceClassifierOutput), loss=loss, logits=logits
-        )
+        return self.answer(out, (MultipleChoiceModelOutput, Seq2SeqSequenceClassifierOutput), loss=loss, logits=logits)

@@ -232,7 +232,9 @@ def test_choices_of_another_rank(build, tokens):
 
 @pytest.mark.parametrize("head", HEADS)
 def test_two_stacks_show_the_states_of_both(build, tokens, head):
-    model = build("encoder-decoder", HEADS[head], num_labels=4, attn_implementation="eager", num_layers=3, num_decoder_layers=2)
+    model = build(
+        "encoder-decoder", HEADS[head], num_labels=4, attn_implementation="eager", num_layers=3, num_decoder_layers=2
+    )
     inputs = inputs_of(head, tokens)
     out = model(**inputs, output_hidden_states=True, output_attentions=True)
     assert (len(out.encoder_hidden_states), len(out.encoder_attentions)) == (4, 3)

@@ -15,16 +15,18 @@ import modeling_vanilla as mv
 
 sys.path.insert(0, str(Path(__file__).parent))
 pytest.importorskip("parameterized")
-import upstream_glue as glue  # noqa: E402
+import upstream_glue as glue
 
 if not glue.FOLDER.is_dir():
-    pytest.skip(f"the tests of transformers {glue.VERSION} were not fetched: `make test` does", allow_module_level=True)
+    pytest.skip(
+        f"the tests of transformers {glue.VERSION} were not fetched: `make test` does", allow_module_level=True
+    )
 
-from transformers_tests import test_fsdp_mixin, test_tensor_parallel_mixin  # noqa: E402
-from transformers_tests.generation.test_utils import GenerationTesterMixin  # noqa: E402
-from transformers_tests.test_configuration_common import ConfigTester  # noqa: E402
-from transformers_tests.test_modeling_common import ModelTesterMixin, ids_tensor, random_attention_mask  # noqa: E402
-from transformers_tests.test_training_mixin import TrainingTesterMixin  # noqa: E402
+from transformers_tests import test_fsdp_mixin, test_tensor_parallel_mixin
+from transformers_tests.generation.test_utils import GenerationTesterMixin
+from transformers_tests.test_configuration_common import ConfigTester
+from transformers_tests.test_modeling_common import ModelTesterMixin, ids_tensor, random_attention_mask
+from transformers_tests.test_training_mixin import TrainingTesterMixin
 
 # They run on chosen models of transformers; here, on these.
 test_fsdp_mixin.FSDP_DISTRIBUTED_TEST_MODEL_TYPES = None
