@@ -117,7 +117,8 @@ class Text2TextGenerationPipeline(ChunkPipeline):
         own = generate_kwargs.pop("generation_config", None)
         given = _given({} if own is None else own.to_diff_dict()) | generate_kwargs
         if "max_length" in given and "max_new_tokens" not in given:
-            config.max_new_tokens = None  # else generate would follow the folder's rather than the caller's
+            # Less the start token. As it stands, generate would rather follow the folder's max_new_tokens.
+            given["max_new_tokens"] = max(given.pop("max_length") - 1, 1)
         return config, config.update(**given)
 
     def preprocess(  # type: ignore[override]
