@@ -75,7 +75,8 @@ def _pieces(text: str, gaps) -> list[tuple[str, str]]:
         pieces.append((text[start:gap], text[gap:end]))
         start = end
     if start < len(text):
-        pieces.append((text[start:], ""))
+        last = text[start:].rstrip()
+        pieces.append((last, text[start + len(last) :]))
     return pieces
 
 
