@@ -8,7 +8,7 @@ import logging
 import pytest
 import torch
 from torch.utils.data import Dataset
-from transformers import GenerationConfig, pipeline
+from transformers import BartConfig, BartForConditionalGeneration, GenerationConfig, pipeline
 from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.pipelines.pt_utils import KeyDataset
 
@@ -295,6 +295,31 @@ def test_refusals(translator, build):
         TranslationPipeline(model=reader, tokenizer=translator.tokenizer)
     with pytest.raises(ValueError, match="needs a tokenizer"):
         TranslationPipeline(model=translator.model)
+
+
+def test_models_of_others_translate_too(words):
+    """Also right from the constructor, in training mode: dropout is off."""
+    config = BartConfig(
+        vocab_size=len(words),
+        d_model=24,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        encoder_ffn_dim=29,
+        decoder_ffn_dim=29,
+        max_position_embeddings=POSITIONS,
+        init_std=0.5,
+        pad_token_id=0,
+        bos_token_id=2,
+        eos_token_id=EOS,
+        decoder_start_token_id=2,
+        forced_eos_token_id=None,
+    )
+    pipe = pipeline("translation", model=BartForConditionalGeneration(config), tokenizer=words, device="cpu")
+    expected = [by_hand(pipe, text, **SEARCH)[0] if text else "" for text in TEXTS]
+    assert [answer["translation_text"] for answer in pipe(TEXTS, batch_size=3, **SEARCH)] == expected
+    assert len(set(expected)) > 3
 
 
 def test_a_saved_pipeline_translates_as_before(translator, tmp_path):

@@ -5,10 +5,10 @@ import math
 
 import pytest
 import torch
-from transformers import pipeline
+from transformers import BertConfig, BertForQuestionAnswering, pipeline
 
 import tokenizer as tokenizers
-from modeling_vanilla import VanillaForQuestionAnswering
+from modeling_vanilla import VanillaForQuestionAnswering, VanillaForTokenClassification
 
 CONTEXT = (
     "The Amazon rainforest, also known as Amazonia, covers 5.5 million km² (40 % of South-America).\n"
@@ -232,6 +232,22 @@ def test_refusals(build):
             pipe(example, **{name: value})
     with pytest.raises(TypeError, match="topk"):
         pipe(example, topk=3)
+    pipe.model = build(
+        "encoder", VanillaForTokenClassification, vocab_size=len(pipe.tokenizer), max_position_embeddings=200
+    )
+    with pytest.raises(ValueError, match="start and end logits, not VanillaForTokenClassification"):
+        pipe(example)
+
+
+def test_models_of_others_answer_too():
+    words = tokenizers.build("wordpiece", [CONTEXT, QUESTION], 330, "encoder", min_frequency=1, show_progress=False)
+    sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 29}
+    config = BertConfig(vocab_size=len(words), max_position_embeddings=200, initializer_range=0.5, **sizes)
+    pipe = pipeline("question-answering", model=BertForQuestionAnswering(config), tokenizer=words, device="cpu")
+    expected, _ = by_hand(pipe, QUESTION, CONTEXT)
+    (start, end), score = max(expected.items(), key=lambda item: item[1])
+    answer = pipe(question=QUESTION, context=CONTEXT, align_to_words=False)
+    assert (answer["start"], answer["end"], answer["score"]) == (start, end, pytest.approx(score, rel=1e-4))
 
 
 def test_a_saved_pipeline_answers_as_before(build, tmp_path):
