@@ -168,6 +168,17 @@ def test_the_score_is_the_log_probability_of_what_was_written(translator, settin
     assert ended, "texts that end by themselves belong to this"
 
 
+def test_the_score_of_a_row_that_ends_before_the_others(translator):
+    """What fills up the batch behind it is not counted."""
+    with torch.no_grad():
+        translator.model.lm_head.bias[EOS] -= 1000
+    texts = [text for text in TEXTS if text]
+    answers = translator(texts, batch_size=4, return_tensors=True, return_scores=True)
+    for text, answer in zip(texts, answers, strict=True):
+        ids = written(text, answer["translation_token_ids"], translator)
+        assert answer["score"] == pytest.approx(teacher_forced(translator, text, ids, 1.0), rel=1e-4)
+
+
 def test_hypotheses_come_with_scores_and_single_answers_without(translator):
     several = translator(TEXTS[0], num_return_sequences=2, **SEARCH)
     assert [set(answer) for answer in several] == [{"translation_text", "score"}] * 2
