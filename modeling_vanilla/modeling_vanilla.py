@@ -19,6 +19,7 @@ from transformers.modeling_outputs import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils.generic import can_return_tuple
 
+from .answers import QuestionAnsweringPipeline  # noqa: F401  so that it, and what it imports, is copied with weights
 from .configuration_vanilla import VanillaConfig
 from .heads import PredictionTransform, keep, shift_right
 from .losses import IGNORE, causal_loss, reduce, token_loss
