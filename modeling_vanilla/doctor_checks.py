@@ -15,8 +15,9 @@ IGNORE = -100
 
 
 def worst(parts: dict[str, float]) -> Measure:
-    """Return the largest of several differences; the note has those that are too large."""
-    note = ", ".join(f"{name} {value:.1e}" for name, value in parts.items() if not value <= LIMIT)
+    """Return the largest of several differences; the note has those that are too large, where there are several."""
+    wrong = {name: value for name, value in parts.items() if not value <= LIMIT}
+    note = ", ".join(f"{name} {value:.1e}" for name, value in wrong.items()) if len(parts) > 1 else ""
     return Measure(max(parts.values()), note=note)
 
 

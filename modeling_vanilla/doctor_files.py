@@ -137,6 +137,8 @@ def special_ids(s: Subject) -> Measure:
 
 def tokenizer(s: Subject) -> Measure:
     """Compare the tokenizer's ids with the embedding, and take a sentence to ids and back."""
+    if (s.tokenizer_error or "").startswith("ImportError"):
+        raise Skip(s.tokenizer_error)
     if s.tokenizer_error:
         return Measure(1, 0, s.tokenizer_error)
     if s.tokenizer is None:

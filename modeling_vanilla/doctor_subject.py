@@ -138,8 +138,10 @@ class Subject:
         config = self.core.config
         if config.is_encoder_decoder:
             return "encoder-decoder"
-        known = [head for head, (_, names) in HEADS.items() if config.model_type in names]
-        alone = self.head is None and "causal" in known and "masked" not in known
+        known = {auto for auto, names in HEADS.values() if config.model_type in names}
+        known = set(getattr(config, "auto_map", None) or known)
+        # A model without a head: which heads the others of its kind have tells what it is.
+        alone = self.head is None and "AutoModelForCausalLM" in known and "AutoModelForMaskedLM" not in known
         return "decoder" if self.head == "causal" or getattr(config, "is_decoder", False) or alone else "encoder"
 
     @cached_property
@@ -229,6 +231,8 @@ def load(name: str, trust_remote_code: bool = False, seed: int = 0) -> Subject:
     Raises:
         ValueError: No such model, an incomplete folder, code that is not trusted, or not a text model.
     """
+    if any(Path(name).glob("*.bin")) and not any(Path(name).glob("*.safetensors")):
+        raise ValueError(f"{name}: its weights are pickle, which is not read; save the model again as safetensors")
     folder = complete_folder(name, lambda config: None)
     source = str(folder) if Path(name).exists() else name
     trust = {"trust_remote_code": trust_remote_code}
