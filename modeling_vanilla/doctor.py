@@ -2,8 +2,10 @@
 """`python -m modeling_vanilla doctor`: look for what goes wrong in a text model without an error."""
 
 import argparse
+import contextlib
 import json
 import math
+import sys
 import warnings
 from collections.abc import Sequence
 
@@ -166,7 +168,8 @@ def doctor(words: Sequence[str]) -> int:
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        with warnings.catch_warnings():
+        # Some models print; the output holds the report and nothing else.
+        with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
             warnings.simplefilter("ignore")
             subject = load(options.model, options.trust_remote_code, options.seed)
             findings = examine(subject, options.checks, show_progress=True)

@@ -13,6 +13,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, ViTConfig, ViTModel
 
 from modeling_vanilla import (
+    VanillaForCausalLM,
     VanillaForConditionalGeneration,
     VanillaForSequenceClassification,
     VanillaModel,
@@ -128,6 +129,20 @@ def test_the_command_reports_in_json(folders):
     assert [f["name"] for f in report["findings"]] == [check.name for check in CHECKS]
     assert all(set(f) == {"name", "outcome", "measured", "limit", "meaning"} for f in report["findings"])
     assert "\r" not in done.stderr, "a bar where nobody looks"
+
+
+def test_what_a_model_prints_is_not_in_the_report(folders, capsys, monkeypatch):
+    forward = VanillaForCausalLM.forward
+
+    def talking(self, *args, **keywords):
+        print("hello")
+        return forward(self, *args, **keywords)
+
+    monkeypatch.setattr(VanillaForCausalLM, "forward", talking)
+    assert main(["doctor", str(folders / "ours"), "--json", "--checks", "batch"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["failed"] == []
+    assert "hello" in printed.err
 
 
 def test_the_command_fails_where_a_check_fails(folders):
