@@ -301,7 +301,8 @@ def label_alignment(s: Subject) -> Measure:
         raise Skip("every alignment has the same loss: the model gives all tokens alike")
     errors = {shift: abs(float(out.loss) / value - 1) for shift, value in expected.items()}
     best = min(errors, key=lambda shift: errors[shift])
-    note = "" if best == right or errors[best] > LIMIT else f"it is that of labels moved by {best}, not by {right}"
+    moved = best != right and errors[best] <= LIMIT  # false for NaN
+    note = f"it is that of labels moved by {best}, not by {right}" if moved else ""
     if s.head != "seq2seq":
         return Measure(errors[right], note=note)
     other, middle = labels.clone(), s.lengths[0] // 2

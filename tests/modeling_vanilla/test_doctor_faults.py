@@ -325,6 +325,15 @@ def test_labels_that_are_shifted_wrongly(subject, variant, right, shift):
         assert f"labels moved by {shift}, not by {right}" in caught(patient, "label-alignment").meaning
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_loss_that_is_no_number(subject, variant):
+    """NaN is not larger than any limit, and is no pass."""
+    patient = subject(variant)
+    after(patient.model, lambda out, keywords: out.update(loss=torch.tensor(math.nan)))
+    found = caught(patient, "label-alignment")
+    assert (math.isnan(found.measured), "moved" in found.meaning) == (True, False)
+
+
 def test_the_likelihood_of_an_alignment():
     """Written out place by place, as the definition has it."""
     logits, labels = torch.randn(2, 6, 9), torch.randint(9, (2, 6))
