@@ -290,6 +290,22 @@ def test_a_cache_that_forgets_the_position(subject, variant):
     assert caught(patient, "cache").measured > 0.1
 
 
+def test_a_piece_that_sees_itself_behind_a_cache(subject):
+    """With one token at a time there is nothing ahead to see."""
+    patient = subject("decoder")
+
+    def all_of_it(keywords):
+        if (past := keywords.get("past_key_values")) is not None:
+            rows, length = keywords["input_ids"].shape
+            seen = past.get_seq_length()
+            keywords["position_ids"] = torch.arange(seen, seen + length)[None]
+            keywords["attention_mask"] = torch.ones(rows, 1, length, seen + length, dtype=torch.bool)
+        return keywords
+
+    before(patient.model, all_of_it)
+    assert caught(patient, "cache").measured > 0.01
+
+
 @pytest.mark.parametrize("variant", ("encoder-decoder", "decoder"))
 def test_a_cache_that_keeps_its_order(subject, variant, monkeypatch):
     monkeypatch.setattr(DynamicCache, "reorder_cache", lambda self, order: None)
