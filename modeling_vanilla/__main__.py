@@ -9,6 +9,7 @@ from transformers.utils import logging
 
 from .bridge_files import check_target, complete_folder, copy_tokenizer, write_folder
 from .bridges import for_ctranslate2, from_transformers, load, to_transformers
+from .doctor import doctor
 from .stacks import VanillaPreTrainedModel
 
 USAGE = """usage: python -m modeling_vanilla COMMAND ...
@@ -18,8 +19,11 @@ USAGE = """usage: python -m modeling_vanilla COMMAND ...
                                           SOURCE is a folder or a Hub id, TARGET a new or an empty folder.
                                           --ctranslate2: the Marian model of which ct2-transformers-converter makes
                                           the same translator.
+  doctor MODEL [--checks NAME,...] [--json] [--seed N] [--trust-remote-code]
+                                          Look for what goes wrong in any text model without an error: padding, caches,
+                                          masks, labels, saved files. MODEL is a folder or a Hub id.
 
-Exit codes: 0 done, 2 a mistake in the input: one line says which, and nothing is written."""
+Exit codes: 0 done, 1 a check failed, 2 a mistake in the input: one line says which, and nothing is written."""
 
 
 def convert(words: list[str]) -> None:
@@ -46,7 +50,7 @@ def convert(words: list[str]) -> None:
     print(f"{target}: {type(converted).__name__}, from {type(model).__name__}")
 
 
-COMMANDS: dict[str, Callable[[list[str]], None]] = {"convert": convert}
+COMMANDS: dict[str, Callable[[list[str]], int | None]] = {"convert": convert, "doctor": doctor}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,11 +62,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if words[0] not in COMMANDS:
             raise ValueError(f"{words[0]}: no such command; one of {', '.join(COMMANDS)}")
-        COMMANDS[words[0]](words[1:])
+        return COMMANDS[words[0]](words[1:]) or 0
     except (ValueError, OSError) as error:
         print(f"modeling_vanilla: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    return 0
 
 
 if __name__ == "__main__":

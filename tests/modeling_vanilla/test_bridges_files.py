@@ -206,7 +206,7 @@ def test_mistakes_on_the_command_line(bert, tmp_path, capsys):
         2,
         f"modeling_vanilla: convert: expected SOURCE TARGET [--ctranslate2], got {bert}",
     )
-    assert run("transform", capsys=capsys)[2] == "modeling_vanilla: transform: no such command; one of convert"
+    assert run("transform", capsys=capsys)[2] == "modeling_vanilla: transform: no such command; one of convert, doctor"
     assert run(capsys=capsys)[0] == 2
     assert run("--help", capsys=capsys)[0] == 0
     gpt2 = tmp_path / "gpt2"

@@ -179,7 +179,17 @@ def test_the_pipelines_of_the_saved_class_come_with_it(published, variant, kind)
 
 
 # What the classes do not need is not published: a reader of a model has no command line and converts nothing.
-UNPUBLISHED = ("__init__.py", "__main__.py", "bridges.py", "bridge_files.py", "bridge_maps.py")
+UNPUBLISHED = (
+    "__init__.py",
+    "__main__.py",
+    "bridges.py",
+    "bridge_files.py",
+    "bridge_maps.py",
+    "doctor.py",
+    "doctor_checks.py",
+    "doctor_files.py",
+    "doctor_subject.py",
+)
 
 
 def test_the_code_beside_the_weights_is_the_code_of_the_package(published):

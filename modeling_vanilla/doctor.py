@@ -1,0 +1,185 @@
+# Copyright 2026 The modeling_vanilla authors. Licensed under the Apache License, Version 2.0.
+"""`python -m modeling_vanilla doctor`: look for what goes wrong in a text model without an error."""
+
+import argparse
+import contextlib
+import json
+import math
+import sys
+import warnings
+from collections.abc import Sequence
+
+import transformers
+from huggingface_hub.utils import enable_progress_bars, tqdm
+from transformers.utils import logging
+
+from .doctor_checks import (
+    batch,
+    cache,
+    cache_reorder,
+    empty_row,
+    future,
+    generation,
+    ignored_labels,
+    kernels,
+    label_alignment,
+    left_padding,
+    packing,
+    padding_values,
+    right_padding,
+    wrong_mask,
+)
+from .doctor_files import finite, save_load, special_ids, tied, tokenizer, weights
+from .doctor_subject import Check, Finding, Subject, load
+
+# Name, function, what it means that the check passes, and that it fails.
+CHECKS = [
+    Check(*row)
+    for row in (
+        ("weights", weights, "the folder holds every weight", "weights are new random numbers, or are left out"),
+        ("finite", finite, "every weight is a number", "weights are NaN or infinite"),
+        ("save-load", save_load, "comes back from a folder to the bit", "does not come back from a folder"),
+        ("tied", tied, "weights are tied as the config says", "weights are not tied as the config says"),
+        ("special-ids", special_ids, "configs and tokenizer agree", "ids that do not exist, or contradict each other"),
+        ("tokenizer", tokenizer, "fits the embedding and undoes itself", "does not fit the model, or loses text"),
+        ("batch", batch, "rows of a batch do not meet", "a row's output depends on the other rows"),
+        (
+            "left-padding",
+            left_padding,
+            "forward() does not see padding on the left",
+            "padding on the left changes what forward() gives: pad on the right",
+        ),
+        (
+            "right-padding",
+            right_padding,
+            "forward() does not see padding on the right",
+            "padding on the right changes what forward() gives",
+        ),
+        (
+            "padding-values",
+            padding_values,
+            "ids under the mask do not matter",
+            "ids under the mask change the output: put nothing but pad_token_id there",
+        ),
+        (
+            "wrong-mask",
+            wrong_mask,
+            "a mask of the wrong length is refused",
+            "a mask that is too short is accepted, and something else is computed",
+        ),
+        ("empty-row", empty_row, "a row without a token gives numbers", "a row without a token gives NaN or infinity"),
+        ("kernels", kernels, "eager and sdpa attention agree", "the output depends on the attention kernel"),
+        ("future", future, "no logit depends on a later token", "logits depend on later tokens: training can cheat"),
+        ("cache", cache, "a text in pieces is the text", "the cache changes the logits"),
+        ("cache-reorder", cache_reorder, "beams can change places in the cache", "beam search reads another beam"),
+        ("packing", packing, "texts packed in a row do not meet", "packed texts see each other: do not pack"),
+        (
+            "generation",
+            generation,
+            "generate() gives the same alone and in a batch",
+            "generate() gives something else in a padded batch",
+        ),
+        (
+            "label-alignment",
+            label_alignment,
+            "the loss is the one of its own logits and labels",
+            "the loss is not that of its logits and labels",
+        ),
+        (
+            "ignored-labels",
+            ignored_labels,
+            "a batch without labels does no harm",
+            "one batch in which all labels are -100 ruins the weights",
+        ),
+    )
+]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        raise ValueError(f"doctor: {message}")
+
+
+def _parse(words: Sequence[str]) -> argparse.Namespace:
+    names = [check.name for check in CHECKS]
+    parser = _Parser(prog="doctor", add_help=False, allow_abbrev=False)
+    parser.add_argument("model", metavar="MODEL")
+    parser.add_argument("--checks", type=lambda text: text.split(","), default=names)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--trust-remote-code", action="store_true")
+    options = parser.parse_args(list(words))
+    if unknown := [name for name in options.checks if name not in names]:
+        raise ValueError(f"doctor: no check {unknown[0]!r}; one of {', '.join(names)}")
+    return options
+
+
+def examine(subject: Subject, names: Sequence[str] | None = None, show_progress: bool = False) -> list[Finding]:
+    """Run the checks, all of them or those named, and return a finding of each, in the order of CHECKS."""
+    chosen = [check for check in CHECKS if names is None or check.name in names]
+    if show_progress:
+        enable_progress_bars("modeling_vanilla")
+    # `None`: only where the standard error is a terminal.
+    bar = tqdm(chosen, disable=None if show_progress else True, leave=False, name="modeling_vanilla.doctor")
+    return [check(subject) for check in bar]
+
+
+def number(value: float | None) -> str:
+    """Write counts as counts and measures with two digits."""
+    if value is None:
+        return ""
+    return str(int(value)) if math.isfinite(value) and value == int(value) else f"{value:.1e}"
+
+
+def table(findings: Sequence[Finding]) -> str:
+    """Return one line for each finding under a head."""
+    rows = [("check", "outcome", "measured", "limit", "meaning")]
+    rows += [(f.name, f.outcome, number(f.measured), number(f.limit), f.meaning) for f in findings]
+    return "\n".join(f"{a:<16}{b:<9}{c:>9}{d:>9}  {e}".rstrip() for a, b, c, d, e in rows)
+
+
+def as_json(model: str, subject: Subject, findings: Sequence[Finding]) -> str:
+    """Return the report as a JSON object; a measure that is NaN or infinite is a string in it."""
+
+    def plain(value):
+        return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+    report = {
+        "model": model,
+        "class": type(subject.model).__name__,
+        "transformers": transformers.__version__,
+        "seed": subject.seed,
+        "failed": [f.name for f in findings if f.outcome == "FAIL"],
+        "findings": [{name: plain(value) for name, value in vars(f).items()} for f in findings],
+    }
+    return json.dumps(report, indent=2, ensure_ascii=False)
+
+
+def doctor(words: Sequence[str]) -> int:
+    """Examine the model that the words of a command line name, and print the report.
+
+    Returns:
+        1 when a check failed, else 0.
+
+    Raises:
+        ValueError: A word is wrong, or the model cannot be loaded; see `doctor_subject.load`.
+    """
+    options = _parse(words)
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        # Some models print; the output holds the report and nothing else.
+        with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
+            warnings.simplefilter("ignore")
+            subject = load(options.model, options.trust_remote_code, options.seed)
+            findings = examine(subject, options.checks, show_progress=True)
+    finally:
+        logging.set_verbosity(verbosity)
+    failed = sum(f.outcome == "FAIL" for f in findings)
+    skipped = sum(f.outcome == "skipped" for f in findings)
+    if options.json:
+        print(as_json(options.model, subject, findings))
+    else:
+        print(f"{options.model}: {type(subject.model).__name__}\n\n{table(findings)}\n")
+        print(f"{len(findings) - failed - skipped} passed, {failed} failed, {skipped} skipped")
+    return int(failed > 0)
