@@ -227,7 +227,7 @@ def test_checkpointing_changes_no_gradient(task, tmp_path, kind):
         calls = []
         for layer in model.modules():
             if type(layer).__name__ in ("EncoderLayer", "DecoderLayer"):
-                layer.feed_forward.register_forward_hook(lambda *args: calls.append(1))
+                layer.feed_forward.register_forward_hook(lambda *args, calls=calls: calls.append(1))
         task.trainer(
             tmp_path,
             model,
