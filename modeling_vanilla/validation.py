@@ -114,6 +114,11 @@ def check_places(
     for (name, size), ids in zip(limits.items(), (position_ids, token_type_ids), strict=True):
         if size and ids is not None and ids.numel() and can_read(ids):
             low, high = (int(v) for v in torch.aminmax(ids))
+            if name == "position_ids" and 0 <= low and high >= size:
+                raise ValueError(
+                    f"{prefix}position_ids hold {high}: input of {high + 1} tokens is longer than "
+                    f"max_position_embeddings={size}"
+                )
             if low < 0 or high >= size:
                 raise ValueError(f"{prefix}{name} hold {low if low < 0 else high}, which is not in [0, {size})")
 

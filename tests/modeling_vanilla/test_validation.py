@@ -90,7 +90,7 @@ def test_a_packed_row_may_be_longer_than_any_sequence(build, tokens):
     packed = model(ids, position_ids=positions).logits
     for part, expected in zip(packed.split([37, 20, 3], 1), ids.split([37, 20, 3], 1), strict=True):
         torch.testing.assert_close(part, model(expected).logits, atol=1e-5, rtol=1e-5)
-    with pytest.raises(ValueError, match=r"position_ids hold 37, .*\[0, 37\)"):
+    with pytest.raises(ValueError, match=r"position_ids hold 37.*max_position_embeddings=37"):
         model(ids, position_ids=positions + 1)
     with pytest.raises(ValueError, match=r"60 tokens.*max_position_embeddings=37"):  # a mask of padding: one sequence
         model(ids, position_ids=positions, attention_mask=torch.ones_like(ids))
