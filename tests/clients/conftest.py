@@ -11,7 +11,7 @@ TEXTS = [
     "the dog runs",
     "a cat sleeps in the warm sun",
     "the old man walks his dog along the river",
-    "she reads",
+    "Anna reads",
     "two children play with a red ball in the garden",
     "the river is cold and the bridge is old",
     "a bird sings",
@@ -28,7 +28,7 @@ TEXTS = [
 PAIRS = [
     ("the dog runs", "der Hund rennt"),
     ("a cat sleeps in the warm sun", "eine Katze schläft in der warmen Sonne"),
-    ("she reads", "sie liest"),
+    ("Anna reads", "Anna liest"),
     ("the river is cold", "der Fluss ist kalt"),
     ("a bird sings in the garden", "ein Vogel singt im Garten"),
     ("he drinks a cup of tea", "er trinkt eine Tasse Tee"),

@@ -17,7 +17,7 @@ pytest.importorskip("datasets")
 CHOICES = [
     {"prompt": "the dog", "choices": ["runs", "sings in the evening", "is"], "answer": 0},
     {"prompt": "a cat sleeps in the", "choices": ["sun", "paper and pears", "river at nine"], "answer": 1},
-    {"prompt": "she", "choices": ["reads", "walks his dog along the river"], "answer": 0},
+    {"prompt": "Anna", "choices": ["reads", "walks his dog along the river"], "answer": 0},
     {"prompt": "the river is cold and the bridge", "choices": ["is old", "and", "plays"], "answer": 2},
     {"prompt": "snow falls", "choices": ["on the hills", "at seven"], "answer": 0},
 ]

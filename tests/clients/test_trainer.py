@@ -261,8 +261,8 @@ def test_bf16_on_a_cpu(task, tmp_path, kind):
     half.train()
     assert {p.dtype for p in half.model.parameters()} == {torch.float32}
     assert losses(half) != losses(full)
-    assert losses(half) == pytest.approx(losses(full), rel=0.02)
-    assert half.evaluate()["eval_loss"] == pytest.approx(full.evaluate()["eval_loss"], rel=0.05)
+    assert losses(half) == pytest.approx(losses(full), rel=0.05, abs=0.05)
+    assert half.evaluate()["eval_loss"] == pytest.approx(full.evaluate()["eval_loss"], rel=0.1, abs=0.1)
 
 
 def test_the_best_model_is_loaded_at_the_end(task, tmp_path):

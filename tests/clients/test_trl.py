@@ -192,7 +192,7 @@ def test_preferences(model_of, trainer_of, ids_of):
     beta = 0.3
     rows = [
         {"prompt": "the dog", "chosen": " runs home", "rejected": " sings"},
-        {"prompt": "she", "chosen": " reads the paper", "rejected": " is a red ball"},
+        {"prompt": "Anna", "chosen": " reads the paper", "rejected": " is a red ball"},
         {"prompt": "snow", "chosen": " falls", "rejected": " walks on the river"},
     ]
     policy, reference = model_of(), model_of(initializer_range=0.1)

@@ -37,7 +37,7 @@ PAIRS = [
     ("the dog runs", "der Hund rennt"),
     ("the dog sleeps", "der Hund schläft"),
     ("a cat sleeps in the warm sun", "eine Katze schläft in der warmen Sonne"),
-    ("she reads the paper", "sie liest die Zeitung"),
+    ("Anna reads the paper", "Anna liest die Zeitung"),
     ("the river is cold", "der Fluss ist kalt"),
     ("the river is old and cold", "der Fluss ist alt und kalt"),
     ("a bird sings in the garden", "ein Vogel singt im Garten"),
@@ -45,7 +45,7 @@ PAIRS = [
     ("snow falls on the hills", "Schnee fällt auf die Hügel"),
     ("we walk home", "wir gehen nach Hause"),
     ("the man walks home with his dog", "der Mann geht mit seinem Hund nach Hause"),
-    ("she drinks tea in the garden", "sie trinkt Tee im Garten"),
+    ("Anna drinks tea in the garden", "Anna trinkt Tee im Garten"),
 ]
 # The same words in other orders: no row that was trained on.
 UNSEEN = [
@@ -209,7 +209,7 @@ def test_trained_texts(trained, words):
         left = {"add_special_tokens": False, "padding_side": "left"} if kind == "gpt2" else {}
         batch = words(sources, return_tensors="pt", padding=True, **left)
         for beams in (1, 4):
-            settings = dict(num_beams=beams, do_sample=False, max_new_tokens=16, early_stopping=beams > 1)
+            settings = dict(num_beams=beams, do_sample=False, max_new_tokens=24, early_stopping=beams > 1)
             expected = theirs.generate(**batch, **settings).tolist()
             assert ours.generate(**batch, **settings).tolist() == expected
             assert back.generate(**batch, **settings).tolist() == expected
