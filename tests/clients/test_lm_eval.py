@@ -45,7 +45,7 @@ TASKS = {
         "output_type": "generate_until",
         "doc_to_text": "{{prompt}}",
         "doc_to_target": "{{choices[0]}}",
-        "generation_kwargs": {"until": ["\n\n"], "do_sample": False, "max_gen_toks": 7},
+        "generation_kwargs": {"until": ["\n\n"], "do_sample": False, "max_gen_toks": 7, "no_repeat_ngram_size": 1},
         "metric_list": [{"metric": "exact_match"}],
     },
 }
@@ -159,7 +159,9 @@ def test_texts_are_what_generate_writes(run, decoder, causal_tokenizer, batch_si
     expected = []
     for row in CHOICES:
         inputs = causal_tokenizer(row["prompt"], return_tensors="pt")
-        ids = decoder.generate(**inputs, max_new_tokens=7, do_sample=False)[0, inputs["input_ids"].shape[1] :]
+        ids = decoder.generate(**inputs, max_new_tokens=7, do_sample=False, no_repeat_ngram_size=1)[
+            0, inputs["input_ids"].shape[1] :
+        ]
         expected.append(causal_tokenizer.decode(ids, skip_special_tokens=True))
     assert found == expected
     assert len(set(found)) > 2
@@ -181,7 +183,7 @@ def test_a_translator_is_scored_on_its_targets(run, tiny, seq2seq_tokenizer, bat
                 logits = model(**source, decoder_input_ids=ids[:, :-1]).logits[0]
             log_p = F.log_softmax(logits, -1).gather(-1, ids[0, 1:, None])
             assert value == pytest.approx(log_p.sum().item(), rel=1e-5)
-        ids = model.generate(**source, max_new_tokens=7, do_sample=False)[0]
+        ids = model.generate(**source, max_new_tokens=7, do_sample=False, no_repeat_ngram_size=1)[0]
         texts.append(seq2seq_tokenizer.decode(ids, skip_special_tokens=True))
     # The harness adds the source's length to what may be written, as if the source stood in the output.
     for sample, text in zip(samples["texts"], texts, strict=True):
