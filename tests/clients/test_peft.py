@@ -242,6 +242,16 @@ def test_a_prefix_of_real_tokens_is_those_tokens(case_of, case):
             assert found[:, 6:].tolist() == model.generate(whole["input_ids"], **settings)[:, 10:].tolist()
 
 
+@pytest.mark.parametrize("masked", [True, False])
+def test_an_encoder_refuses_a_prefix(case_of, masked):
+    """It has no cache to put keys and values into; prompt tuning, below, is for it."""
+    case = case_of("classifier")
+    config = peft.PrefixTuningConfig(task_type=case.task, num_virtual_tokens=4)
+    model = peft.get_peft_model(case.make(), config)
+    with pytest.raises(ValueError, match="past_key_values must be None with variant='encoder'"):
+        model(**(case.batch if masked else {"input_ids": case.batch["input_ids"]}))
+
+
 @pytest.mark.parametrize("case", ["translator", "language model", "classifier"])
 def test_a_prompt_of_real_tokens_is_those_tokens(case_of, tmp_path, case):
     """Prompt tuning puts vectors before the source; those of real tokens must count as if the tokens stood there."""

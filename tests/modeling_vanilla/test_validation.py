@@ -96,6 +96,12 @@ def test_a_packed_row_may_be_longer_than_any_sequence(build, tokens):
         model(ids, position_ids=positions, attention_mask=torch.ones_like(ids))
 
 
+@pytest.mark.parametrize("model_class", [None, VanillaForSequenceClassification])
+def test_an_encoder_reads_no_cache(fails, model_class):
+    cache = DynamicCache()
+    fails("encoder", ["past_key_values", "'encoder'"], {"past_key_values": cache}, model_class)
+
+
 @on_every_side
 @pytest.mark.parametrize("value", [37, -1])
 def test_position_out_of_range(fails, variant, prefix, value):
