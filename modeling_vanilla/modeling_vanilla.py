@@ -84,6 +84,8 @@ class VanillaModel(VanillaPreTrainedModel):
         """
         source = {"attention_mask": attention_mask, "position_ids": position_ids, "token_type_ids": token_type_ids}
         if self.decoder is None:
+            if past_key_values is not None:  # the prefix of an adapter, which would be lost without a word
+                raise ValueError("past_key_values must be None with variant='encoder': an encoder reads no cache")
             return self.encoder(input_ids, inputs_embeds=inputs_embeds, **source, **kwargs)
         if self.encoder is None:
             return self.decoder(

@@ -167,7 +167,8 @@ class VanillaEncoder(_Stack):
         Raises:
             ValueError: See `validation.check_inputs`.
         """
-        check_inputs(self.config, input_ids, inputs_embeds, attention_mask, past_length=0)
+        placed = position_ids is not None
+        check_inputs(self.config, input_ids, inputs_embeds, attention_mask, past_length=0, placed=placed)
         check_places(self.config, position_ids, token_type_ids)
         if input_ids is not None and can_read(input_ids):
             self.warn_if_padding_and_no_attention_mask(input_ids, attention_mask)
@@ -237,7 +238,8 @@ class VanillaDecoder(_Stack):
         """
         past_length = past_key_values.get_seq_length() if past_key_values is not None else 0
         prefix = "decoder_" if self.config.is_encoder_decoder else ""
-        check_inputs(self.config, input_ids, inputs_embeds, attention_mask, past_length, prefix)
+        placed = position_ids is not None and past_key_values is None
+        check_inputs(self.config, input_ids, inputs_embeds, attention_mask, past_length, prefix, placed)
         check_places(self.config, position_ids, token_type_ids, prefix)
         if inputs_embeds is None:
             inputs_embeds = self.embed_tokens(input_ids)

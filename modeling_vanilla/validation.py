@@ -23,6 +23,7 @@ def check_inputs(
     attention_mask: torch.Tensor | None,
     past_length: int | torch.Tensor,
     prefix: str = "",
+    placed: bool = False,
 ) -> None:
     """Check what one stack is given.
 
@@ -33,6 +34,8 @@ def check_inputs(
         attention_mask: (B, past_length + T), a prepared 4-D mask, or None.
         past_length: Number of tokens in the cache; a tensor (static cache) is read on the CPU only.
         prefix: Put before the names in messages: "decoder_" for the decoder of an encoder-decoder.
+        placed: The caller gave the positions, without a cache. Without a padding mask beside them a row may then hold
+            several packed sequences, and what is limited is their positions (`check_places`), not its length.
 
     Raises:
         ValueError: Not exactly one of ids and embeddings; wrong rank, type or size; an id outside the vocabulary; a
@@ -62,7 +65,8 @@ def check_inputs(
             return
         past_length = int(past_length)
     total = past_length + length
-    if total > config.max_position_embeddings:
+    padded = torch.is_tensor(attention_mask) and attention_mask.dim() == 2
+    if total > config.max_position_embeddings and (padded or not placed):
         raise ValueError(
             f"{prefix}input of {total} tokens is longer than max_position_embeddings={config.max_position_embeddings}"
         )
@@ -73,7 +77,7 @@ def check_inputs(
             f"{prefix}attention_mask is 4-D of type {attention_mask.dtype}; give booleans (True = attend) or numbers "
             "that are added to the scores (0 = attend, -inf = never)"
         )
-    if attention_mask.dim() == 2 and attention_mask.shape != (batch, total):
+    if padded and attention_mask.shape != (batch, total):
         raise ValueError(
             f"{prefix}attention_mask has shape {tuple(attention_mask.shape)}, expected ({batch}, {total}): "
             f"{past_length} cached and {length} new tokens"
@@ -110,6 +114,11 @@ def check_places(
     for (name, size), ids in zip(limits.items(), (position_ids, token_type_ids), strict=True):
         if size and ids is not None and ids.numel() and can_read(ids):
             low, high = (int(v) for v in torch.aminmax(ids))
+            if name == "position_ids" and 0 <= low and high >= size:
+                raise ValueError(
+                    f"{prefix}position_ids hold {high}: input of {high + 1} tokens is longer than "
+                    f"max_position_embeddings={size}"
+                )
             if low < 0 or high >= size:
                 raise ValueError(f"{prefix}{name} hold {low if low < 0 else high}, which is not in [0, {size})")
 

@@ -99,6 +99,7 @@ def test_embeddings_are_multiplied_by_the_root_of_d_model_unless_told_otherwise(
             embedding = stack(VanillaModel(VanillaConfig.tiny(scale_embeddings=scaled))).embed_tokens
             assert isinstance(embedding, TokenEmbedding)
             torch.testing.assert_close(embedding(ids), embedding.weight[ids] * factor)
+            assert embedding.embed_scale == factor  # the name by which other programs ask for it
 
 
 def test_positions_types_and_norm_are_summed_in_that_order():

@@ -5,6 +5,7 @@ import re
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers import DynamicCache
 
 from modeling_vanilla import VanillaForSequenceClassification
 
@@ -78,6 +79,27 @@ def test_too_long_with_the_cache(build, tokens):
     with pytest.raises(ValueError, match=r"38 tokens.*max_position_embeddings=37"):
         model(tokens(2, 2), past_key_values=cache)
     assert build("decoder")(tokens(2, 37)).logits.shape == (2, 37, 31)
+    with pytest.raises(ValueError, match=r"38 tokens.*max_position_embeddings=37"):  # what generation would write on
+        model(tokens(1, 38), position_ids=torch.arange(38)[None] % 37, past_key_values=DynamicCache())
+
+
+def test_a_packed_row_may_be_longer_than_any_sequence(build, tokens):
+    """Trainers lay whole batches end to end: of such a row the positions are limited, not the length."""
+    model, ids = build("decoder"), tokens(1, 60)
+    positions = torch.cat([torch.arange(n) for n in (37, 20, 3)])[None]
+    packed = model(ids, position_ids=positions).logits
+    for part, expected in zip(packed.split([37, 20, 3], 1), ids.split([37, 20, 3], 1), strict=True):
+        torch.testing.assert_close(part, model(expected).logits, atol=1e-5, rtol=1e-5)
+    with pytest.raises(ValueError, match=r"position_ids hold 37.*max_position_embeddings=37"):
+        model(ids, position_ids=positions + 1)
+    with pytest.raises(ValueError, match=r"60 tokens.*max_position_embeddings=37"):  # a mask of padding: one sequence
+        model(ids, position_ids=positions, attention_mask=torch.ones_like(ids))
+
+
+@pytest.mark.parametrize("model_class", [None, VanillaForSequenceClassification])
+def test_an_encoder_reads_no_cache(fails, model_class):
+    cache = DynamicCache()
+    fails("encoder", ["past_key_values", "'encoder'"], {"past_key_values": cache}, model_class)
 
 
 @on_every_side
