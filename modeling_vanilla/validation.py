@@ -21,7 +21,7 @@ def check_inputs(
     input_ids: torch.Tensor | None,
     inputs_embeds: torch.Tensor | None,
     attention_mask: torch.Tensor | None,
-    past_length: int | torch.Tensor,
+    past_length: int | torch.SymInt | torch.Tensor,
     prefix: str = "",
 ) -> None:
     """Check what one stack is given.
@@ -57,7 +57,7 @@ def check_inputs(
     batch, length = (input_ids if input_ids is not None else inputs_embeds).shape[:2]
     if batch == 0 or length == 0:
         raise ValueError(f"{prefix}input of shape ({batch}, {length}) is empty; batch and length must be at least 1")
-    if not isinstance(past_length, int):
+    if torch.is_tensor(past_length):  # a traced length may also be symbolic: neither an int nor a tensor
         if not can_read(past_length):
             return
         past_length = int(past_length)
