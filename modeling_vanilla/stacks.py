@@ -13,7 +13,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
-from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, create_bidirectional_mask, create_causal_mask
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPastAndCrossAttentions
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
@@ -25,19 +25,26 @@ from .layers import DecoderLayer, EncoderLayer
 from .validation import can_read, check_inputs, check_places
 
 
-def neighbourhood(config: VanillaConfig):
+def neighbourhood(config: VanillaConfig, paged: bool = False):
     """Return the rule of restricted self-attention, |i - j| <= window // 2 (Vaswani et al. 2017, sec. 4), or None.
 
+    Args:
+        config: The model's numbers and kernel.
+        paged: The caller is `generate_batch`, which keeps the cache and makes the mask itself.
+
     Raises:
-        ValueError: The kernel takes no mask and would ignore the window.
+        ValueError: The kernel takes no mask, or takes that of `generate_batch`, and would ignore the window.
     """
     window = config.attention_window
     if window is None:
         return None
-    if "flash" in (config._attn_implementation or ""):
+    # transformers makes no mask for a kernel that it does not know, such as vLLM's.
+    kernel = config._attn_implementation or "eager"
+    if paged or "flash" in kernel or kernel not in ALL_MASK_ATTENTION_FUNCTIONS.valid_keys():
+        culprit = "generate_batch" if paged else f"attn_implementation={kernel!r}"
         raise ValueError(
-            f"attention_window={window} is a mask, which attn_implementation={config._attn_implementation!r} would "
-            "ignore; use 'eager', 'sdpa' or 'flex_attention'"
+            f"attention_window={window} is a mask, which {culprit} would ignore; use 'eager', 'sdpa' or "
+            "'flex_attention', and generate"
         )
     return lambda batch, head, query, key: (query - key).abs() <= window // 2
 
@@ -250,7 +257,7 @@ class VanillaDecoder(_Stack):
             forbidden_as_infinity(attention_mask),
             self_cache,
             position_ids=position_ids,
-            and_mask_function=neighbourhood(self.config),
+            and_mask_function=neighbourhood(self.config, paged="cache" in kwargs),
         )
         encoder_mask = None
         if encoder_hidden_states is not None:
