@@ -13,17 +13,18 @@ from .configuration_vanilla import VanillaConfig
 class TokenEmbedding(nn.Embedding):
     """Look up token vectors and multiply them by sqrt(d_model) (Vaswani et al. 2017, sec. 3.4).
 
-    The factor lives here, so that `get_input_embeddings()(ids)` gives exactly what the stack would have used.
+    The factor lives here, so that `get_input_embeddings()(ids)` gives exactly what the stack would have used. Its name
+    is the one by which vLLM, which puts a table of its own in this place, finds the factor.
     """
 
-    def __init__(self, num_embeddings: int, embedding_dim: int, scale: float = 1.0):
+    def __init__(self, num_embeddings: int, embedding_dim: int, embed_scale: float = 1.0):
         super().__init__(num_embeddings, embedding_dim)
-        self.scale = scale
+        self.embed_scale = embed_scale
 
     def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
         """Map ids (B, T) to vectors (B, T, D)."""
         vectors = super().forward(input_ids)
-        return vectors if self.scale == 1.0 else vectors * self.scale
+        return vectors if self.embed_scale == 1.0 else vectors * self.embed_scale
 
 
 def sinusoid_table(num_positions: int, dim: int) -> torch.Tensor:

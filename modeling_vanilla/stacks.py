@@ -22,7 +22,7 @@ from .attention import MultiHeadAttention
 from .configuration_vanilla import VanillaConfig
 from .embeddings import Embeddings, SinusoidalPositions, TokenEmbedding, default_position_ids
 from .layers import DecoderLayer, EncoderLayer
-from .validation import can_read, check_inputs, check_places
+from .validation import can_read, check_inputs, check_places, may_be_packed
 
 
 def neighbourhood(config: VanillaConfig, paged: bool = False):
@@ -174,7 +174,8 @@ class VanillaEncoder(_Stack):
         Raises:
             ValueError: See `validation.check_inputs`.
         """
-        check_inputs(self.config, input_ids, inputs_embeds, attention_mask, past_length=0)
+        packed = may_be_packed(position_ids, attention_mask)
+        check_inputs(self.config, input_ids, inputs_embeds, attention_mask, past_length=0, packed=packed)
         check_places(self.config, position_ids, token_type_ids)
         if input_ids is not None and can_read(input_ids):
             self.warn_if_padding_and_no_attention_mask(input_ids, attention_mask)
@@ -244,7 +245,8 @@ class VanillaDecoder(_Stack):
         """
         past_length = past_key_values.get_seq_length() if past_key_values is not None else 0
         prefix = "decoder_" if self.config.is_encoder_decoder else ""
-        check_inputs(self.config, input_ids, inputs_embeds, attention_mask, past_length, prefix)
+        packed = past_key_values is None and may_be_packed(position_ids, attention_mask)
+        check_inputs(self.config, input_ids, inputs_embeds, attention_mask, past_length, prefix, packed)
         check_places(self.config, position_ids, token_type_ids, prefix)
         if inputs_embeds is None:
             inputs_embeds = self.embed_tokens(input_ids)

@@ -16,6 +16,15 @@ def can_read(tensor: torch.Tensor) -> bool:
     return tensor.device.type == "cpu" and not is_tracing(tensor)
 
 
+def may_be_packed(position_ids: torch.Tensor | None, attention_mask: torch.Tensor | None) -> bool:
+    """Tell whether a row may hold several sequences: its positions are given, and no mask marks padding.
+
+    So do collators without padding, `generate_batch` and vLLM give all their sequences; `generate` always has a mask.
+    """
+    padded = torch.is_tensor(attention_mask) and attention_mask.dim() == 2
+    return position_ids is not None and not padded
+
+
 def check_inputs(
     config: VanillaConfig,
     input_ids: torch.Tensor | None,
@@ -23,6 +32,7 @@ def check_inputs(
     attention_mask: torch.Tensor | None,
     past_length: int | torch.SymInt | torch.Tensor,
     prefix: str = "",
+    packed: bool = False,
 ) -> None:
     """Check what one stack is given.
 
@@ -33,6 +43,7 @@ def check_inputs(
         attention_mask: (B, past_length + T), a prepared 4-D mask, or None.
         past_length: Number of tokens in the cache; a tensor (static cache) is read on the CPU only.
         prefix: Put before the names in messages: "decoder_" for the decoder of an encoder-decoder.
+        packed: A row may hold several sequences, so that it may be longer than max_position_embeddings.
 
     Raises:
         ValueError: Not exactly one of ids and embeddings; wrong rank, type or size; an id outside the vocabulary; a
@@ -62,7 +73,7 @@ def check_inputs(
             return
         past_length = int(past_length)
     total = past_length + length
-    if total > config.max_position_embeddings:
+    if not packed and total > config.max_position_embeddings:
         raise ValueError(
             f"{prefix}input of {total} tokens is longer than max_position_embeddings={config.max_position_embeddings}"
         )
