@@ -76,6 +76,12 @@ def test_requests_end_at_their_own_places(build, prompts):
     assert max(len(text) for text in texts) == 12
 
 
+def test_a_step_may_hold_more_tokens_than_there_are_positions(build, tokens):
+    """All prompts are read in one row of 60 tokens, for 37 positions."""
+    model = build("decoder", jitter=0.3, eos_token_id=None, **GPT2)
+    assert_same(model, [tokens(1, 20, seed)[0].tolist() for seed in range(3)], settings(), max_batch_tokens=64)
+
+
 def test_a_window_is_refused(build, prompts):
     """The paged mask knows nothing of it: without an error the texts would silently be those of full attention."""
     results = together(build("decoder", attention_window=3), prompts, settings())
@@ -84,4 +90,4 @@ def test_a_window_is_refused(build, prompts):
 
 def test_too_long_a_prompt_is_refused(build, tokens):
     (result,) = together(build("decoder"), [tokens(1, 38)[0].tolist()], settings(), max_batch_tokens=64)
-    assert "max_position_embeddings=37" in result.error
+    assert "position_ids hold 37, which is not in [0, 37)" in result.error

@@ -5,6 +5,7 @@ It builds the base model without weights, puts its own token table and attention
 without mask or cache, and applies `lm_head` itself. The attention here keeps a paged cache, as vLLM's does.
 """
 
+import inspect
 from types import SimpleNamespace
 
 import pytest
@@ -86,6 +87,9 @@ class Engine:
         config._attn_implementation = "vllm"
         with init_empty_weights(include_buffers=False):
             self.model = AutoModel.from_config(config).eval()
+        # This class is the one that it compiles, with these arguments of changing length.
+        compiled = inspect.signature(type(self.model.get_decoder()).forward).parameters
+        assert {"input_ids", "inputs_embeds", "position_ids"} <= compiled.keys()
         body = {name.removeprefix("model."): value for name, value in weights.items() if name.startswith("model.")}
         self.model.load_state_dict(body, assign=True)
         own = self.model.get_input_embeddings()
@@ -104,10 +108,10 @@ class Engine:
         for request, count in shares:
             while len(request.pages) * PAGE < request.done + count:
                 request.pages.append(self.free.pop())
-        ids = [request.ids[request.done : request.done + count] for request, count in shares]
+        ids = [torch.tensor(request.ids[request.done : request.done + count]) for request, count in shares]
         places = [torch.arange(request.done, request.done + count) for request, count in shares]
         outputs = self.model(
-            input_ids=torch.tensor([sum(ids, [])]),
+            input_ids=torch.cat(ids)[None],
             inputs_embeds=None,
             use_cache=False,
             position_ids=torch.cat(places)[None],
