@@ -18,11 +18,12 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 onnxruntime = pytest.importorskip("onnxruntime")
 exporters = pytest.importorskip("transformers.exporters", reason="this transformers has no exporters")
+if not hasattr(exporters, "ExportedModel"):
+    pytest.skip("the exporters of this transformers give no ExportedModel that can be run", allow_module_level=True)
 
 VARIANTS = ("encoder-decoder", "encoder", "decoder")
 QUICK = (  # each export takes seconds
     ("encoder", VanillaForSequenceClassification),
-    ("decoder", VanillaForSequenceClassification),
     ("encoder", VanillaForQuestionAnswering),
 )
 HEADS = [
@@ -93,6 +94,7 @@ def test_heads(build, tokens, variant, head):
     assert_same_numbers(build(variant, head, num_labels=3), tokens)
 
 
+@pytest.mark.slow
 def test_a_pre_norm_model_with_types_learned_positions_and_window(build, tokens):
     model = build("encoder", norm_order="pre", positions="learned", type_vocab_size=2, attention_window=3)
     sample = padded(tokens(2, 6))
