@@ -17,12 +17,15 @@ def can_read(tensor: torch.Tensor) -> bool:
 
 
 def may_be_packed(position_ids: torch.Tensor | None, attention_mask: torch.Tensor | None) -> bool:
-    """Tell whether a row may hold several sequences: its positions are given, and no mask marks padding.
+    """Tell whether a row may hold several sequences: its positions are given and restart, and no mask marks padding.
 
-    So do collators without padding, `generate_batch` and vLLM give all their sequences; `generate` always has a mask.
+    So do collators without padding, `generate_batch` and vLLM lay out their sequences. Where positions cannot be read
+    at no cost, they are taken to restart.
     """
     padded = torch.is_tensor(attention_mask) and attention_mask.dim() == 2
-    return position_ids is not None and not padded
+    if position_ids is None or padded:
+        return False
+    return not can_read(position_ids) or bool((position_ids[..., 1:] <= position_ids[..., :-1]).any())
 
 
 def check_inputs(
