@@ -147,4 +147,5 @@ class MultiHeadAttention(nn.Module):
             scaling=self.scaling,
             **kwargs,
         )
-        return self.out_proj(context.flatten(2)), weights  # (B, T, H, K) -> (B, T, D)
+        context = context.reshape(*hidden_states.shape[:2], -1)  # (B, T, H, K), and vLLM's (B*T, H*K) -> (B, T, H*K)
+        return self.out_proj(context), weights  # (B, T, D)

@@ -13,8 +13,8 @@ from .configuration_vanilla import VanillaConfig
 class TokenEmbedding(nn.Embedding):
     """Look up token vectors and multiply them by sqrt(d_model) (Vaswani et al. 2017, sec. 3.4).
 
-    The factor lives here, so that `get_input_embeddings()(ids)` gives exactly what the stack would have used. Whoever
-    adds to the matrix from outside (an adapter of PEFT) finds it under the name that transformers has for it.
+    The factor lives here, so that `get_input_embeddings()(ids)` gives exactly what the stack would have used. Its name
+    is the one by which others find it: vLLM, which puts a table of its own in this place, and adapters of PEFT.
     """
 
     def __init__(self, num_embeddings: int, embedding_dim: int, embed_scale: float = 1.0):

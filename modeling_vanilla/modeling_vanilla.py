@@ -39,6 +39,10 @@ class VanillaModel(VanillaPreTrainedModel):
             self._tied_weights_keys = {"decoder.embed_tokens.weight": "encoder.embed_tokens.weight"}
         self.post_init()
 
+    def get_decoder(self) -> nn.Module:
+        """Return the decoder; the model itself where it has none, as encoders of transformers do."""
+        return self if self.decoder is None else self.decoder
+
     def get_input_embeddings(self) -> nn.Module:
         """Return the (source) token embedding."""
         return (self.decoder if self.encoder is None else self.encoder).embed_tokens

@@ -13,7 +13,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
-from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, create_bidirectional_mask, create_causal_mask
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPastAndCrossAttentions
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
@@ -22,22 +22,29 @@ from .attention import MultiHeadAttention
 from .configuration_vanilla import VanillaConfig
 from .embeddings import Embeddings, SinusoidalPositions, TokenEmbedding, default_position_ids
 from .layers import DecoderLayer, EncoderLayer
-from .validation import can_read, check_inputs, check_places
+from .validation import can_read, check_inputs, check_places, may_be_packed
 
 
-def neighbourhood(config: VanillaConfig):
+def neighbourhood(config: VanillaConfig, paged: bool = False):
     """Return the rule of restricted self-attention, |i - j| <= window // 2 (Vaswani et al. 2017, sec. 4), or None.
 
+    Args:
+        config: The model's numbers and kernel.
+        paged: The caller is `generate_batch`, which keeps the cache and makes the mask itself.
+
     Raises:
-        ValueError: The kernel takes no mask and would ignore the window.
+        ValueError: The kernel takes no mask, or takes that of `generate_batch`, and would ignore the window.
     """
     window = config.attention_window
     if window is None:
         return None
-    if "flash" in (config._attn_implementation or ""):
+    # transformers makes no mask for a kernel that it does not know, such as vLLM's.
+    kernel = config._attn_implementation or "eager"
+    if paged or "flash" in kernel or kernel not in ALL_MASK_ATTENTION_FUNCTIONS.valid_keys():
+        culprit = "generate_batch" if paged else f"attn_implementation={kernel!r}"
         raise ValueError(
-            f"attention_window={window} is a mask, which attn_implementation={config._attn_implementation!r} would "
-            "ignore; use 'eager', 'sdpa' or 'flex_attention'"
+            f"attention_window={window} is a mask, which {culprit} would ignore; use 'eager', 'sdpa' or "
+            "'flex_attention', and generate"
         )
     return lambda batch, head, query, key: (query - key).abs() <= window // 2
 
@@ -167,8 +174,8 @@ class VanillaEncoder(_Stack):
         Raises:
             ValueError: See `validation.check_inputs`.
         """
-        placed = position_ids is not None
-        check_inputs(self.config, input_ids, inputs_embeds, attention_mask, past_length=0, placed=placed)
+        packed = may_be_packed(position_ids, attention_mask)
+        check_inputs(self.config, input_ids, inputs_embeds, attention_mask, past_length=0, packed=packed)
         check_places(self.config, position_ids, token_type_ids)
         if input_ids is not None and can_read(input_ids):
             self.warn_if_padding_and_no_attention_mask(input_ids, attention_mask)
@@ -238,8 +245,8 @@ class VanillaDecoder(_Stack):
         """
         past_length = past_key_values.get_seq_length() if past_key_values is not None else 0
         prefix = "decoder_" if self.config.is_encoder_decoder else ""
-        placed = position_ids is not None and past_key_values is None
-        check_inputs(self.config, input_ids, inputs_embeds, attention_mask, past_length, prefix, placed)
+        packed = past_key_values is None and may_be_packed(position_ids, attention_mask)
+        check_inputs(self.config, input_ids, inputs_embeds, attention_mask, past_length, prefix, packed)
         check_places(self.config, position_ids, token_type_ids, prefix)
         if inputs_embeds is None:
             inputs_embeds = self.embed_tokens(input_ids)
@@ -252,7 +259,7 @@ class VanillaDecoder(_Stack):
             forbidden_as_infinity(attention_mask),
             self_cache,
             position_ids=position_ids,
-            and_mask_function=neighbourhood(self.config),
+            and_mask_function=neighbourhood(self.config, paged="cache" in kwargs),
         )
         encoder_mask = None
         if encoder_hidden_states is not None:

@@ -16,14 +16,26 @@ def can_read(tensor: torch.Tensor) -> bool:
     return tensor.device.type == "cpu" and not is_tracing(tensor)
 
 
+def may_be_packed(position_ids: torch.Tensor | None, attention_mask: torch.Tensor | None) -> bool:
+    """Tell whether a row may hold several sequences: its positions are given and restart, and no mask marks padding.
+
+    So do collators without padding, `generate_batch` and vLLM lay out their sequences. Where positions cannot be read
+    at no cost, they are taken to restart.
+    """
+    padded = torch.is_tensor(attention_mask) and attention_mask.dim() == 2
+    if position_ids is None or padded:
+        return False
+    return not can_read(position_ids) or bool((position_ids[..., 1:] <= position_ids[..., :-1]).any())
+
+
 def check_inputs(
     config: VanillaConfig,
     input_ids: torch.Tensor | None,
     inputs_embeds: torch.Tensor | None,
     attention_mask: torch.Tensor | None,
-    past_length: int | torch.Tensor,
+    past_length: int | torch.SymInt | torch.Tensor,
     prefix: str = "",
-    placed: bool = False,
+    packed: bool = False,
 ) -> None:
     """Check what one stack is given.
 
@@ -34,8 +46,7 @@ def check_inputs(
         attention_mask: (B, past_length + T), a prepared 4-D mask, or None.
         past_length: Number of tokens in the cache; a tensor (static cache) is read on the CPU only.
         prefix: Put before the names in messages: "decoder_" for the decoder of an encoder-decoder.
-        placed: The caller gave the positions, without a cache. Without a padding mask beside them a row may then hold
-            several packed sequences, and what is limited is their positions (`check_places`), not its length.
+        packed: A row may hold several sequences, so that it may be longer than max_position_embeddings.
 
     Raises:
         ValueError: Not exactly one of ids and embeddings; wrong rank, type or size; an id outside the vocabulary; a
@@ -60,13 +71,12 @@ def check_inputs(
     batch, length = (input_ids if input_ids is not None else inputs_embeds).shape[:2]
     if batch == 0 or length == 0:
         raise ValueError(f"{prefix}input of shape ({batch}, {length}) is empty; batch and length must be at least 1")
-    if not isinstance(past_length, int):
+    if torch.is_tensor(past_length):  # a traced length may also be symbolic: neither an int nor a tensor
         if not can_read(past_length):
             return
         past_length = int(past_length)
     total = past_length + length
-    padded = torch.is_tensor(attention_mask) and attention_mask.dim() == 2
-    if total > config.max_position_embeddings and (padded or not placed):
+    if not packed and total > config.max_position_embeddings:
         raise ValueError(
             f"{prefix}input of {total} tokens is longer than max_position_embeddings={config.max_position_embeddings}"
         )
@@ -77,7 +87,7 @@ def check_inputs(
             f"{prefix}attention_mask is 4-D of type {attention_mask.dtype}; give booleans (True = attend) or numbers "
             "that are added to the scores (0 = attend, -inf = never)"
         )
-    if padded and attention_mask.shape != (batch, total):
+    if attention_mask.dim() == 2 and attention_mask.shape != (batch, total):
         raise ValueError(
             f"{prefix}attention_mask has shape {tuple(attention_mask.shape)}, expected ({batch}, {total}): "
             f"{past_length} cached and {length} new tokens"
