@@ -123,17 +123,17 @@ def run_python(path: Path, block: Block, names: dict) -> str:
             by_line[line] = by_line.get(line, "") + text.getvalue()
         print(*values, **options)
 
-    stated = stated_outputs(block) if block.compared else {}
     code = compile("\n" * (block.line - 1) + block.code, str(path), "exec")
+    stated = stated_outputs(block) if block.compared else {}
     captured = io.StringIO()
     names["print"] = recorded_print
     with contextlib.redirect_stdout(captured):
         exec(code, names)
     for line, text in stated.items():
-        if not same(text, by_line.get(line, "")):
-            raise GuideError(
-                f"{path}:{block.line + line - 1}: prints {by_line.get(line, 'nothing')!r}, the guide says {text!r}"
-            )
+        if line not in by_line:
+            raise GuideError(f"{path}:{block.line + line - 1}: prints nothing, the guide says {text!r}")
+        if not same(text, by_line[line]):
+            raise GuideError(f"{path}:{block.line + line - 1}: prints {by_line[line]!r}, the guide says {text!r}")
     return captured.getvalue()
 
 
@@ -353,9 +353,14 @@ def test_there_are_guides_with_code():
 @pytest.mark.parametrize("guide", guides(), ids=lambda path: path.stem)
 def test_links_lead_to_files(guide):
     text = re.sub(r"^```.*?^```", "", guide.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
-    targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", text)
-    assert targets
-    wrong = [t for t in targets if "://" not in t and not (guide.parent / t).exists()]
+    links = re.findall(r"\[([^]]*)\]\(([^)#\s]+)[^)]*\)", text)
+    assert len(links) == text.count("](") > 0
+    local = [(words, guide.parent / target) for words, target in links if "://" not in target]
+    assert [str(target) for _, target in local if not target.exists()] == []
+    # A link whose words are a name in code leads to the file that defines it.
+    names = [(words[1:-1], target) for words, target in local if target.suffix == ".py" and words.startswith("`")]
+    defined = r"^\s*(?:def |class )?{}\b(?: =|[(:])"
+    wrong = [n for n, t in names if n != t.name and not re.search(defined.format(n), t.read_text("utf-8"), re.M)]
     assert wrong == []
 
 
@@ -384,12 +389,12 @@ print(x, end="")  # [1, ...]
 Then a shell, in the same folder, and back:
 
 ```bash
-python -c "import modeling_vanilla; print(modeling_vanilla.__name__)"
+python -c "import train; print(train.__name__)"
 echo $((1 + 1)) > two.txt; ls -d runs
 ```
 
 ```text
-modeling_vanilla
+train
 runs
 ```
 
@@ -424,7 +429,7 @@ def test_a_right_guide_passes(reader, tmp_path):
         (("x = [1,", "x = (1,"), "/sample.md:5: SyntaxError"),
         (("echo $((1 + 1))", "false; echo 2"), "/sample.md:13: exit code 1"),
         (("python -c", "python -W error -c 'import x' | cat; python -c"), "/sample.md:13: exit code 1"),
-        (("modeling_vanilla\nruns", "modeling_vanilla"), "/sample.md:13: prints\n"),
+        (("train\nruns", "train"), "/sample.md:13: prints\n"),
         (("* x[1]", "* y[1]"), "/sample.md:25: NameError"),
         (("```yaml", "```yml"), "/sample.md:28: '```yml'"),
         (("not run\n```", "not run\n"), "/sample.md:28: a fence that nothing closes"),
