@@ -1,6 +1,7 @@
 # Copyright 2026 The modeling_vanilla authors. Licensed under the Apache License, Version 2.0.
 """The Transformer of "Attention Is All You Need" as a Hugging Face model, in three variants."""
 
+import transformers
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -12,9 +13,11 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
 )
+from transformers.pipelines import PIPELINE_REGISTRY
 
+from .answers import QuestionAnsweringPipeline
 from .bridges import assemble, cut, for_ctranslate2, from_transformers, to_transformers
-from .configuration_vanilla import VanillaConfig
+from .configuration_vanilla import PIPELINES, VanillaConfig
 from .modeling_vanilla import (
     VanillaForCausalLM,
     VanillaForConditionalGeneration,
@@ -26,10 +29,15 @@ from .modeling_vanilla import (
     VanillaModel,
     VanillaPreTrainedModel,
 )
+from .pipelines import SummarizationPipeline, Text2TextGenerationPipeline, TranslationPipeline
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "QuestionAnsweringPipeline",
+    "SummarizationPipeline",
+    "Text2TextGenerationPipeline",
+    "TranslationPipeline",
     "VanillaConfig",
     "VanillaForCausalLM",
     "VanillaForConditionalGeneration",
@@ -57,3 +65,19 @@ AutoModelForSequenceClassification.register(VanillaConfig, VanillaForSequenceCla
 AutoModelForTokenClassification.register(VanillaConfig, VanillaForTokenClassification, exist_ok=True)
 AutoModelForQuestionAnswering.register(VanillaConfig, VanillaForQuestionAnswering, exist_ok=True)
 AutoModelForMultipleChoice.register(VanillaConfig, VanillaForMultipleChoice, exist_ok=True)
+
+# Where the package is imported, `pipeline(task, model=...)` needs no remote code. transformers 5.23 refuses the names of
+# the pipelines that it removed before it looks whether somebody else has registered them.
+for _task, _pipeline in {
+    "translation": TranslationPipeline,
+    "summarization": SummarizationPipeline,
+    "text2text-generation": Text2TextGenerationPipeline,
+    "question-answering": QuestionAnsweringPipeline,
+}.items():
+    getattr(transformers.pipelines, "REMOVED_TASKS", {}).pop(_task, None)
+    _known = PIPELINE_REGISTRY.supported_tasks.get(_task, {}).get("impl")
+    if getattr(_known, "__module__", None) == _pipeline.__module__:  # from an earlier import: no warning
+        del PIPELINE_REGISTRY.supported_tasks[_task]
+    _auto = getattr(transformers, PIPELINES[_task][1])
+    PIPELINE_REGISTRY.register_pipeline(_task, pipeline_class=_pipeline, pt_model=_auto, type="text")
+VanillaConfig.has_registered_pipelines = True

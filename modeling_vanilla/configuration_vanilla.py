@@ -17,6 +17,14 @@ AUTO_MAPS = {
 }
 TASKS = ("SequenceClassification", "TokenClassification", "QuestionAnswering", "MultipleChoice")
 
+# The pipelines that transformers lacks, with the Auto class that loads their model.
+PIPELINES = {
+    "translation": ("pipelines.TranslationPipeline", "AutoModelForSeq2SeqLM"),
+    "summarization": ("pipelines.SummarizationPipeline", "AutoModelForSeq2SeqLM"),
+    "text2text-generation": ("pipelines.Text2TextGenerationPipeline", "AutoModelForSeq2SeqLM"),
+    "question-answering": ("answers.QuestionAnsweringPipeline", "AutoModelForQuestionAnswering"),
+}
+
 COUNTS = (
     "vocab_size d_model d_ff num_heads head_dim v_head_dim num_layers num_decoder_layers max_position_embeddings"
 ).split()
@@ -94,6 +102,9 @@ class VanillaConfig(PreTrainedConfig):
         "layers.*.feed_forward.fc1": "colwise",
         "layers.*.feed_forward.fc2": "rowwise",
     }
+
+    # Set where the package is imported, which registers its pipelines.
+    has_registered_pipelines = False
 
     variant: str = "encoder-decoder"
     vocab_size: int = 37000
@@ -188,6 +199,37 @@ class VanillaConfig(PreTrainedConfig):
             raise ValueError(f"activation={self.activation!r} must be one of {', '.join(sorted(ACT2FN))}")
         if self.positions == "sinusoidal" and self.d_model % 2:
             raise ValueError(f"d_model={self.d_model} must be even for positions='sinusoidal' (pairs of sine, cosine)")
+
+    def _pipelines(self) -> dict[str, dict]:
+        """Return the pipelines that the saved class can run, as config.json names them.
+
+        Not those of the other heads: `pipeline` without a task takes the only one that it finds here, and a head that
+        was not saved is random.
+        """
+        saved = self.architectures or ()
+        return {
+            task: {"impl": implementation, "pt": [auto], "type": "text"}
+            for task, (implementation, auto) in PIPELINES.items()
+            if self.auto_map.get(auto, "").split(".")[-1] in saved
+        }
+
+    @property
+    def custom_pipelines(self) -> dict[str, dict]:
+        """What `pipeline` has to fetch from the model's folder: nothing where the package is imported.
+
+        `pipeline` asks for trust_remote_code for whatever stands here. Built anew each time, since it also writes into
+        what it is given.
+        """
+        return {} if self.has_registered_pipelines else self._pipelines()
+
+    @custom_pipelines.setter
+    def custom_pipelines(self, value: dict) -> None:
+        """Ignore what a file says, and what a pipeline that is saved says of itself alone: the class decides."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all fields, and the pipelines that the saved class can run."""
+        pipelines = self._pipelines()
+        return super().to_dict() | ({"custom_pipelines": pipelines} if pipelines else {})
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
         """Return the config as one stack sees it; caches are sized by the decoder's number of layers."""

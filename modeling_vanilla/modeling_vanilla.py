@@ -19,9 +19,11 @@ from transformers.modeling_outputs import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils.generic import can_return_tuple
 
+from .answers import QuestionAnsweringPipeline  # noqa: F401  what is imported here is copied beside saved weights
 from .configuration_vanilla import VanillaConfig
 from .heads import PredictionTransform, keep, shift_right
 from .losses import IGNORE, causal_loss, reduce, token_loss
+from .pipelines import TranslationPipeline  # noqa: F401  likewise
 from .stacks import VanillaDecoder, VanillaEncoder, VanillaPreTrainedModel
 from .tasks import MultipleChoice, QuestionAnswering, SequenceClassification, TokenClassification
 from .validation import check_labels
