@@ -224,7 +224,7 @@ RIGHT = """# A guide
 x = [1,
      2]
 print(len(x))  # 2
-print(x, end=" \n")  # [1, ...]
+print(x, sep="")  # [1, ...]
 ```
 
 Then a shell, in the same folder, and back:
