@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 GUIDES = ROOT / "docs" / "guides"
 PLAYER = ROOT / "tests" / "play_guide.py"
 SECONDS = 300
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # small models: more threads only wait for each other
 
 spec = importlib.util.spec_from_file_location("play_guide", PLAYER)
 play_guide = importlib.util.module_from_spec(spec)
@@ -47,7 +48,7 @@ def train_dates(folder: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "train", "fit", "train/recipes/dates-en-ko.yaml", *words],
         cwd=ROOT,
-        env=os.environ | {"ACCELERATE_USE_CPU": "true"},
+        env=ONE_THREAD | os.environ | {"ACCELERATE_USE_CPU": "true"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -132,14 +133,14 @@ def shelf(tmp_path_factory) -> Path:
 @pytest.fixture
 def reader(shelf, tmp_path):
     """Return a function that plays a guide in a folder of its own, and gives the finished process."""
-    (tmp_path / "folder").mkdir()
-    for path in shelf.iterdir():
-        if path.name != "done":  # models are read, what a guide writes goes beside them
-            (tmp_path / "folder" / path.name).symlink_to(path)
+    for path in shelf.glob("*/*"):  # models are read, what a guide writes goes beside them
+        link = tmp_path / "folder" / path.relative_to(shelf)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(path)
 
     def run(guide: Path) -> subprocess.CompletedProcess:
         paths = [str(ROOT)] + [p for p in [os.environ.get("PYTHONPATH")] if p]
-        environment = os.environ | {
+        environment = ONE_THREAD | os.environ | {
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
             "PYTHONPATH": os.pathsep.join(paths),
             "PYTHONUTF8": "1",
