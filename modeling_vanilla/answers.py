@@ -53,6 +53,7 @@ class QuestionAnsweringPipeline(ChunkPipeline):
         super().__init__(*args, **kwargs)
         if not getattr(self.tokenizer, "is_fast", False):
             raise ValueError(f"{type(self).__name__} needs a fast tokenizer, for the places of tokens in the text")
+        self.model.eval()  # transformers leaves a model that comes from training with its dropout
 
     def __call__(self, inputs=None, *, question=None, context=None, **kwargs):
         """Answer one question or several; see the class for the forms of a call.
@@ -155,6 +156,10 @@ class QuestionAnsweringPipeline(ChunkPipeline):
         """Score each token of the windows."""
         kept = {name: model_inputs.pop(name) for name in ("is_last", "context", "inside", "null", "first", "last")}
         out = self.model(**model_inputs)
+        if "start_logits" not in out:
+            raise ValueError(
+                f"{type(self).__name__} needs a model with start and end logits, not {type(self.model).__name__}"
+            )
         return kept | {"start": out.start_logits.float(), "end": out.end_logits.float()}
 
     def postprocess(  # type: ignore[override]

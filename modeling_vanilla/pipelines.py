@@ -78,6 +78,7 @@ class Text2TextGenerationPipeline(ChunkPipeline):
             raise ValueError(f"{name} needs an encoder-decoder that generates, not {type(self.model).__name__}")
         if self.tokenizer is None:
             raise ValueError(f"{name} needs a tokenizer")
+        self.model.eval()  # transformers leaves a model that comes from training with its dropout
 
     def __call__(self, inputs, **kwargs):
         """Answer a text, or each text of a list, a generator or a data set; see the class for arguments and results.
@@ -117,7 +118,8 @@ class Text2TextGenerationPipeline(ChunkPipeline):
         own = generate_kwargs.pop("generation_config", None)
         given = _given({} if own is None else own.to_diff_dict()) | generate_kwargs
         if "max_length" in given and "max_new_tokens" not in given:
-            config.max_new_tokens = None  # else generate would follow the folder's rather than the caller's
+            # Less the start token. As it stands, generate would rather follow the folder's max_new_tokens.
+            given["max_new_tokens"] = max(given.pop("max_length") - 1, 1)
         return config, config.update(**given)
 
     def preprocess(  # type: ignore[override]
@@ -160,8 +162,8 @@ class Text2TextGenerationPipeline(ChunkPipeline):
         pieces, cut = split_to_fit(text, fits)
         if cut:
             logger.warning(
-                f"A sentence is longer than the {limit} tokens that the model reads. It is translated in parts, cut "
-                "where that seemed least harmful; shorter sentences will be translated better."
+                f"A sentence is longer than the {limit} tokens that the model reads, in the text that begins "
+                f"{text[:60]!r}. It is translated in parts; shorter sentences will be translated better."
             )
         return pieces
 
@@ -191,7 +193,7 @@ class Text2TextGenerationPipeline(ChunkPipeline):
         """Return ids, sum of log-probabilities and number of tokens of the B * N hypotheses."""
         limits = None
         if config.max_new_tokens is None and config.max_length is None:
-            lengths = inputs["attention_mask"].sum(-1).tolist()
+            lengths = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"])).sum(-1).tolist()
             positions = getattr(self.model.config, "max_position_embeddings", None) or 1 << 30
             limits = [min(length + EXTRA_TOKENS, positions - 1) for length in lengths]  # one is the start token's
             config.max_new_tokens = max(limits)

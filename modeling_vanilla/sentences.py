@@ -48,7 +48,7 @@ def _ends_sentence(text: str, match: re.Match) -> bool:
         return True
     word = re.search(r"[\w.]*$", text[max(0, match.start() - 20) : match.start()])[0]
     initial = len(word) == 1 and word.lower() != word.upper()  # J. S. Bach, z. B.; not a word of one Hangul syllable
-    number = word.isdigit() and len(word) < 3  # 1. item; 3. Oktober
+    number = word.isdigit() and len(word) < 3  # 1. item; 3. März
     return not (initial or number or "." in word or word.lower() in _ABBREVIATIONS)
 
 
@@ -75,7 +75,8 @@ def _pieces(text: str, gaps) -> list[tuple[str, str]]:
         pieces.append((text[start:gap], text[gap:end]))
         start = end
     if start < len(text):
-        pieces.append((text[start:], ""))
+        last = text[start:].rstrip()
+        pieces.append((last, text[start + len(last) :]))
     return pieces
 
 

@@ -128,7 +128,7 @@ def _keep_allowed(folder: Path) -> None:
 
 
 def check(folder: Path) -> None:
-    """Check that a stranger without the package can load a folder: files, code and the classes config.json names.
+    """Check that a stranger without the package can load a folder: files, code, and what config.json names of it.
 
     Raises:
         RuntimeError: names what is missing; that is a fault of this program, not of its user.
@@ -136,17 +136,28 @@ def check(folder: Path) -> None:
     missing = [name for name in REQUIRED if not (folder / name).is_file()]
     if missing:
         raise RuntimeError(f"{folder}: missing {', '.join(missing)}")
-    auto_map = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("auto_map") or {}
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    auto_map, pipelines = config.get("auto_map") or {}, config.get("custom_pipelines") or {}
     if "AutoConfig" not in auto_map or "AutoModel" not in auto_map:
         raise RuntimeError(f"{folder}/config.json: auto_map {auto_map} lacks AutoConfig or AutoModel")
-    for reference in auto_map.values():
-        module, name = reference.split(".")
-        path = folder / f"{module}.py"
-        tree = ast.parse(path.read_text(encoding="utf-8")) if path.is_file() else ast.Module([], [])
-        if name not in {node.name for node in tree.body if isinstance(node, ast.ClassDef)}:
-            raise RuntimeError(f"{folder}/config.json: auto_map names {reference}, which is not there")
+    references = [("auto_map", reference) for reference in auto_map.values()]
+    references += [(f"custom_pipelines, {task}", entry.get("impl")) for task, entry in pipelines.items()]
+    for origin, reference in references:
+        if not _is_class(folder, reference):
+            raise RuntimeError(f"{folder}/config.json: {origin} names {reference}, which is not there")
+    for task, entry in pipelines.items():
+        if unknown := [auto for auto in entry.get("pt", ()) if auto not in auto_map]:
+            raise RuntimeError(f"{folder}/config.json: custom_pipelines, {task} loads {unknown}, which auto_map lacks")
     for path in folder.glob("*.py"):
         _check_imports(path)
+
+
+def _is_class(folder: Path, reference: str | None) -> bool:
+    """Tell whether `module.Class` is defined in a file of the folder."""
+    module, _, name = (reference or "").partition(".")
+    path = folder / f"{module}.py"
+    tree = ast.parse(path.read_text(encoding="utf-8")) if path.is_file() else ast.Module([], [])
+    return name in {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
 
 
 def _check_imports(path: Path) -> None:

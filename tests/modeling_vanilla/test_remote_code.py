@@ -166,6 +166,18 @@ def test_the_whole_map_is_in_every_config(published, variant, kind):
         assert (published[0] / "models" / f"{kind}-{variant}" / f"{module}.py").is_file()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_pipelines_of_the_saved_class_come_with_it(published, variant, kind):
+    folder = published[0] / "models" / f"{kind}-{variant}"
+    named = json.loads((folder / "config.json").read_text()).get("custom_pipelines", {})
+    translates = (variant, kind) == ("encoder-decoder", "language")
+    assert set(named) == ({"translation", "summarization", "text2text-generation"} if translates else set())
+    for entry in named.values():
+        module, name = entry["impl"].split(".")
+        assert f"class {name}(" in (folder / f"{module}.py").read_text()
+
+
 # What the classes do not need is not published: a reader of a model has no command line and converts nothing.
 UNPUBLISHED = ("__init__.py", "__main__.py", "bridges.py", "bridge_files.py", "bridge_maps.py")
 

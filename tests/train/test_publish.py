@@ -12,7 +12,7 @@ import torch
 import yaml
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
-from transformers import GenerationConfig
+from transformers import GenerationConfig, pipeline
 
 import tokenizer as tokenizers
 from modeling_vanilla import (
@@ -286,4 +286,32 @@ def test_a_class_that_is_not_there_is_found(run):
     config["auto_map"]["AutoModelForSeq2SeqLM"] = "modeling_vanilla.VanillaForNothing"
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(RuntimeError, match="VanillaForNothing"):
+        publish.check(folder)
+
+
+def test_pipelines_travel_with_a_translator(run):
+    folder = publish.write_hub_folder(run[0], "somebody/name")
+    config = json.loads((folder / "config.json").read_text())
+    assert set(config["custom_pipelines"]) == {"translation", "summarization", "text2text-generation"}
+    translator = pipeline("translation", model=str(folder), device="cpu")
+    inputs = translator.tokenizer("May 1, 2020", return_tensors="pt")
+    expected = translator.tokenizer.decode(translator.model.generate(**inputs)[0], skip_special_tokens=True)
+    assert translator("May 1, 2020") == [{"translation_text": expected}]
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"impl": "pipelines.NoPipeline", "pt": ["AutoModelForSeq2SeqLM"]}, "custom_pipelines, t names .*NoPipeline"),
+        ({"impl": "elsewhere.TranslationPipeline"}, "custom_pipelines, t names elsewhere"),
+        ({}, "custom_pipelines, t names None"),
+        ({"impl": "pipelines.TranslationPipeline", "pt": ["AutoModelForCTC"]}, "loads .*AutoModelForCTC"),
+    ],
+)
+def test_a_pipeline_that_is_not_there_is_found(run, entry, message):
+    folder = publish.write_hub_folder(run[0], "somebody/name")
+    config = json.loads((folder / "config.json").read_text())
+    config["custom_pipelines"]["t"] = entry
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(RuntimeError, match=message):
         publish.check(folder)
