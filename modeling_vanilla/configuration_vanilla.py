@@ -8,8 +8,8 @@ from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
-# What the Auto classes may load: by variant, and in every variant. The whole map is written into every config.json, since a reader without
-# this package (trust_remote_code) finds the classes there and nowhere else.
+# What the Auto classes may load: by variant, and in every variant. The whole map is written into every config.json, since
+# a reader without this package (trust_remote_code) finds the classes there and nowhere else.
 AUTO_MAPS = {
     "encoder-decoder": {"AutoModelForSeq2SeqLM": "VanillaForConditionalGeneration"},
     "encoder": {"AutoModelForMaskedLM": "VanillaForMaskedLM"},
