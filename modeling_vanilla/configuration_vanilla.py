@@ -81,7 +81,8 @@ class VanillaConfig(PreTrainedConfig):
     """
 
     model_type = "vanilla"
-    keys_to_ignore_at_inference = ["past_key_values"]
+    # What a Trainer leaves out of its predictions, so that those of every head are its logits alone.
+    keys_to_ignore_at_inference = ["past_key_values", "encoder_last_hidden_state"]
     attribute_map = {
         "hidden_size": "d_model",
         "num_hidden_layers": "num_layers",

@@ -73,6 +73,9 @@ class Common(ModelTesterMixin):
 
     def setUp(self):
         """Make what the shared tests look for."""
+        tables = glue.known_by_name()
+        tables.__enter__()
+        self.addCleanup(tables.__exit__, None, None, None)
         self.model_tester = Tester(self.all_model_classes[1], **self.options)
 
     def test_config(self):

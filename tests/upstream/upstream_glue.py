@@ -6,11 +6,13 @@ tests that every model of transformers has to pass, but not all the modules that
 here. Importing this module does it all, in a spawned process too.
 """
 
+import contextlib
 import importlib.metadata
 import os
 import sys
 import types
 from pathlib import Path
+from unittest import mock
 
 import torch
 from torch import distributed, multiprocessing
@@ -33,7 +35,8 @@ CONFIG_KEYWORDS = {
     "label2id": {"label": "0"},
     "problem_type": "regression",
 }
-# The shared tests make labels for the classes that they find by name in these tables of transformers.
+# The shared tests make labels for the classes that they find by name in these tables of transformers, and only while
+# they run: other programs tell by the same tables whether a model is an encoder-decoder.
 HEADS = {
     "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM": "VanillaForConditionalGeneration",
     "MODEL_FOR_MASKED_LM": "VanillaForMaskedLM",
@@ -108,8 +111,16 @@ def install() -> None:
         _set_rank_device=lambda rank: None,
         _start_rank_processes=start_processes,
     )
-    for table, name in HEADS.items():
-        getattr(modeling_auto, f"{table}_MAPPING_NAMES").setdefault(modeling_vanilla.VanillaConfig.model_type, name)
+
+
+@contextlib.contextmanager
+def known_by_name():
+    """Enter our classes into the tables of names, and take them out again."""
+    with contextlib.ExitStack() as stack:
+        for table, name in HEADS.items():
+            names = getattr(modeling_auto, f"{table}_MAPPING_NAMES")
+            stack.enter_context(mock.patch.dict(names, {modeling_vanilla.VanillaConfig.model_type: name}))
+        yield
 
 
 install()
