@@ -4,11 +4,23 @@
 import pytest
 import torch
 from torch.export import Dim, export
+from torch.fx import _pytree as fx_pytree
+from torch.utils import _pytree
 from transformers import DynamicCache
 from transformers.integrations import executorch
 
 VARIANTS = ("encoder-decoder", "encoder", "decoder")
 GPT2 = {"norm_order": "pre", "positions": "learned", "scale_embeddings": False, "activation": "gelu_new"}
+
+
+@pytest.fixture(autouse=True)
+def no_traces():
+    """Forget what executorch registered for caches: transformers.exporters has another idea of them, in one process."""
+    known = DynamicCache in _pytree.SUPPORTED_NODES
+    yield
+    if DynamicCache in _pytree.SUPPORTED_NODES and not known:
+        _pytree._deregister_pytree_node(DynamicCache)
+        fx_pytree._deregister_pytree_flatten_spec(DynamicCache)
 
 
 @pytest.fixture
