@@ -167,25 +167,31 @@ def _is_first() -> bool:
 def _longest(tokenizer, recipe: Recipe, name: str) -> tuple[int, str]:
     """Return the longest row allowed, and the rule that says so."""
     limits = [
-        (_positions(recipe), "max_position_embeddings"),
+        (of_model(recipe, "max_position_embeddings"), "max_position_embeddings"),
         (int(tokenizer.model_max_length), "the tokenizer's model_max_length"),
     ]
     if name == "train":  # evaluation has a budget of its own, which any row fits
         limits.append((recipe.batch.max_tokens, "batch.max_tokens"))
+        if recipe.batch.packing and recipe.batch.block_size:
+            limits.append((recipe.batch.block_size, "batch.block_size"))
     return min(limits)
 
 
-def _positions(recipe: Recipe) -> int:
-    """Return the size of the model's position table."""
+def of_model(recipe: Recipe, name: str) -> Any:
+    """Return a number of the model's config: the recipe's own, else that of what the model starts from.
+
+    Raises:
+        UserError: `model.init_from` holds no config.
+    """
     model = recipe.model
-    if model.max_position_embeddings is not None:
-        return model.max_position_embeddings
+    if getattr(model, name) is not None:
+        return getattr(model, name)
     if model.init_from:
         try:
-            return VanillaConfig.from_pretrained(model.init_from).max_position_embeddings
+            return getattr(VanillaConfig.from_pretrained(model.init_from), name)
         except (OSError, ValueError) as error:
             raise UserError(f"model.init_from: {model.init_from!r}: {error}") from None
-    return getattr(VanillaConfig, model.preset or "transformer_base")().max_position_embeddings
+    return getattr(getattr(VanillaConfig, model.preset or "transformer_base")(), name)
 
 
 def _shortened(examples: Examples, name: str, recipe: Recipe, limit: tuple[int, str]) -> Examples:
@@ -227,6 +233,53 @@ def _shortened(examples: Examples, name: str, recipe: Recipe, limit: tuple[int, 
 def _cut(ids: np.ndarray, longest: int) -> np.ndarray:
     """Keep the beginning and the last token."""
     return ids if len(ids) <= longest else np.concatenate([ids[: longest - 1], ids[-1:]])
+
+
+def documents(split: "Dataset", tokenizer: "PreTrainedTokenizerBase", recipe: Recipe, longest: int) -> Examples:
+    """Turn every line into a sequence of its own, as packed rows hold them; a longer one is cut into several.
+
+    Causal: the end token, the line, the end token, so that exactly the tokens of the stream are predicted; pieces share one
+    token. Masked: <cls>, text, <sep>; empty lines are left out.
+
+    Args:
+        split: rows of `data.load_splits`.
+        tokenizer: built with the template of the task.
+        recipe: its task is read.
+        longest: tokens of a sequence.
+
+    Raises:
+        UserError: no line holds text.
+    """
+    name, causal = str(split.split or "train"), recipe.task == "causal"
+    # Of a piece, `room` tokens are its own; a causal one takes the last token of the piece before along.
+    room, around = (longest - 1, tokenizer.eos_token_id) if causal else (longest - 2, None)
+    if room < 1:
+        raise UserError(f"batch.block_size: {longest} must be at least {2 if causal else 3} with batch.packing")
+
+    def pieces() -> Iterator[np.ndarray]:
+        for line in _encoded(split, "text", tokenizer, name, special=False):
+            ids = np.asarray([around, *line, around] if causal else line, dtype=np.int32)
+            for start in range(0, len(ids) - causal, room):
+                piece = ids[start : start + room + causal]
+                yield piece if causal else np.concatenate([[tokenizer.cls_token_id], piece, [tokenizer.sep_token_id]])
+
+    sides = {"input_ids": Ragged(pieces())}
+    if not len(sides["input_ids"]):
+        raise UserError(f"{locate(recipe, name, 0)}: no text in the {name} data; there must be some")
+    return Examples(sides)
+
+
+def row_capacity(tokenizer: "PreTrainedTokenizerBase", recipe: Recipe) -> tuple[int, int]:
+    """Return the tokens of a packed row, and the tokens of its longest sequence.
+
+    Raises:
+        UserError: the row is longer than the token budget.
+    """
+    longest, _ = _longest(tokenizer, recipe, "train")
+    capacity = recipe.batch.block_size or longest
+    if capacity > recipe.batch.max_tokens:
+        raise UserError(f"batch.block_size: {capacity} must be at most batch.max_tokens, {recipe.batch.max_tokens}")
+    return capacity, longest
 
 
 def _blocks(split: "Dataset", name: str, tokenizer, recipe: Recipe) -> Blocks:

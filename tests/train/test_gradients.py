@@ -119,13 +119,14 @@ def assert_same(one, two, rel):
 
 
 def test_the_gradient_is_that_of_one_micro_batch_on_any_shape_of_job(write_recipe, tmp_path):
-    recipes = {task: str(task_recipe(write_recipe, tmp_path, task)) for task in TASKS}
+    recipes = {task: [str(task_recipe(write_recipe, tmp_path, task))] for task in TASKS}
+    recipes |= {f"packed-{task}": [*recipes[task], "--batch.packing", "true"] for task in TASKS}
     shapes = {1: (1, 2, 8), 2: (1, 4)}
     for processes, accumulations in shapes.items():
         cases = [
             {
                 "words": [
-                    path,
+                    *words,
                     "--loop.accumulate",
                     str(number),
                     "--run_dir",
@@ -133,11 +134,11 @@ def test_the_gradient_is_that_of_one_micro_batch_on_any_shape_of_job(write_recip
                 ],
                 "out": str(tmp_path / f"{task}-{processes}x{number}"),
             }
-            for task, path in recipes.items()
+            for task, words in recipes.items()
             for number in accumulations
         ]
         launch(cases, tmp_path, processes)
-    for task in TASKS:
+    for task in recipes:
         expected = load_file(tmp_path / f"{task}-1x1.safetensors")
         for shape in ("1x2", "1x8", "2x1", "2x4"):
             assert_same(expected, load_file(tmp_path / f"{task}-{shape}.safetensors"), rel=1e-6)
