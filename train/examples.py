@@ -10,6 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from modeling_vanilla import VanillaConfig
+from train import cache
 from train.data import locate
 from train.errors import UserError
 from train.recipe import Recipe
@@ -26,7 +27,7 @@ _BATCH = 1000
 class Ragged:
     """Many sequences of ids of different lengths in one flat array."""
 
-    def __init__(self, sequences: Iterable[Iterable[int]]):
+    def __init__(self, sequences: Iterable[Iterable[int]] = ()):
         # Typed arrays: millions of rows as Python lists would take ten times the memory.
         flat, ends = array("i"), array("q", [0])
         for sequence in sequences:
@@ -34,6 +35,13 @@ class Ragged:
             ends.append(len(flat))
         self.flat = np.array(flat, dtype=np.int32)
         self.offsets = np.array(ends, dtype=np.int64)
+
+    @classmethod
+    def of(cls, flat: np.ndarray, offsets: np.ndarray) -> "Ragged":
+        """Wrap arrays as they are, such as those that are mapped from a file."""
+        result = cls()
+        result.flat, result.offsets = np.asarray(flat), np.asarray(offsets)  # slices of a memmap are slow
+        return result
 
     def __len__(self) -> int:
         """Return the number of sequences."""
@@ -133,9 +141,21 @@ def encode(split: "Dataset", tokenizer: "PreTrainedTokenizerBase", recipe: Recip
     if recipe.task in ("causal", "masked"):
         return _blocks(split, name, tokenizer, recipe)
     columns = {"input_ids": "source", "labels": "target"} if recipe.task == "translation" else {"input_ids": "text"}
-    sides = {side: Ragged(_encoded(split, column, tokenizer, name)) for side, column in columns.items()}
+    sides = {side: _tokens(split, column, tokenizer, name) for side, column in columns.items()}
     classes = np.asarray(split["label"][:]) if recipe.task == "classification" else None
     return _shortened(Examples(sides, classes), name, recipe, _longest(tokenizer, recipe, name))
+
+
+def _tokens(split: "Dataset", column: str, tokenizer, name: str, special: bool = True) -> Ragged:
+    """Return the ids of every row of a column; those of many rows from the cache."""
+    if len(split) < cache.FEW_ROWS:
+        return Ragged(_encoded(split, column, tokenizer, name, special))
+
+    def make() -> dict[str, np.ndarray]:
+        made = Ragged(_encoded(split, column, tokenizer, name, special))
+        return {"flat": made.flat, "offsets": made.offsets}
+
+    return Ragged.of(**cache.through(cache.key_of(split, column, tokenizer, special), make))
 
 
 def _encoded(split: "Dataset", column: str, tokenizer, name: str, special: bool = True) -> Iterator[list[int]]:
@@ -257,7 +277,8 @@ def documents(split: "Dataset", tokenizer: "PreTrainedTokenizerBase", recipe: Re
         raise UserError(f"batch.block_size: {longest} must be at least {2 if causal else 3} with batch.packing")
 
     def pieces() -> Iterator[np.ndarray]:
-        for line in _encoded(split, "text", tokenizer, name, special=False):
+        lines = _tokens(split, "text", tokenizer, name, special=False)
+        for line in (lines[index] for index in range(len(lines))):
             ids = np.asarray([around, *line, around] if causal else line, dtype=np.int32)
             for start in range(0, len(ids) - causal, room):
                 piece = ids[start : start + room + causal]
@@ -286,8 +307,9 @@ def _blocks(split: "Dataset", name: str, tokenizer, recipe: Recipe) -> Blocks:
     """Join all rows into one stream; after a line of causal text stands the end token, so that line ends are predicted."""
     causal = recipe.task == "causal"
     prefix, suffix = ((), ()) if causal else ((tokenizer.cls_token_id,), (tokenizer.sep_token_id,))
-    ends = [tokenizer.eos_token_id] if causal and recipe.data.text_unit == "line" else []
-    stream = Ragged([*ids, *ends] for ids in _encoded(split, "text", tokenizer, name, special=False)).flat
+    lines = _tokens(split, "text", tokenizer, name, special=False)
+    ended = causal and recipe.data.text_unit == "line"
+    stream = np.insert(lines.flat, lines.offsets[1:], tokenizer.eos_token_id) if ended else lines.flat
     if len(stream) < 2:
         raise UserError(
             f"{locate(recipe, name, 0)}: {len(stream)} token(s) in the {name} data; there must be at least 2"
