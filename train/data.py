@@ -137,6 +137,7 @@ def _table(rows: Iterator[Values], columns: tuple[str, ...]) -> pa.Table:
         if len(chunks) == _CHUNKS_IN_MEMORY:
             mapped.append(_on_disk(pa.concat_tables(chunks)))
             chunks = []
+    pa.default_memory_pool().release_unused()  # what was moved to the disk is otherwise kept for later
     return pa.concat_tables([*mapped, *chunks]) if mapped or chunks else schema.empty_table()
 
 
