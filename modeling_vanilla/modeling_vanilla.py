@@ -69,6 +69,7 @@ class VanillaModel(VanillaPreTrainedModel):
         past_key_values: Cache | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
         decoder_inputs_embeds: torch.FloatTensor | None = None,
+        cross_attention_mask: torch.Tensor | None = None,
         use_cache: bool | None = None,
         **kwargs,
     ) -> BaseModelOutput | BaseModelOutputWithPastAndCrossAttentions | Seq2SeqModelOutput:
@@ -78,6 +79,8 @@ class VanillaModel(VanillaPreTrainedModel):
             input_ids: (B, S) for an encoder, (B, T) for a decoder alone.
             attention_mask: (B, S), nonzero = real token. In an encoder-decoder it is that of the source.
             decoder_input_ids: (B, T), only for an encoder-decoder, where they are needed.
+            cross_attention_mask: (B, S) or (B, 1, T, S), what the decoder sees of the source; by default as
+                attention_mask. Packed rows need it: each target sees its own source only.
             encoder_outputs: What the encoder gave before, instead of the source.
 
         Returns:
@@ -114,7 +117,7 @@ class VanillaModel(VanillaPreTrainedModel):
             attention_mask=decoder_attention_mask,
             position_ids=decoder_position_ids,
             encoder_hidden_states=memory,
-            encoder_attention_mask=attention_mask,
+            encoder_attention_mask=attention_mask if cross_attention_mask is None else cross_attention_mask,
             past_key_values=past_key_values,
             inputs_embeds=decoder_inputs_embeds,
             use_cache=use_cache,

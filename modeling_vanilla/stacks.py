@@ -237,7 +237,7 @@ class VanillaDecoder(_Stack):
             position_ids: (B or 1, T). By default counted over the real tokens. Positions that restart within a row
                 mark packed sequences, which do not see each other.
             encoder_hidden_states: (B, S, D), for an encoder-decoder.
-            encoder_attention_mask: (B, S), nonzero = real token.
+            encoder_attention_mask: (B, S), nonzero = real token; or (B, 1, T, S).
             past_key_values: Keys and values of the tokens before.
 
         Raises:

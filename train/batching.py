@@ -4,9 +4,10 @@
 pure function of its arguments, so a run that is resumed, or goes on with another number of processes, sees the same data.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+from torch.utils.data import Sampler
 
 from train.errors import UserError
 
@@ -15,7 +16,13 @@ POOL_ROWS = 100_000
 
 
 def plan_epoch(
-    lengths: np.ndarray, max_tokens: int, max_rows: int | None, seed: int, epoch: int, shuffle: bool = True
+    lengths: np.ndarray,
+    max_tokens: int,
+    max_rows: int | None,
+    seed: int,
+    epoch: int,
+    shuffle: bool = True,
+    pool_rows: int | None = None,
 ) -> list[list[int]]:
     """Divide the rows of an epoch into global batches.
 
@@ -29,6 +36,7 @@ def plan_epoch(
         seed: of the shuffling.
         epoch: of the shuffling.
         shuffle: False for evaluation.
+        pool_rows: rows that are sorted together; None = `POOL_ROWS`.
 
     Returns:
         Row numbers, batch by batch, each row exactly once, the longest row of a batch first.
@@ -48,7 +56,7 @@ def plan_epoch(
         )
     random = np.random.default_rng([seed, epoch])
     order = random.permutation(len(lengths)) if shuffle else np.arange(len(lengths))
-    pools = max(1, round(len(lengths) / POOL_ROWS)) if shuffle else 1
+    pools = max(1, round(len(lengths) / (pool_rows or POOL_ROWS))) if shuffle else 1
     # Every other pool is sorted downwards, so that lengths go on smoothly where one pool meets the next.
     order = np.concatenate(
         [
@@ -82,6 +90,86 @@ def micro_batches(rows: Sequence[int], rank: int, world: int, accumulate: int) -
     """
     # Process first, then micro-batch: where rows run out, no process gets a second row before each has one.
     return [list(rows[micro * world + rank :: world * accumulate]) for micro in range(accumulate)]
+
+
+class TokenBatchSampler(Sampler[list[int]]):
+    """Batches of `plan_epoch` for a `DataLoader` of one's own or the Trainer's, as its `batch_sampler`.
+
+    All rows are sorted as one pool, so that every epoch has the same number of batches, which the Trainer relies on.
+    Several processes take batches in turn; those of an incomplete last round are left out, other ones in every epoch, so
+    that all processes take equally many steps. Such a loader must not go through `Accelerator.prepare`, which would
+    divide it once more.
+
+    The state is two numbers, epoch and batches handed out. A loader that reads ahead (workers, accelerate's) has taken
+    more than it has delivered; who counts steps gives `load_state_dict` that count instead.
+
+    Args:
+        lengths: tokens of each row, (rows,) or (rows, sides).
+        max_tokens: bound of rows x longest row, on each side, for the batch of one process.
+        max_rows: bound of the rows of a batch; None = no bound.
+        seed: of the shuffling.
+        rank: this process.
+        world: number of processes.
+    """
+
+    def __init__(
+        self,
+        lengths: Sequence[int] | np.ndarray,
+        max_tokens: int,
+        max_rows: int | None = None,
+        seed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+    ):
+        lengths = np.asarray(lengths)
+        self.lengths = lengths[:, None] if lengths.ndim == 1 else lengths
+        self.max_tokens, self.max_rows, self.seed = max_tokens, max_rows, seed
+        self.rank, self.world = rank, world
+        self.epoch, self.position = 0, 0
+        self._size = len(self._plan())
+
+    @property
+    def sampler(self) -> "TokenBatchSampler":
+        """Return itself: accelerate tells the epoch to the sampler inside a batch sampler."""
+        return self
+
+    @property
+    def batch_sampler(self) -> "TokenBatchSampler":
+        """Return itself: the Trainer tells the epoch to the batch sampler inside a batch sampler."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch; another than the present one starts at its beginning."""
+        if epoch != self.epoch:
+            self.epoch, self.position = epoch, 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Return the epoch, and the batches of it that were handed out."""
+        return {"epoch": self.epoch, "position": self.position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on from a state: the next iteration yields the rest of its epoch."""
+        self.epoch, self.position = int(state["epoch"]), int(state["position"])
+
+    def __len__(self) -> int:
+        """Return the batches of a whole epoch, for this process."""
+        return self._size
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Yield the rest of the epoch; the next iteration is the next epoch."""
+        epoch, plan = self.epoch, self._plan()
+        for number in range(self.position, len(plan)):
+            # Before the last batch is handed out, not after it: the Trainer does not ask again.
+            ended = number + 1 == len(plan)
+            self.epoch, self.position = (epoch + 1, 0) if ended else (epoch, number + 1)
+            yield plan[number]
+
+    def _plan(self) -> list[list[int]]:
+        """Return the batches of this process in the present epoch."""
+        rows = max(1, len(self.lengths))
+        plan = plan_epoch(self.lengths, self.max_tokens, self.max_rows, self.seed, self.epoch, pool_rows=rows)
+        whole = len(plan) // self.world * self.world
+        return plan[self.rank : whole : self.world]
 
 
 def _by_length(pool: np.ndarray, lengths: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Rows to tensors: padding, labels, and the corruption of masked language modelling."""
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,7 @@ class Collator:
 
     def __init__(self, task: str, tokenizer: "PreTrainedTokenizerBase", recipe: Recipe, token_types: bool = False):
         self.task, self.token_types = task, token_types
-        self.pad, self.mask = tokenizer.pad_token_id, tokenizer.mask_token_id
+        self.pad, self.mask, self.start = tokenizer.pad_token_id, tokenizer.mask_token_id, tokenizer.bos_token_id
         self.seed, self.probability = recipe.loop.seed, recipe.batch.mask_probability
         special = np.asarray(sorted(tokenizer.all_special_ids))
         self.is_special = np.isin(np.arange(len(tokenizer)), special)
@@ -61,6 +62,8 @@ class Collator:
         """
         if not rows:
             raise ValueError("rows: [] must hold at least one row; use filler(row) for a process without rows")
+        if "parts" in rows[0]:
+            return self._packed(rows, epoch)
         pairs = [self._pair(row, epoch) for row in rows]
         ids, labels = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
         inputs = {
@@ -78,6 +81,31 @@ class Collator:
             counted = inputs["labels"][:, 1:] if self.task == "causal" else inputs["labels"]
             targets = int((counted != IGNORE).sum())
         return Batch(inputs, targets, *self._size(ids, labels))
+
+    def _packed(self, rows: list[dict[str, Any]], epoch: int) -> Batch:
+        """Collate rows of several sequences: positions restart with each, masks and labels keep them apart."""
+        pairs = [[self._pair(part, epoch) for part in row["parts"]] for row in rows]
+        ids, labels = ([[pair[side] for pair in row] for row in pairs] for side in (0, 1))
+        owners, places = _segments(ids)
+        inputs = {"input_ids": _padded([np.concatenate(row) for row in ids], self.pad), "position_ids": places}
+        if self.token_types:
+            inputs["token_type_ids"] = torch.zeros_like(places)
+        widths = [inputs["input_ids"].shape]
+        if self.task == "causal":
+            # No sequence predicts the first token of the next. Its mask the model makes from the positions.
+            labels = [[np.concatenate([[IGNORE], one[1:]]) for one in row] for row in labels]
+        else:
+            inputs["attention_mask"] = (owners[:, :, None] == owners[:, None, :])[:, None]
+        if self.task == "translation":
+            targets, inputs["decoder_position_ids"] = _segments(labels)
+            inputs["cross_attention_mask"] = (targets[:, :, None] == owners[:, None, :])[:, None]
+            shifted = [np.concatenate([np.append(self.start, one[:-1]) for one in row]) for row in labels]
+            inputs["decoder_input_ids"] = _padded(shifted, self.pad)
+            widths.append(inputs["decoder_input_ids"].shape)
+        inputs["labels"] = _padded([np.concatenate(row) for row in labels], IGNORE)
+        real = sum(len(one) for side in (ids, labels)[: len(widths)] for row in side for one in row)
+        counted = int((inputs["labels"] != IGNORE).sum())
+        return Batch(inputs, counted, real, sum(math.prod(shape) for shape in widths))
 
     def filler(self, row: dict[str, Any]) -> Batch:
         """Make a batch that has the shapes of one row but counts for nothing, for a process that has no rows left."""
@@ -112,6 +140,17 @@ class Collator:
         if self.task == "translation":
             sides.append([len(one) for one in labels])
         return sum(map(sum, sides)), sum(len(side) * max(side) for side in sides)
+
+
+def _segments(rows: list[list[np.ndarray]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return which sequence of its row each place belongs to, padding to none (-1), and its place in the sequence.
+
+    Padding has place 0, which any position table holds. It sees padding only and is seen by nothing else, so that no
+    place sees nothing.
+    """
+    owners = [np.repeat(np.arange(len(row)), [len(one) for one in row]) for row in rows]
+    places = [np.concatenate([np.arange(len(one)) for one in row]) for row in rows]
+    return _padded(owners, -1), _padded(places, 0)
 
 
 def _padded(rows: list[np.ndarray], value: int) -> torch.Tensor:

@@ -7,6 +7,7 @@ names of the labels are those of the training data, sorted, and stand in `split.
 import itertools
 import json
 import logging
+import tempfile
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -14,7 +15,9 @@ from pathlib import Path
 import datasets
 import pyarrow as pa
 
+from train import cache
 from train.errors import UserError
+from train.files import STAGING
 from train.generators import Rows, generate
 from train.readers import (
     Bad,
@@ -40,6 +43,7 @@ COLUMNS = {
     "masked": ("text",),
 }
 _CHUNK = 50_000
+_CHUNKS_IN_MEMORY = 10
 
 
 def load_splits(recipe: Recipe) -> dict[str, datasets.Dataset]:
@@ -126,10 +130,35 @@ def _dataset(table: pa.Table, name: str, features: datasets.Features | None = No
 def _table(rows: Iterator[Values], columns: tuple[str, ...]) -> pa.Table:
     """Gather rows chunk by chunk, so that millions of them never stand in memory as Python objects."""
     schema = pa.schema([(column, pa.string()) for column in columns])
-    chunks = []
+    mapped: list[pa.Table] = []
+    chunks: list[pa.Table] = []
     while chunk := list(itertools.islice(rows, _CHUNK)):
         chunks.append(pa.table(dict(zip(columns, map(list, zip(*chunk, strict=True)), strict=True)), schema=schema))
-    return pa.concat_tables(chunks) if chunks else schema.empty_table()
+        if len(chunks) == _CHUNKS_IN_MEMORY:
+            mapped.append(_on_disk(pa.concat_tables(chunks)))
+            chunks = []
+    pa.default_memory_pool().release_unused()  # what was moved to the disk is otherwise kept for later
+    return pa.concat_tables([*mapped, *chunks]) if mapped or chunks else schema.empty_table()
+
+
+def _on_disk(table: pa.Table) -> pa.Table:
+    """Move a table to a file without a name, mapped into memory; where that fails, it stays in memory.
+
+    The system drops the pages that are not in use, and the file with the process.
+    """
+    home = cache.folder()
+    if home is None:
+        return table
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=home, prefix=STAGING) as file:
+            with pa.ipc.new_stream(file, table.schema) as writer:
+                writer.write_table(table)
+            file.flush()
+            return pa.ipc.open_stream(pa.memory_map(file.name)).read_all()
+    except OSError as error:
+        logger.warning("%s: rows are kept in memory (%s); set %s to another folder", home, error, cache.VARIABLE)
+        return table
 
 
 def _kept(recipe: Recipe, name: str) -> Iterator[Values]:

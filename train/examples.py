@@ -10,6 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from modeling_vanilla import VanillaConfig
+from train import cache
 from train.data import locate
 from train.errors import UserError
 from train.recipe import Recipe
@@ -26,7 +27,7 @@ _BATCH = 1000
 class Ragged:
     """Many sequences of ids of different lengths in one flat array."""
 
-    def __init__(self, sequences: Iterable[Iterable[int]]):
+    def __init__(self, sequences: Iterable[Iterable[int]] = ()):
         # Typed arrays: millions of rows as Python lists would take ten times the memory.
         flat, ends = array("i"), array("q", [0])
         for sequence in sequences:
@@ -34,6 +35,13 @@ class Ragged:
             ends.append(len(flat))
         self.flat = np.array(flat, dtype=np.int32)
         self.offsets = np.array(ends, dtype=np.int64)
+
+    @classmethod
+    def of(cls, flat: np.ndarray, offsets: np.ndarray) -> "Ragged":
+        """Wrap arrays as they are, such as those that are mapped from a file."""
+        result = cls()
+        result.flat, result.offsets = np.asarray(flat), np.asarray(offsets)  # slices of a memmap are slow
+        return result
 
     def __len__(self) -> int:
         """Return the number of sequences."""
@@ -133,9 +141,21 @@ def encode(split: "Dataset", tokenizer: "PreTrainedTokenizerBase", recipe: Recip
     if recipe.task in ("causal", "masked"):
         return _blocks(split, name, tokenizer, recipe)
     columns = {"input_ids": "source", "labels": "target"} if recipe.task == "translation" else {"input_ids": "text"}
-    sides = {side: Ragged(_encoded(split, column, tokenizer, name)) for side, column in columns.items()}
+    sides = {side: _tokens(split, column, tokenizer, name) for side, column in columns.items()}
     classes = np.asarray(split["label"][:]) if recipe.task == "classification" else None
     return _shortened(Examples(sides, classes), name, recipe, _longest(tokenizer, recipe, name))
+
+
+def _tokens(split: "Dataset", column: str, tokenizer, name: str, special: bool = True) -> Ragged:
+    """Return the ids of every row of a column; those of many rows from the cache."""
+    if len(split) < cache.FEW_ROWS:
+        return Ragged(_encoded(split, column, tokenizer, name, special))
+
+    def make() -> dict[str, np.ndarray]:
+        made = Ragged(_encoded(split, column, tokenizer, name, special))
+        return {"flat": made.flat, "offsets": made.offsets}
+
+    return Ragged.of(**cache.through(cache.key_of(split, column, tokenizer, special), make))
 
 
 def _encoded(split: "Dataset", column: str, tokenizer, name: str, special: bool = True) -> Iterator[list[int]]:
@@ -167,25 +187,31 @@ def _is_first() -> bool:
 def _longest(tokenizer, recipe: Recipe, name: str) -> tuple[int, str]:
     """Return the longest row allowed, and the rule that says so."""
     limits = [
-        (_positions(recipe), "max_position_embeddings"),
+        (of_model(recipe, "max_position_embeddings"), "max_position_embeddings"),
         (int(tokenizer.model_max_length), "the tokenizer's model_max_length"),
     ]
     if name == "train":  # evaluation has a budget of its own, which any row fits
         limits.append((recipe.batch.max_tokens, "batch.max_tokens"))
+        if recipe.batch.packing and recipe.batch.block_size:
+            limits.append((recipe.batch.block_size, "batch.block_size"))
     return min(limits)
 
 
-def _positions(recipe: Recipe) -> int:
-    """Return the size of the model's position table."""
+def of_model(recipe: Recipe, name: str) -> Any:
+    """Return a number of the model's config: the recipe's own, else that of what the model starts from.
+
+    Raises:
+        UserError: `model.init_from` holds no config.
+    """
     model = recipe.model
-    if model.max_position_embeddings is not None:
-        return model.max_position_embeddings
+    if getattr(model, name) is not None:
+        return getattr(model, name)
     if model.init_from:
         try:
-            return VanillaConfig.from_pretrained(model.init_from).max_position_embeddings
+            return getattr(VanillaConfig.from_pretrained(model.init_from), name)
         except (OSError, ValueError) as error:
             raise UserError(f"model.init_from: {model.init_from!r}: {error}") from None
-    return getattr(VanillaConfig, model.preset or "transformer_base")().max_position_embeddings
+    return getattr(getattr(VanillaConfig, model.preset or "transformer_base")(), name)
 
 
 def _shortened(examples: Examples, name: str, recipe: Recipe, limit: tuple[int, str]) -> Examples:
@@ -229,12 +255,61 @@ def _cut(ids: np.ndarray, longest: int) -> np.ndarray:
     return ids if len(ids) <= longest else np.concatenate([ids[: longest - 1], ids[-1:]])
 
 
+def documents(split: "Dataset", tokenizer: "PreTrainedTokenizerBase", recipe: Recipe, longest: int) -> Examples:
+    """Turn every line into a sequence of its own, as packed rows hold them; a longer one is cut into several.
+
+    Causal: the end token, the line, the end token, so that exactly the tokens of the stream are predicted; pieces share one
+    token. Masked: <cls>, text, <sep>; empty lines are left out.
+
+    Args:
+        split: rows of `data.load_splits`.
+        tokenizer: built with the template of the task.
+        recipe: its task is read.
+        longest: tokens of a sequence.
+
+    Raises:
+        UserError: no line holds text.
+    """
+    name, causal = str(split.split or "train"), recipe.task == "causal"
+    # Of a piece, `room` tokens are its own; a causal one takes the last token of the piece before along.
+    room, around = (longest - 1, tokenizer.eos_token_id) if causal else (longest - 2, None)
+    if room < 1:
+        raise UserError(f"batch.block_size: {longest} must be at least {2 if causal else 3} with batch.packing")
+
+    def pieces() -> Iterator[np.ndarray]:
+        lines = _tokens(split, "text", tokenizer, name, special=False)
+        for line in (lines[index] for index in range(len(lines))):
+            ids = np.asarray([around, *line, around] if causal else line, dtype=np.int32)
+            for start in range(0, len(ids) - causal, room):
+                piece = ids[start : start + room + causal]
+                yield piece if causal else np.concatenate([[tokenizer.cls_token_id], piece, [tokenizer.sep_token_id]])
+
+    sides = {"input_ids": Ragged(pieces())}
+    if not len(sides["input_ids"]):
+        raise UserError(f"{locate(recipe, name, 0)}: no text in the {name} data; there must be some")
+    return Examples(sides)
+
+
+def row_capacity(tokenizer: "PreTrainedTokenizerBase", recipe: Recipe) -> tuple[int, int]:
+    """Return the tokens of a packed row, and the tokens of its longest sequence.
+
+    Raises:
+        UserError: the row is longer than the token budget.
+    """
+    longest, _ = _longest(tokenizer, recipe, "train")
+    capacity = recipe.batch.block_size or longest
+    if capacity > recipe.batch.max_tokens:
+        raise UserError(f"batch.block_size: {capacity} must be at most batch.max_tokens, {recipe.batch.max_tokens}")
+    return capacity, longest
+
+
 def _blocks(split: "Dataset", name: str, tokenizer, recipe: Recipe) -> Blocks:
     """Join all rows into one stream; after a line of causal text stands the end token, so that line ends are predicted."""
     causal = recipe.task == "causal"
     prefix, suffix = ((), ()) if causal else ((tokenizer.cls_token_id,), (tokenizer.sep_token_id,))
-    ends = [tokenizer.eos_token_id] if causal and recipe.data.text_unit == "line" else []
-    stream = Ragged([*ids, *ends] for ids in _encoded(split, "text", tokenizer, name, special=False)).flat
+    lines = _tokens(split, "text", tokenizer, name, special=False)
+    ended = causal and recipe.data.text_unit == "line"
+    stream = np.insert(lines.flat, lines.offsets[1:], tokenizer.eos_token_id) if ended else lines.flat
     if len(stream) < 2:
         raise UserError(
             f"{locate(recipe, name, 0)}: {len(stream)} token(s) in the {name} data; there must be at least 2"

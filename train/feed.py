@@ -1,5 +1,6 @@
 """The order of the data as a pure function of (seed, epoch, position), and its delivery to one rank, step by step."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,8 +24,8 @@ class Place(NamedTuple):
         epoch: pass over the data.
         position: number of the global batch in that pass.
         batches: global batches in that pass.
-        micro: the rows of each micro-batch of this rank; some may be empty.
-        filler: a row of the global batch, for a rank that has none.
+        micro: the rows of each micro-batch of this rank, as many on every rank; some may be empty.
+        filler: a row of the global batch, for a micro-batch that has none.
     """
 
     epoch: int
@@ -69,7 +70,10 @@ class Places(Sampler[Place]):
             plan = self.plan(epoch)
             for number in range(position, len(plan)):
                 rows = plan[number]
-                micro = batching.micro_batches(rows, self.rank, self.world, self.recipe.loop.accumulate)
+                accumulate = self.recipe.loop.accumulate
+                # As many as the busiest rank needs: where weights are sharded, each forward pass is a collective.
+                needed = min(accumulate, math.ceil(len(rows) / self.world))
+                micro = batching.micro_batches(rows, self.rank, self.world, accumulate)[:needed]
                 yield Place(epoch, number, len(plan), micro, rows[-1])
             epoch, position = epoch + 1, 0
 
@@ -81,11 +85,15 @@ class Collated(Dataset):
         self.examples, self.collator = examples, collator
 
     def __getitem__(self, place: Place) -> Delivery:
-        """Collate the rows of each micro-batch; a rank without rows gets one that counts for nothing."""
-        row = self.examples.row
-        filled = [rows for rows in place.micro if rows]
-        micro = [self.collator([row(place.epoch, i) for i in rows], place.epoch) for rows in filled]
-        return Delivery(place, micro or [self.collator.filler(row(place.epoch, place.filler))])
+        """Collate the rows of each micro-batch; one without rows gets a filler that counts for nothing."""
+        epoch, row = place.epoch, self.examples.row
+        micro = [
+            self.collator([row(epoch, i) for i in rows], epoch)
+            if rows
+            else self.collator.filler(row(epoch, place.filler))
+            for rows in place.micro
+        ]
+        return Delivery(place, micro)
 
 
 def deliveries(examples: "Examples", collator: "Collator", places: Places, num_workers: int) -> Iterator[Delivery]:

@@ -144,13 +144,16 @@ class BatchSection:
         max_tokens: tokens of one step, over all processes and micro-batches: rows x longest row, on each side.
         max_rows: rows of one step at most.
         block_size: causal and masked: predictions (masked: text tokens) per row; null = what the tokenizer's
-            `model_max_length` allows.
+            `model_max_length` allows. With `packing`: tokens of a packed row, on each side.
+        packing: several sentence pairs, lines or documents share a row and do not see each other; not for
+            classification. Only training rows are packed.
         mask_probability: masked: share of the text tokens to predict (Devlin et al. 2019, sec. 3.1).
     """
 
     max_tokens: int = 4096
     max_rows: int | None = None
     block_size: int | None = None
+    packing: bool = False
     mask_probability: float = 0.15
 
 

@@ -33,6 +33,7 @@ def problems(recipe: "Recipe") -> Iterator[Problem]:
         yield "name", recipe.name, "must be letters, digits, '.', '_' or '-', as it names a folder"
     yield from _range_problems(recipe)
     yield from _data_problems(recipe)
+    yield from _packing_problems(recipe)
     for key in ("metrics", "during_training"):
         for metric in getattr(recipe.eval, key):
             if metric not in METRICS:
@@ -109,6 +110,19 @@ def _data_problems(recipe: "Recipe") -> Iterator[Problem]:
         value = getattr(data, name)
         if isinstance(value, int) and value < 0:
             yield f"data.{name}", value, "must be at least 0, or the column's name"
+
+
+def _packing_problems(recipe: "Recipe") -> Iterator[Problem]:
+    """Yield what cannot be packed, and the kernels that take no mask of packed rows."""
+    if not recipe.batch.packing:
+        return
+    if recipe.task == "classification":
+        yield "batch.packing", True, "must be false for the task classification, which has one label a row"
+    if recipe.data.text_unit == "file":
+        yield "batch.packing", True, "must be false where data.text_unit is file, which is one text"
+    kernel = recipe.model.attn_implementation
+    if kernel not in ("eager", "sdpa"):
+        yield "batch.packing", True, f"needs model.attn_implementation eager or sdpa, not {kernel}"
 
 
 def explain(error: Exception, keys: list[str]) -> str:

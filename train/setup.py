@@ -18,7 +18,7 @@ from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from train import build, checkpoint, data, evaluate, examples, files, state
+from train import build, checkpoint, data, evaluate, examples, files, packing, state
 from train.errors import UserError
 from train.optim import build_optimizer
 from train.recipe import Recipe
@@ -106,7 +106,7 @@ def _build(recipe: Recipe, folder: Path, accelerator: Accelerator, splits: dict[
     state.seed_everything(recipe.loop.seed)
     labels = splits["train"].features["label"].names if recipe.task == "classification" else None
     model = build.make_model(recipe, tokenizer, labels)
-    encoded = examples.encode(splits["train"], tokenizer, recipe)
+    encoded = packing.training_examples(splits["train"], tokenizer, recipe)
     optimizer = build_optimizer(model, recipe.optim)
     if recipe.loop.compile:
         model.compile(dynamic=True)

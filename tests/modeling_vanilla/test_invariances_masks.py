@@ -186,3 +186,64 @@ def test_window_in_generation(build, tokens, variant, cache, kernel):
     out = model.generate(source, return_dict_in_generate=True, output_logits=True, **options)
     assert torch.equal(out.sequences[:, start:], ids[:, start:])
     torch.testing.assert_close(out.logits, tuple(steps), **CLOSE)
+
+
+@pytest.mark.parametrize("kernel", ("eager", "sdpa"))
+def test_packed_pairs_equal_separate_pairs(build, tokens, kernel):
+    # Three pairs in one row, longer than the position table, and padding: logits, loss and gradients as one by one.
+    lengths, width = [(4, 2), (1, 5), (3, 3)], (10, 12)
+    model = build("encoder-decoder", attn_implementation=kernel, max_position_embeddings=8)
+    pairs = [(tokens(1, s, seed=s), tokens(1, t, seed=9 * t)) for s, t in lengths]
+    ids, targets, owner, places = [], [], [], []
+    for side, full in enumerate(width):
+        gap = full - sum(pair[side] for pair in lengths)
+        row = torch.cat([pair[side] for pair in pairs] + [torch.zeros(1, gap, dtype=torch.long)], 1)
+        (ids if side == 0 else targets).append(row)
+        sizes = [*(pair[side] for pair in lengths), gap]
+        owner.append(torch.repeat_interleave(torch.arange(4), torch.tensor(sizes))[None])
+        places.append(
+            torch.cat([*(torch.arange(size) for size in sizes[:3]), torch.zeros(gap, dtype=torch.long)])[None]
+        )
+    same = [(one[:, None, :, None] == owner[0][:, None, None, :]) for one in owner]
+    packed = model(
+        ids[0],
+        attention_mask=same[0],
+        position_ids=places[0],
+        decoder_input_ids=targets[0],
+        decoder_position_ids=places[1],
+        cross_attention_mask=same[1],
+        use_cache=False,
+    ).logits
+    separate = torch.cat([model(s, decoder_input_ids=t, use_cache=False).logits for s, t in pairs], 1)
+    torch.testing.assert_close(packed[:, :10], separate, **CLOSE)
+    weight = torch.linspace(-1, 1, separate.numel()).view_as(separate)
+    gradients = []
+    for logits in (packed[:, :10], separate):
+        model.zero_grad()
+        (logits * weight).sum().backward()
+        gradients.append([p.grad.clone() for p in model.parameters()])
+    largest = max(float(g.abs().max()) for g in gradients[1])
+    for one, two in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, two, atol=2e-6 * largest, rtol=0)
+    everything = model(
+        ids[0],
+        attention_mask=same[0],
+        position_ids=places[0],
+        decoder_input_ids=targets[0],
+        decoder_position_ids=places[1],
+        cross_attention_mask=torch.ones_like(same[1]),
+        use_cache=False,
+    ).logits
+    assert (everything - packed).abs().max() > 1e-2  # the mask matters
+
+
+def test_the_mask_of_cross_attention_is_by_default_that_of_the_source(build, tokens):
+    model = build("encoder-decoder")
+    inputs = {"input_ids": tokens(2, 6), "decoder_input_ids": tokens(2, 3, seed=1)}
+    inputs["attention_mask"] = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 0]])
+    expected = model(**inputs).logits
+    assert torch.equal(model(**inputs, cross_attention_mask=inputs["attention_mask"]).logits, expected)
+    other = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 0, 0, 0, 0]])
+    changed = model(**inputs, cross_attention_mask=other).logits
+    assert torch.equal(changed[0], expected[0])
+    assert (changed[1] - expected[1]).abs().max() > 1e-3

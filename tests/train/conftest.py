@@ -16,6 +16,12 @@ def _pairs(count: int, seed: int) -> str:
     return "".join(f"{word}\t{word[::-1]}\n" for word in words)
 
 
+@pytest.fixture(autouse=True)
+def no_cache(monkeypatch):
+    """Leave the cache of token ids of whoever runs the tests alone."""
+    monkeypatch.setenv("MODELING_VANILLA_CACHE", "")
+
+
 @pytest.fixture
 def write_recipe(tmp_path):
     """Return a function that writes data and a recipe: sections are merged into a tiny default."""

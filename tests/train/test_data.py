@@ -7,8 +7,10 @@ import logging
 import math
 
 import datasets
+import pyarrow as pa
 import pytest
 
+from train import data
 from train.data import fingerprint, load_splits, locate
 from train.errors import UserError
 from train.recipe import DataSection, Recipe
@@ -336,3 +338,24 @@ def test_fingerprint_does_not_depend_on_the_format(recipe):
         recipe("translation", {"c.tsv": "1\tx\n2\ty\n"}, train="c.tsv", source_column=0, target_column=1),
     ]
     assert len({fingerprint(load_splits(one)) for one in made}) == 1
+
+
+def test_many_rows_lie_on_the_disk_and_are_the_same(recipe, tmp_path, monkeypatch, caplog):
+    lines = [f"line {i} \u00fc" for i in range(103)]
+    made = recipe("causal", {"x.txt": "\n".join(lines)}, train="x.txt", validation_fraction=0.2)
+    expected = {name: rows(split) for name, split in load_splits(made).items()}
+    hashed = fingerprint(load_splits(made))
+    monkeypatch.setattr(data, "_CHUNK", 5)
+    monkeypatch.setattr(data, "_CHUNKS_IN_MEMORY", 4)
+    monkeypatch.setenv("MODELING_VANILLA_CACHE", str(tmp_path / "cache"))
+    before = pa.total_allocated_bytes()
+    splits = load_splits(made)
+    assert pa.total_allocated_bytes() - before < sum(len(line) for line in lines)  # only the last rows are in memory
+    assert {name: rows(split) for name, split in splits.items()} == expected
+    assert fingerprint(splits) == hashed
+    assert list((tmp_path / "cache").iterdir()) == []  # the files have no names
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MODELING_VANILLA_CACHE", str(tmp_path / "file" / "cache"))
+    with caplog.at_level(logging.WARNING):
+        assert {name: rows(split) for name, split in load_splits(made).items()} == expected
+    assert "rows are kept in memory" in caplog.text

@@ -1,0 +1,111 @@
+"""Token ids on disk: written once for the same text and tokenizer, then mapped into memory by every process.
+
+A folder of the cache is named by the sha256 of what it was made from, so it is never out of date; it is whole or absent, and
+a damaged one is made anew. Plain arrays, nothing pickled.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import tokenizers
+
+from train import files
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerFast
+
+logger = logging.getLogger(__name__)
+
+VARIABLE = "MODELING_VANILLA_CACHE"
+FORMAT = "1"
+FEW_ROWS = 20_000
+"""Fewer rows are encoded in about a second: they are not worth a file."""
+
+
+def folder() -> Path | None:
+    """Return where the cache lies: `$MODELING_VANILLA_CACHE`, or below the user's cache folder; empty = no cache."""
+    stated = os.environ.get(VARIABLE)
+    if stated is not None:
+        return Path(stated).expanduser() if stated else None
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "modeling_vanilla"
+
+
+def key_of(split: "Dataset", column: str, tokenizer: "PreTrainedTokenizerFast", special: bool) -> str:
+    """Return the sha256 of all that decides the ids of a column.
+
+    Args:
+        split: the rows.
+        column: the text.
+        tokenizer: its whole definition counts, and the version of the library that runs it.
+        special: whether the template's tokens are added.
+    """
+    digest = hashlib.sha256()
+    definition = tokenizer.backend_tokenizer.to_str()
+    for word in (FORMAT, tokenizers.__version__, type(tokenizer).__name__, definition, column, str(special)):
+        digest.update(hashlib.sha256(word.encode()).digest())
+    for batch in split.select_columns(column).with_format("arrow").iter(batch_size=10_000):
+        texts = batch[column].combine_chunks().to_numpy(zero_copy_only=False)
+        blobs = [text.encode() for text in texts]
+        digest.update(np.fromiter(map(len, blobs), dtype="<i8", count=len(blobs)).tobytes())
+        digest.update(b"".join(blobs))
+    return digest.hexdigest()
+
+
+def through(key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Return the arrays of a key, from the disk where they are whole, else made and written.
+
+    The first process of a machine makes them while the others wait. Where the cache cannot be written, a warning says so
+    and the arrays stay in memory.
+    """
+    home = folder()
+    if home is None:
+        return make()
+    place = home / "tokens" / key
+    made: dict[str, np.ndarray] | None = None
+    try:
+        with _locked(place):
+            found = _read(place)
+            if found is None:
+                made = make()
+                with files.staged_folder(place, manifest=True) as staging:
+                    for name, value in made.items():
+                        np.save(staging / f"{name}.npy", value, allow_pickle=False)
+                found = _read(place)
+    except OSError as error:
+        logger.warning("%s: no cache of token ids (%s); set %s to another folder", place, error, VARIABLE)
+        found = None
+    if found is not None:
+        return found
+    return make() if made is None else made
+
+
+def _read(place: Path) -> dict[str, np.ndarray] | None:
+    """Map the arrays of a folder into memory; None where it is missing or damaged."""
+    if not place.is_dir():
+        return None
+    broken = files.damage(place)
+    if broken is not None:
+        logger.warning("%s: damaged cache of token ids, made anew: %s", place, broken)
+        return None
+    try:
+        return {path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in sorted(place.glob("*.npy"))}
+    except ValueError as error:
+        logger.warning("%s: unreadable cache of token ids, made anew: %s", place, error)
+        return None
+
+
+@contextlib.contextmanager
+def _locked(place: Path) -> Iterator[None]:
+    """Hold a key for one process of this machine; the lock ends with the process."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with open(place.with_name(f".{place.name}.lock"), "w", encoding="utf-8") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        yield
