@@ -57,7 +57,7 @@ def write_model_folder(run: "Run", folder: Path) -> None:
 
 def _write_results(run: "Run", scores: Any, source: str) -> None:
     """Write results.json and print its table."""
-    training = asdict(run.progress) | {
+    training = {name: value for name, value in asdict(run.progress).items() if name != "watch"} | {
         "weights": source,
         "processes": run.accelerator.num_processes,
         "hardware": results.hardware(),
