@@ -17,6 +17,7 @@ USAGE = """usage: python -m train COMMAND ...
   average RUN_DIR --last 5                    mean of the last checkpoints, as a model folder
   publish RUN_DIR --repo-id USER/NAME         write what goes to the Hugging Face Hub
   attention RUN_OR_MODEL_DIR TEXT             draw where a translation looks
+  curves RUN_DIR                              draw the losses and the learning rate, also of a run under way
 
 `python -m train COMMAND -h` explains one of them. On several processes: `accelerate launch -m train fit RECIPE.yaml`,
 or on a CPU `ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 -m train fit RECIPE.yaml`.
@@ -136,7 +137,29 @@ def attention(words: list[str]) -> int:
     return 0
 
 
-COMMANDS = {"fit": fit, "evaluate": evaluate, "average": average, "publish": publish, "attention": attention}
+def curves(words: list[str]) -> int:
+    """Draw the course of a run."""
+    parser = _parser("curves", "Draw losses, learning rate and gradient norm of a run over its steps, as a PNG.")
+    parser.add_argument("run_dir", type=str, help="folder of the run; it may still be training")
+    parser.add_argument(
+        "--output", type=str | None, help="the picture to write; default: curves.png in the run folder"
+    )
+    given = _parse(parser, words)
+
+    from train import plots
+
+    print(plots.curves_of(given.run_dir, given.output))
+    return 0
+
+
+COMMANDS = {
+    "fit": fit,
+    "evaluate": evaluate,
+    "average": average,
+    "publish": publish,
+    "attention": attention,
+    "curves": curves,
+}
 
 
 def _parser(command: str, description: str) -> ArgumentParser:

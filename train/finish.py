@@ -1,5 +1,8 @@
 """The end of a run: choose the final weights, write them as a Hugging Face folder, measure them, say so."""
 
+import contextlib
+import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +31,21 @@ def finish(run: "Run") -> None:
     end = {"step": run.progress.step, "max_steps": run.recipe.loop.max_steps}
     state.on_main(run.accelerator, lambda: files.write_json(run.folder / FINISHED, end))
     say(f"finished: {run.folder}")
+
+
+@contextlib.contextmanager
+def drawn(run: "Run") -> Iterator[None]:
+    """Draw `curves.png` of a run when what is inside ends, in whatever way; a picture never fails a run."""
+    try:
+        yield
+    finally:
+        if run.accelerator.is_main_process and (run.folder / "metrics.jsonl").is_file():
+            try:
+                from train import plots  # here: a run must not need what draws
+
+                plots.curves_of(run.folder)
+            except Exception as error:  # noqa: BLE001  (whatever a font or a full disk may raise)
+                print(f"warning: {run.folder / 'curves.png'}: not drawn: {error}", file=sys.stderr)
 
 
 def load_final_weights(run: "Run") -> str:

@@ -62,8 +62,9 @@ def fit(recipe: "Recipe") -> Path:
     try:
         with set_up(recipe) as run:
             if run is not None:
-                train(run)
-                finish.finish(run)
+                with finish.drawn(run):
+                    train(run)
+                    finish.finish(run)
     finally:
         torch.set_float32_matmul_precision(before)
     return recipe.folder

@@ -14,11 +14,13 @@ from modeling_vanilla import (
     layers,
     stacks,
 )
-from train import checkpoint, loop, probes, stop, watch
+from train import checkpoint, loop, plots, probes, stop, watch
 from train.recipe import LoopSection, ModelSection, OptimSection, Recipe
 
+LN_100 = math.log(100)
 
-def dog(state=None, smoothing=0.0, uniform=math.log(100), **loop_values):
+
+def dog(state=None, smoothing=0.0, uniform=LN_100, **loop_values):
     """Return a watchdog of a run of 1,000 steps with a warm-up of 10."""
     recipe = Recipe("one", "causal", loop=LoopSection(**{"max_steps": 1000} | loop_values))
     recipe.optim = OptimSection(lr=0.1, warmup_steps=10, clip_norm=1.0)
@@ -298,3 +300,29 @@ def test_a_resumed_run_is_watched_from_where_it_stopped(write_recipe, fit, monke
     assert states[0] == states[1]
     assert states[0]["loss"]["count"] == 8
     assert "watch" not in json.loads((run / "results.json").read_text())["train"]
+
+
+def test_curves_are_drawn_at_the_end_and_at_a_stop_and_never_fail_a_run(write_recipe, fit, monkeypatch, capsys):
+    recipe = write_recipe("one", loop={"max_steps": 3})
+    original = loop.train_step
+
+    def train_step(run, delivery, request):
+        return original(run, delivery, 15 if run.progress.step == 1 else request)
+
+    monkeypatch.setattr(loop, "train_step", train_step)
+    with pytest.raises(stop.Stopped):
+        fit(recipe)
+    picture = recipe.parent / "one" / "curves.png"
+    before = picture.read_bytes()
+    assert before.startswith(b"\x89PNG")
+    monkeypatch.setattr(loop, "train_step", original)
+    fit(recipe)
+    assert picture.read_bytes() != before
+
+    def broken(run_dir):
+        raise RuntimeError("no font")
+
+    monkeypatch.setattr(plots, "curves_of", broken)
+    run = fit(write_recipe("two"))
+    assert "curves.png: not drawn: no font" in capsys.readouterr().err
+    assert (run / "finished.json").is_file()
