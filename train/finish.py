@@ -58,7 +58,21 @@ def load_final_weights(run: "Run") -> str:
         chosen = checkpoint.averageable(run.folder, loop.average_last)
         checkpoint.put_weights(checkpoint.mean_weights(chosen), run.bare, str(run.folder))
         return f"average of the last {len(chosen)} checkpoints"
+    if loop.final == "ema" and run.average is not None:
+        run.average.put()
+        return f"moving average with decay {loop.ema:g}, at step {run.progress.step}"
     return f"last, of step {run.progress.step}"
+
+
+def averaged_scores(run: "Run", names: list[str]) -> dict[str, float]:
+    """Return the validation figures of the moving average as `ema_...`; none where there is no such average."""
+    if run.average is None:
+        return {}
+    with run.average.in_place():
+        scores = evaluate.evaluate(
+            run.model, run.tokenizer, run.splits, run.recipe, run.accelerator, "validation", names
+        )
+    return {f"ema_{name}": value for name, value in scores.items()}
 
 
 def write_model_folder(run: "Run", folder: Path) -> None:

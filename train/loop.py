@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from train import checkpoint, collate, evaluate, feed, finish, flops, optim, probes, state, stop, tracking, watch
+from train import checkpoint, collate, ema, evaluate, feed, finish, flops, optim, probes, state, stop, tracking, watch
 from train.setup import Run, set_up
 
 if TYPE_CHECKING:
@@ -137,6 +137,8 @@ def train_step(run: Run, delivery: feed.Delivery, signal: int) -> StepReport:
         group["lr"] = lr
     run.optimizer.step()
     run.optimizer.zero_grad()
+    if run.average is not None:
+        run.average.update(step)
     targets, real, padded, work, *signals = counts.tolist()
     stopped = next((int(number) for number, seen in zip(stop.SIGNALS, signals, strict=True) if seen), 0)
     return StepReport(float(total), float(norm), lr, targets, real, padded, work, stopped)
@@ -202,6 +204,7 @@ def _evaluate(run: Run, tracker: tracking.Tracker) -> None:
             run.model, run.tokenizer, run.splits, run.recipe, run.accelerator, "validation", names
         )
         findings = probes.look(run)
+        scores |= finish.averaged_scores(run, names)
     value = scores[own.best_metric]
     sign = -1 if own.best_metric in LOWER_IS_BETTER else 1
     better = math.isfinite(value) and (progress.best is None or sign * value > sign * progress.best)
@@ -230,8 +233,10 @@ def _save(run: Run, tracker: tracking.Tracker) -> None:
         "scheduled": _due(progress.step, loop.save_every),
     }
 
+    more = {} if run.average is None else {ema.FILE: run.average.tensors()}
+
     def write() -> None:
-        checkpoint.save(run.folder, progress.step, run.bare, run.optimizer.optimizer, states, content)
+        checkpoint.save(run.folder, progress.step, run.bare, run.optimizer.optimizer, states, content, more)
         checkpoint.prune(run.folder, max(loop.keep_last, loop.average_last if loop.final == "average" else 1))
 
     state.on_main(run.accelerator, write)

@@ -200,6 +200,7 @@ class LoopSection:
         early_stopping: stop after so many evaluations without a better `eval.best_metric`; null = never.
         final: which weights become the run's `final` folder.
         average_last: checkpoints in the average (Vaswani et al. 2017, sec. 6.1).
+        ema: decay of a moving average of the weights, evaluated beside them; `final: ema` takes it; null = none.
         tracker: any tracker of accelerate, or none.
         num_workers: processes that collate batches; 0 = in the training process.
     """
@@ -216,8 +217,9 @@ class LoopSection:
     compile: bool = False
     gradient_checkpointing: bool = False
     early_stopping: int | None = None
-    final: Literal["last", "best", "average"] = "last"
+    final: Literal["last", "best", "average", "ema"] = "last"
     average_last: int = 5
+    ema: float | None = None
     tracker: str = "tensorboard"
     num_workers: int = 0
 

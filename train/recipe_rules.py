@@ -64,6 +64,7 @@ _AT_LEAST_ZERO: _Keys = {
 }
 _ABOVE_ZERO: _Keys = {"optim": ("lr", "eps", "clip_norm")}
 _BELOW_ONE: _Keys = {"data": ("validation_fraction",), "optim": ("beta1", "beta2")}
+_BETWEEN: _Keys = {"loop": ("ema",)}
 _SHARE: _Keys = {"batch": ("mask_probability",)}
 
 
@@ -74,6 +75,7 @@ def _range_problems(recipe: "Recipe") -> Iterator[Problem]:
         (_AT_LEAST_ZERO, lambda x: 0 <= x < math.inf, "must be at least 0"),
         (_ABOVE_ZERO, lambda x: 0 < x < math.inf, "must be above 0"),
         (_BELOW_ONE, lambda x: 0 <= x < 1, "must be at least 0 and below 1"),
+        (_BETWEEN, lambda x: 0 < x < 1, "must be above 0 and below 1"),
         (_SHARE, lambda x: 0 < x <= 1, "must be above 0 and at most 1"),
     ]
     for sections, holds, rule in rules:
@@ -81,6 +83,8 @@ def _range_problems(recipe: "Recipe") -> Iterator[Problem]:
             value = getattr(getattr(recipe, section), key)
             if value is not None and not holds(value):
                 yield f"{section}.{key}", value, rule
+    if recipe.loop.final == "ema" and recipe.loop.ema is None:
+        yield "loop.ema", None, "must be set, such as 0.999, where loop.final is ema"
     optim = recipe.optim
     if optim.lr is None and optim.warmup_steps == 0:
         yield "optim.warmup_steps", 0, "must be at least 1 where optim.lr is null (equation 3 divides by it)"
