@@ -11,12 +11,16 @@ Letters: n source tokens, m target tokens, D d_model, F d_ff, A heads x head_dim
 """
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from modeling_vanilla import VanillaConfig
+    from train.collate import Batch
 
 IGNORE = -100
 BACKWARD = 3
@@ -105,7 +109,7 @@ def lengths_of(inputs: dict[str, torch.Tensor], variant: str) -> Lengths:
     Rows that hold several sequences, told by positions that restart, count as those sequences: attention does not cross
     their borders.
     """
-    first = _sequence_lengths(inputs["attention_mask"], inputs.get("position_ids"))
+    first = _sequence_lengths(inputs.get("attention_mask"), inputs.get("position_ids"))
     labels = inputs["labels"]
     rows, source = len(labels), (int(first.sum()), int((first * first).sum()))
     predicted = int((labels != IGNORE).sum()) if labels.dim() == 2 else 0
@@ -114,26 +118,35 @@ def lengths_of(inputs: dict[str, torch.Tensor], variant: str) -> Lengths:
     if variant == "decoder":
         return Lengths(rows, target=source[0], target_pairs=source[1], predicted=source[0])
     target = _sequence_lengths(labels != IGNORE, inputs.get("decoder_position_ids"))
-    pairs = int((target * first).sum()) if target.numel() == first.numel() else 0
+    pairs = int((target * first).sum())
     return Lengths(rows, *source, int(target.sum()), int((target * target).sum()), pairs, predicted)
 
 
-def _sequence_lengths(mask: torch.Tensor, position_ids: torch.Tensor | None) -> torch.Tensor:
-    """Return the length of every sequence in rows (B, T), in the order of the rows."""
-    if mask.dim() != 2:  # prepared by the caller for packed rows, whose positions then tell
-        mask = mask.diagonal(dim1=-2, dim2=-1).flatten(1) if mask.dim() == 4 else mask.flatten(1)
-    mask = mask != 0
+def _sequence_lengths(mask: torch.Tensor | None, position_ids: torch.Tensor | None) -> torch.Tensor:
+    """Return the length of every sequence in rows (B, T), in the order of the rows.
+
+    Args:
+        mask: (B, T), nonzero = real; one of another shape, or none, leaves it to the positions to tell.
+        position_ids: (B, T), restarting with each sequence of a row, 0 at padding behind them; None = one to a row.
+    """
     if position_ids is None:
-        return mask.sum(-1)
-    starts = ((position_ids == 0) & mask).flatten()
-    number = starts.cumsum(0)[mask.flatten()]
-    return torch.bincount(number)[1:] if number.numel() else number
+        return mask.ne(0).sum(-1)
+    if mask is None or mask.dim() != 2:
+        # Padding is what lies behind the last place that is not 0.
+        mask = position_ids.ne(0).flip(-1).cumsum(-1).flip(-1)
+    real = mask.ne(0)
+    starts = (position_ids.eq(0) & real).flatten()
+    return torch.bincount(starts.cumsum(0)[real.flatten()])[1:]
 
 
-def of_batch(config: "VanillaConfig", inputs: dict[str, torch.Tensor], counts: bool = True) -> int:
-    """Return the training FLOPs of a batch's real tokens; 0 for one that only keeps the processes in step."""
-    if not counts:
-        return 0
+def of_step(model: "PreTrainedModel", micro: Sequence["Batch"]) -> int:
+    """Return the training FLOPs of one process's micro-batches; one without real tokens only keeps the processes in step."""
+    config: Any = model.config
+    return sum(of_batch(config, batch.inputs) for batch in micro if batch.real_tokens)
+
+
+def of_batch(config: "VanillaConfig", inputs: dict[str, torch.Tensor]) -> int:
+    """Return the training FLOPs of a batch's real tokens."""
     classes = config.num_labels if inputs["labels"].dim() == 1 else 0
     return training_flops(config, lengths_of(inputs, config.variant), classes)
 

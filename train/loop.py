@@ -148,7 +148,7 @@ def _count(run: Run, delivery: feed.Delivery, signal: int) -> torch.Tensor:
     """Sum over all ranks, in one collective: targets, real tokens, tokens with padding, FLOPs, and who was told to stop."""
     micro = delivery.micro
     mine = [sum(getattr(batch, name) for batch in micro) for name in ("targets", "real_tokens", "padded_tokens")]
-    mine.append(sum(flops.of_batch(run.bare.config, batch.inputs, batch.real_tokens > 0) for batch in micro))
+    mine.append(flops.of_step(run.bare, micro))
     mine += [int(signal == number) for number in stop.SIGNALS]
     return run.accelerator.reduce(torch.tensor(mine, device=run.accelerator.device))
 

@@ -56,6 +56,7 @@ def look(run: "Run") -> list[Finding]:
 
     Two forward passes over `ROWS` rows. The random state and the training mode are left as they were.
     """
+    config: Any = run.bare.config
     recipe, module = run.recipe, run.accelerator.unwrap_model(run.model)
     encoded = evaluate._encoded(  # the rows the evaluation has just encoded
         evaluate._rows(run.splits, "validation", recipe.eval.limit), run.tokenizer, recipe
@@ -67,12 +68,12 @@ def look(run: "Run") -> list[Finding]:
     inputs = {name: value.to(run.accelerator.device) for name, value in batch.inputs.items()}
     labels = inputs.pop("labels")
     if recipe.task == "translation":
-        inputs["decoder_input_ids"] = shift_right(labels, run.bare.config)
+        inputs["decoder_input_ids"] = shift_right(labels, config)
     with scoring.undisturbed(module), run.accelerator.autocast():
         with heads_of(run.bare) as heads:
             logits = module(**inputs).logits
         found = [Finding("dead_head", head.fault, head.share) for head in heads if head.fault]
-        change = change_from_later(module, inputs, logits) if run.bare.config.variant != "encoder" else 0.0
+        change = change_from_later(module, inputs, logits) if config.variant != "encoder" else 0.0
     if change > LEAK_CHANGE:
         text = f"the logits of a place change by {change:.1e} with a token after it: the causal mask is broken"
         found.append(Finding("leak", text, change))

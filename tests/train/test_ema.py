@@ -2,6 +2,10 @@
 
 import json
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +16,7 @@ from train import checkpoint, ema, loop, stop
 from train.errors import UserError
 from train.recipe import load_recipe
 
+ROOT = Path(__file__).resolve().parents[2]
 OPTIONS = ("--loop.ema", "0.8", "--loop.save_every", "2", "--loop.keep_last", "10", "--loop.eval_every", "2")
 
 
@@ -103,3 +108,25 @@ def test_mistakes_are_named(write_recipe, fit):
     fit(recipe, "--loop.max_steps", "1")
     with pytest.raises(UserError, match=r"loop\.ema: this folder's run has None, the recipe 0\.9"):
         fit(recipe, "--loop.max_steps", "2", "--loop.ema", "0.9")
+
+
+def test_two_processes_have_the_average_of_one(write_recipe, fit, tmp_path):
+    recipe = write_recipe()
+    options = [*OPTIONS, "--loop.final", "ema", "--model.dropout", "0", "--optim.lr", "0.003"]
+    one = fit(recipe, *options)
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "train"]
+    words = ["fit", str(recipe), "--run_dir", str(tmp_path / "two"), *options]
+    pipes = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True, "timeout": 300}
+    done = subprocess.run([*command, *words], cwd=ROOT, env=environment, check=False, **pipes)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert checkpoint.read_state(checkpoint.newest(tmp_path / "two"))["processes"] == 2
+    two = load_file(tmp_path / "two" / "final" / "model.safetensors")
+    for name, value in load_file(one / "final" / "model.safetensors").items():
+        if not name.endswith("k_proj.bias"):  # has no gradient but rounding, which Adam blows up
+            torch.testing.assert_close(two[name], value, rtol=1e-4, atol=2e-5)
+    lines = [
+        list(map(json.loads, (run / "metrics.jsonl").read_text().splitlines())) for run in (one, tmp_path / "two")
+    ]
+    averaged = [[line["ema_loss"] for line in of if line["event"] == "eval"] for of in lines]
+    assert averaged[1] == pytest.approx(averaged[0], rel=2e-5)

@@ -65,16 +65,26 @@ def test_padding_costs_nothing_and_rows_add_up(task):
         together["labels"][0, 4:] = -100
     expected = flops.of_batch(config, short) + flops.of_batch(config, long)
     assert flops.of_batch(config, together) == expected
-    assert flops.of_batch(config, together, counts=False) == 0
 
 
 def test_packed_rows_cost_as_much_as_their_sequences():
-    config = VanillaConfig.tiny(variant="decoder", **SIZES)
-    apart = flops.of_batch(config, batch_of("causal", config, 1, 4)) + flops.of_batch(
-        config, batch_of("causal", config, 1, 6)
-    )
-    packed = batch_of("causal", config, 1, 10) | {"position_ids": torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3, 4, 5]])}
-    assert flops.of_batch(config, packed) == apart
+    places = torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3, 4, 5, 0, 0]])  # sequences of 4 and 6 tokens, then padding
+    owners = torch.tensor([[0] * 4 + [1] * 6 + [-1] * 2])
+    mask = (owners[:, :, None] == owners[:, None, :])[:, None]
+    ids = torch.full((1, 12), 5)
+    labels = torch.where(owners >= 0, ids, -100)
+    for task in ("causal", "masked", "translation"):
+        config = VanillaConfig.tiny(variant=MODELS[task][1], **SIZES)
+        packed = {"input_ids": ids, "position_ids": places, "labels": labels}
+        if task != "causal":
+            packed["attention_mask"] = mask
+        apart = [batch_of(task, config, 1, 4, 3), batch_of(task, config, 1, 6, 2)]
+        if task == "masked":
+            apart = [batch | {"labels": batch["input_ids"]} for batch in apart]
+        if task == "translation":
+            packed["labels"] = torch.tensor([[5, 5, 5, 5, 5, -100]])
+            packed["decoder_position_ids"] = torch.tensor([[0, 1, 2, 0, 1, 0]])
+        assert flops.of_batch(config, packed) == sum(flops.of_batch(config, batch) for batch in apart)
 
 
 def test_per_token_nears_six_times_the_matrices():
