@@ -23,11 +23,12 @@ USAGE = """usage: python -m train COMMAND ...
 or on a CPU `ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 -m train fit RECIPE.yaml`.
 Exit codes: 0 done, 1 the run failed, 2 a mistake in the input, 130 or 143 stopped by SIGINT or SIGTERM, all saved."""
 
-FIT_HELP = """usage: python -m train fit RECIPE.yaml [--KEY VALUE ...]
+FIT_HELP = """usage: python -m train fit RECIPE.yaml [--limit N] [--KEY VALUE ...]
 
 Train the recipe to its end: checkpoints, validation, final/ (a Hugging Face folder) and results.json, all in
 runs/<name>/ or --run_dir. The same command again resumes from the newest intact checkpoint. The command line overrides
-the recipe, the recipe the defaults; the keys:
+the recipe, the recipe the defaults. --limit N is a quick try: the first N rows of training, validation and test data,
+in a run folder of its own, <run folder>-limit-N. The keys:
 """
 
 
@@ -50,14 +51,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def fit(words: list[str]) -> int:
     """Train a recipe."""
-    from train.recipe import load_recipe, parser  # here: the help of the other commands needs none of it
+    from train import quick
+    from train.recipe import parser  # here: the help of the other commands needs none of it
 
     if "-h" in words or "--help" in words:
         own = parser()
         own.usage = "python -m train fit RECIPE.yaml [--KEY VALUE ...]"
         print(FIT_HELP + own.format_help().split("\n\n", 1)[-1])
         return 0
-    recipe = load_recipe(words)
+    recipe = quick.load(words)
 
     import torch.distributed
 
