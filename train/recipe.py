@@ -371,6 +371,8 @@ def _read_yaml(path: str) -> dict[str, Any]:
         raise UserError(f"{path}:{line}: {error.problem}; a recipe must be valid YAML") from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise UserError(f"{path}: {error}; a recipe must be valid YAML in UTF-8") from None
+    if given is None:
+        raise UserError(f"{path}: empty; a recipe must hold keys and values")
     if not isinstance(given, dict):
         raise UserError(f"{path}: {type(given).__name__} found, a recipe must hold keys and values")
     for item in fields(Recipe):

@@ -124,6 +124,8 @@ def explain(error: Exception, keys: list[str]) -> str:
         r"Expected an? (.*?)\. Got value", text
     )
     if key and value and kinds:
+        if kinds[1] in ("list", "<class 'list'>") or kinds[1].startswith(("list[", "typing.List")):
+            return f"{key[1]}: {value[1]!r} must be a list, such as [{value[1]}]"
         rule = re.sub(r"<class '(\w+)'>|typing\.Literal\[(.*?)\]", r"\1\2", kinds[1]).replace("NoneType", "null")
         return (
             f"{key[1]}: {value[1].strip()!r} must be one of: {rule}"
@@ -136,4 +138,15 @@ def explain(error: Exception, keys: list[str]) -> str:
         name = f"{group[1]}.{group[2]}" if group else unknown[1] or unknown[2]
         near = difflib.get_close_matches(name, keys, n=1, cutoff=0.5)
         return f"{name}: no such key" + (f"; did you mean {near[0]}?" if near else "")
-    return text
+    return _malformed(text) or text
+
+
+def _malformed(text: str) -> str | None:
+    """Return the words for what is missing, or stands where nothing may."""
+    if missing := re.search(r"arguments are required: (.*)", text):
+        return f"{missing[1]}: missing; a recipe must have it"
+    if bare := re.search(r"argument --(\S+): expected one argument", text):
+        return f"{bare[1]}: no value given; write --{bare[1]} VALUE"
+    if stray := re.search(r"unrecognized arguments: (\S+)", text):
+        return f"{stray[1]}: neither a key nor its value; overrides are written --KEY VALUE, such as --optim.lr 1e-3"
+    return None

@@ -35,3 +35,23 @@ def test_a_try_leaves_the_run_itself_free(write_recipe, fit, tmp_path, capsys):
     results = json.loads((tmp_path / "tiny-limit-4" / "results.json").read_text())
     assert results["settings"]["examples"] == 4
     assert not (tmp_path / "tiny").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words", "message"),
+    [
+        ("", [], r"empty; a recipe must hold keys and values"),
+        ("task: causal", [], r"name: missing; a recipe must have it"),
+        ("eval: {metrics: loss}", [], r"eval\.metrics: 'loss' must be a list, such as \[loss\]"),
+        (None, ["--optim.lr"], r"optim\.lr: no value given; write --optim\.lr VALUE"),
+        (None, ["more.yaml"], r"more\.yaml: neither a key nor its value; overrides are written --KEY VALUE"),
+        (None, ["-optim.lr", "1"], r"-optim\.lr: neither a key nor its value"),
+    ],
+)
+def test_what_is_missing_or_out_of_place_is_said_plainly(write_recipe, content, words, message):
+    recipe = write_recipe()
+    if content is not None:
+        recipe.write_text(content if "name" in message or not content else f"name: a\ntask: causal\n{content}")
+    with pytest.raises(UserError, match=message) as caught:
+        load([str(recipe), *words])
+    assert "\n" not in str(caught.value)
