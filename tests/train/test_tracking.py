@@ -35,7 +35,9 @@ def test_flops_per_second_are_those_of_the_real_tokens(write_recipe, fit, capsys
     monkeypatch.setattr(tracking, "_peak", lambda *arguments: 4e9)
     run = fit(write_recipe(), "--loop.accumulate", "2")
     assert all(report.flops == expected > 0 for report, expected in reports)
-    for line in lines_of(run, "train"):
+    for line, (report, _) in zip(lines_of(run, "train"), reports, strict=True):
+        per_token = report.flops / report.real_tokens
+        assert line["flops_per_second"] == pytest.approx(per_token * line["tokens_per_second"])
         assert line["mfu"] == pytest.approx(line["flops_per_second"] / 4e9)
     assert "MFU=" in capsys.readouterr().out
 
