@@ -17,16 +17,18 @@ USAGE = """usage: python -m train COMMAND ...
   average RUN_DIR --last 5                    mean of the last checkpoints, as a model folder
   publish RUN_DIR --repo-id USER/NAME         write what goes to the Hugging Face Hub
   attention RUN_OR_MODEL_DIR TEXT             draw where a translation looks
+  curves RUN_DIR                              draw the losses and the learning rate, also of a run under way
 
 `python -m train COMMAND -h` explains one of them. On several processes: `accelerate launch -m train fit RECIPE.yaml`,
 or on a CPU `ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 -m train fit RECIPE.yaml`.
 Exit codes: 0 done, 1 the run failed, 2 a mistake in the input, 130 or 143 stopped by SIGINT or SIGTERM, all saved."""
 
-FIT_HELP = """usage: python -m train fit RECIPE.yaml [--KEY VALUE ...]
+FIT_HELP = """usage: python -m train fit RECIPE.yaml [--limit N] [--KEY VALUE ...]
 
 Train the recipe to its end: checkpoints, validation, final/ (a Hugging Face folder) and results.json, all in
 runs/<name>/ or --run_dir. The same command again resumes from the newest intact checkpoint. The command line overrides
-the recipe, the recipe the defaults; the keys:
+the recipe, the recipe the defaults. --limit N is a quick try: the first N rows of training, validation and test data,
+in a run folder of its own, <run folder>-limit-N. The keys:
 """
 
 
@@ -49,14 +51,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def fit(words: list[str]) -> int:
     """Train a recipe."""
-    from train.recipe import load_recipe, parser  # here: the help of the other commands needs none of it
+    from train import quick
+    from train.recipe import parser  # here: the help of the other commands needs none of it
 
     if "-h" in words or "--help" in words:
         own = parser()
         own.usage = "python -m train fit RECIPE.yaml [--KEY VALUE ...]"
         print(FIT_HELP + own.format_help().split("\n\n", 1)[-1])
         return 0
-    recipe = load_recipe(words)
+    recipe = quick.load(words)
 
     import torch.distributed
 
@@ -136,7 +139,29 @@ def attention(words: list[str]) -> int:
     return 0
 
 
-COMMANDS = {"fit": fit, "evaluate": evaluate, "average": average, "publish": publish, "attention": attention}
+def curves(words: list[str]) -> int:
+    """Draw the course of a run."""
+    parser = _parser("curves", "Draw losses, learning rate and gradient norm of a run over its steps, as a PNG.")
+    parser.add_argument("run_dir", type=str, help="folder of the run; it may still be training")
+    parser.add_argument(
+        "--output", type=str | None, help="the picture to write; default: curves.png in the run folder"
+    )
+    given = _parse(parser, words)
+
+    from train import plots
+
+    print(plots.curves_of(given.run_dir, given.output))
+    return 0
+
+
+COMMANDS = {
+    "fit": fit,
+    "evaluate": evaluate,
+    "average": average,
+    "publish": publish,
+    "attention": attention,
+    "curves": curves,
+}
 
 
 def _parser(command: str, description: str) -> ArgumentParser:

@@ -39,6 +39,7 @@ def save(
     optimizer: torch.optim.Optimizer,
     random_states: Sequence[dict[str, torch.Tensor]],
     state: dict[str, Any],
+    more: dict[str, dict[str, torch.Tensor]] | None = None,
 ) -> Path:
     """Write the checkpoint of a step: staged, synced, listed in a manifest, renamed once, read back and compared.
 
@@ -49,6 +50,7 @@ def save(
         optimizer: the optimiser of that model.
         random_states: one per rank, from `state.gather_random_states`.
         state: JSON values; at least `scheduled`: whether the recipe asked for a checkpoint at this step.
+        more: further safetensors files, by name.
 
     Raises:
         ValueError: a weight is not finite; the checkpoints on disk stay as they are.
@@ -64,6 +66,8 @@ def save(
             save_file(_optimizer_tensors(model, optimizer), staging / OPTIMIZER)
             for rank, tensors in enumerate(random_states):
                 save_file(tensors, staging / f"rng-{rank:05d}.safetensors")
+            for name, tensors in (more or {}).items():
+                save_file(tensors, staging / name)
             files.write_json(staging / STATE, state)
     except Exception as error:  # safetensors reports a full disk with an exception of its own
         raise OSError(f"{folder}: checkpoint not written: {error}") from error

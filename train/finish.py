@@ -1,5 +1,8 @@
 """The end of a run: choose the final weights, write them as a Hugging Face folder, measure them, say so."""
 
+import contextlib
+import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +33,21 @@ def finish(run: "Run") -> None:
     say(f"finished: {run.folder}")
 
 
+@contextlib.contextmanager
+def drawn(run: "Run") -> Iterator[None]:
+    """Draw `curves.png` of a run when what is inside ends, in whatever way; a picture never fails a run."""
+    try:
+        yield
+    finally:
+        if run.accelerator.is_main_process and (run.folder / "metrics.jsonl").is_file():
+            try:
+                from train import plots  # here: a run must not need what draws
+
+                plots.curves_of(run.folder)
+            except Exception as error:  # noqa: BLE001  (whatever a font or a full disk may raise)
+                print(f"warning: {run.folder / 'curves.png'}: not drawn: {error}", file=sys.stderr)
+
+
 def load_final_weights(run: "Run") -> str:
     """Put the weights that `loop.final` asks for into the model; return in words which they are."""
     loop = run.recipe.loop
@@ -40,7 +58,21 @@ def load_final_weights(run: "Run") -> str:
         chosen = checkpoint.averageable(run.folder, loop.average_last)
         checkpoint.put_weights(checkpoint.mean_weights(chosen), run.bare, str(run.folder))
         return f"average of the last {len(chosen)} checkpoints"
+    if loop.final == "ema" and run.average is not None:
+        run.average.put()
+        return f"moving average with decay {loop.ema:g}, at step {run.progress.step}"
     return f"last, of step {run.progress.step}"
+
+
+def averaged_scores(run: "Run", names: list[str]) -> dict[str, float]:
+    """Return the validation figures of the moving average as `ema_...`; none where there is no such average."""
+    if run.average is None:
+        return {}
+    with run.average.in_place():
+        scores = evaluate.evaluate(
+            run.model, run.tokenizer, run.splits, run.recipe, run.accelerator, "validation", names
+        )
+    return {f"ema_{name}": value for name, value in scores.items()}
 
 
 def write_model_folder(run: "Run", folder: Path) -> None:
@@ -57,7 +89,7 @@ def write_model_folder(run: "Run", folder: Path) -> None:
 
 def _write_results(run: "Run", scores: Any, source: str) -> None:
     """Write results.json and print its table."""
-    training = asdict(run.progress) | {
+    training = {name: value for name, value in asdict(run.progress).items() if name != "watch"} | {
         "weights": source,
         "processes": run.accelerator.num_processes,
         "hardware": results.hardware(),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from train import checkpoint, collate, evaluate, feed, finish, optim, state, stop, tracking
+from train import checkpoint, collate, ema, evaluate, feed, finish, flops, optim, probes, state, stop, tracking, watch
 from train.setup import Run, set_up
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class StepReport(NamedTuple):
         targets: labels in the loss.
         real_tokens: tokens of the rows.
         padded_tokens: tokens with padding.
+        flops: of the model, over the real tokens.
         stop: number of a signal that some process received, 0 = none.
     """
 
@@ -41,6 +42,7 @@ class StepReport(NamedTuple):
     targets: int
     real_tokens: int
     padded_tokens: int
+    flops: int
     stop: int
 
 
@@ -60,8 +62,9 @@ def fit(recipe: "Recipe") -> Path:
     try:
         with set_up(recipe) as run:
             if run is not None:
-                train(run)
-                finish.finish(run)
+                with finish.drawn(run):
+                    train(run)
+                    finish.finish(run)
     finally:
         torch.set_float32_matmul_precision(before)
     return recipe.folder
@@ -75,6 +78,7 @@ def train(run: Run) -> None:
         run.train, run.recipe, accelerator.process_index, accelerator.num_processes, progress.epoch, progress.position
     )
     tracker = tracking.Tracker(accelerator, run.recipe, run.folder, progress)
+    watchdog = watch.of_run(run.recipe, run.bare.config, progress)
     batches = feed.deliveries(
         run.train, collate.Collator(run.recipe.task, run.tokenizer, run.recipe), places, loop.num_workers
     )
@@ -90,9 +94,9 @@ def train(run: Run) -> None:
             delivery = next(batches)
             report = train_step(run, delivery, request.signal)
             _advance(progress, delivery.place, report, time.perf_counter() - started)
-            if progress.step == 1:
-                _check_first_loss(run, tracker, report.loss)
             tracker.step(progress, report)
+            for finding in watchdog.step(progress.step, report.loss, report.grad_norm, delivery.place.epoch == 0):
+                tracker.warn(progress.step, finding)
             if report.stop:
                 _save(run, tracker)
                 place = checkpoint.folder_of(run.folder, progress.step)
@@ -133,15 +137,18 @@ def train_step(run: Run, delivery: feed.Delivery, signal: int) -> StepReport:
         group["lr"] = lr
     run.optimizer.step()
     run.optimizer.zero_grad()
-    targets, real, padded, *signals = counts.tolist()
+    if run.average is not None:
+        run.average.update(step)
+    targets, real, padded, work, *signals = counts.tolist()
     stopped = next((int(number) for number, seen in zip(stop.SIGNALS, signals, strict=True) if seen), 0)
-    return StepReport(float(total), float(norm), lr, targets, real, padded, stopped)
+    return StepReport(float(total), float(norm), lr, targets, real, padded, work, stopped)
 
 
 def _count(run: Run, delivery: feed.Delivery, signal: int) -> torch.Tensor:
-    """Sum over all ranks, in one collective: targets, real tokens, tokens with padding, and who was told to stop."""
+    """Sum over all ranks, in one collective: targets, real tokens, tokens with padding, FLOPs, and who was told to stop."""
     micro = delivery.micro
     mine = [sum(getattr(batch, name) for batch in micro) for name in ("targets", "real_tokens", "padded_tokens")]
+    mine.append(flops.of_step(run.bare, micro))
     mine += [int(signal == number) for number in stop.SIGNALS]
     return run.accelerator.reduce(torch.tensor(mine, device=run.accelerator.device))
 
@@ -196,6 +203,8 @@ def _evaluate(run: Run, tracker: tracking.Tracker) -> None:
         scores = evaluate.evaluate(
             run.model, run.tokenizer, run.splits, run.recipe, run.accelerator, "validation", names
         )
+        findings = probes.look(run)
+        scores |= finish.averaged_scores(run, names)
     value = scores[own.best_metric]
     sign = -1 if own.best_metric in LOWER_IS_BETTER else 1
     better = math.isfinite(value) and (progress.best is None or sign * value > sign * progress.best)
@@ -207,6 +216,8 @@ def _evaluate(run: Run, tracker: tracking.Tracker) -> None:
     figures = " ".join(f"{name}={number:.4f}" for name, number in scores.items())
     tracker.say(f"eval step={progress.step} {figures}{' (best so far)' if better else ''}")
     tracker.event("eval", progress.step, dict(scores))
+    for finding in findings:
+        tracker.warn(progress.step, finding)
     tracker.resume()
 
 
@@ -222,8 +233,10 @@ def _save(run: Run, tracker: tracking.Tracker) -> None:
         "scheduled": _due(progress.step, loop.save_every),
     }
 
+    more = {} if run.average is None else {ema.FILE: run.average.tensors()}
+
     def write() -> None:
-        checkpoint.save(run.folder, progress.step, run.bare, run.optimizer.optimizer, states, content)
+        checkpoint.save(run.folder, progress.step, run.bare, run.optimizer.optimizer, states, content, more)
         checkpoint.prune(run.folder, max(loop.keep_last, loop.average_last if loop.final == "average" else 1))
 
     state.on_main(run.accelerator, write)
@@ -245,12 +258,3 @@ def _announce(run: Run, tracker: tracking.Tracker, places: feed.Places) -> None:
     )
     if run.progress.step:
         tracker.say(f"resumed at step {run.progress.step}, epoch {run.progress.epoch}, batch {run.progress.position}")
-
-
-def _check_first_loss(run: Run, tracker: tracking.Tracker, loss: float) -> None:
-    """Warn where an untrained model does not start near the loss of a uniform guess, a sign of wrong labels."""
-    config = run.bare.config
-    uniform = math.log(config.num_labels if run.recipe.task == "classification" else config.vocab_size)
-    ratio = loss / uniform
-    if run.recipe.model.init_from is None and not 0.5 < ratio < 2:
-        tracker.say(f"warning: the first loss is {loss:.3f}, {ratio:.2f} of a uniform guess (ln V = {uniform:.3f})")

@@ -17,6 +17,7 @@ import torch
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from modeling_vanilla import VanillaConfig
 from train import evaluate
@@ -44,7 +45,15 @@ each column is a token of the source.
 The darker a cell, the more the decoder
 looked there to write that token."""
 # The training loss holds what makes training harder, so it lies above the other even where nothing is wrong.
-CURVES = {"train": "training (with dropout, label smoothing)", "eval": "validation"}
+CURVES = {
+    "train": "training (with dropout, label smoothing)",
+    "eval": "validation",
+    "ema_loss": "validation, moving average of the weights",
+}
+COLOURS = {"train": "tab:blue", "eval": "tab:orange", "ema_loss": "tab:green"}
+LOSSES = ("loss", "ema_loss")
+PANELS = {"lr": "learning rate", "grad_norm": "gradient norm"}
+SHOWN_WARNINGS = 8
 # Characters that leave no mark, by signs that do.
 VISIBLE = {" ": "␣", "\n": "⏎", "\t": "⇥", "\u00a0": "⍽", "": "∅"}
 
@@ -86,34 +95,113 @@ def readable(piece: str) -> str:
 
 
 def loss_curve(metrics_file, output) -> Path:
-    """Draw the training and evaluation losses of a metrics.jsonl over the steps.
+    """Draw the losses of a metrics.jsonl over the steps, and the learning rate and the gradient norm where they are there.
 
     Raises:
         UserError: the file is missing or holds no loss.
     """
     metrics_file, output = Path(metrics_file), Path(output)
+    curves, more, warned = _series(metrics_file)
+    panels = 1 + len(more)
+    with matplotlib.rc_context({"font.family": list(font_families()), "axes.unicode_minus": False}):
+        figure = Figure(figsize=(7.5, 4.2 + 1.5 * len(more)), layout="constrained")
+        axes = figure.subplots(
+            panels, 1, sharex=True, squeeze=False, height_ratios=[4.0 - len(more), *[1.0] * len(more)]
+        )[:, 0]
+        _losses(axes[0], curves, warned)
+        for panel, (name, points) in zip(axes[1:], more.items(), strict=True):
+            panel.plot(*zip(*points, strict=True), color="0.35", linewidth=1.2)
+            panel.set_ylabel(PANELS[name])
+            if name == "grad_norm":
+                _logarithmic(panel, [value for _, value in points])
+            else:
+                panel.set_ylim(bottom=0.0)
+                panel.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=True)
+        for panel in axes:
+            panel.grid(alpha=0.25)
+            panel.spines[["top", "right"]].set_visible(False)
+        axes[-1].set_xlabel("step")
+        axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+        name = metrics_file.resolve().parent.name
+        figure.align_ylabels(axes)
+        figure.suptitle("".join(readable(letter) if letter != " " else " " for letter in name), fontsize=12)
+        return _save(figure, output)
+
+
+def _series(metrics_file: Path) -> tuple[dict[str, list], dict[str, list], list[tuple[int, str]]]:
+    """Read (step, value) of the losses by event, of the further panels by figure, and (step, kind) of the warnings."""
     if not metrics_file.is_file():
         raise UserError(f"{metrics_file}: no such file")
-    curves = {}
+    curves: dict[str, list] = {}
+    more: dict[str, list] = {}
+    warned: list[tuple[int, str]] = []
     for line in metrics_file.read_text(encoding="utf-8").splitlines():
-        event = json.loads(line)
-        if isinstance(event.get("loss"), float) and math.isfinite(event["loss"]):
-            curves.setdefault(event.get("event", "train"), []).append((event["step"], event["loss"]))
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue  # a line that is being written, or was cut short by a kill
+        kind = event.get("event", "train")
+        if kind == "warning":
+            warned.append((event["step"], event["kind"]))
+        for name in LOSSES:
+            if isinstance(event.get(name), float) and math.isfinite(event[name]):
+                curve = kind if name == "loss" else name
+                curves.setdefault(curve, []).append((event["step"], event[name]))
+        for name in PANELS:
+            if kind == "train" and isinstance(event.get(name), float) and math.isfinite(event[name]):
+                more.setdefault(name, []).append((event["step"], event[name]))
     if not curves:
         raise UserError(f"{metrics_file}: holds no loss")
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.add_subplot()
+    return curves, {name: more[name] for name in PANELS if name in more}, warned
+
+
+def _losses(axes, curves: dict[str, list], warned: list[tuple[int, str]]) -> None:
+    """Draw the losses, and a mark at each step that the watchdog spoke of."""
     for name, points in curves.items():
+        dots = name != "train" or len(points) < 30
         axes.plot(
             *zip(*points, strict=True),
             label=CURVES.get(name, name),
-            marker="o" if len(points) < 30 else None,
+            color=COLOURS.get(name),
+            linewidth=1.2 if name == "train" else 1.6,
+            marker="o" if dots else None,
             markersize=3,
+            zorder=2 if name == "train" else 3,
         )
-    axes.set(xlabel="step", ylabel="loss (nats per token)", title=metrics_file.resolve().parent.name)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    return _save(figure, output)
+    _logarithmic(axes, [value for points in curves.values() for _, value in points])
+    for number, step in enumerate(sorted({step for step, _ in warned})):
+        kinds = sorted({kind.replace("_", " ") for at, kind in warned if at == step})
+        axes.axvline(step, color="tab:red", alpha=0.35, linewidth=1, label="warning" if number == 0 else None)
+        if number < SHOWN_WARNINGS:
+            top = axes.get_xaxis_transform()
+            axes.text(
+                step, 0.01, f"{', '.join(kinds)} ", transform=top, ha="right", fontsize=7, rotation=90, color="0.4"
+            )
+    axes.set_ylabel("loss (nats per token)")
+    axes.legend(frameon=False, fontsize=9, loc="upper right")  # a loss falls, so that corner is free
+
+
+def _logarithmic(axes, values: list[float]) -> None:
+    """Use a logarithmic scale where the values span more than a factor of five, with plain numbers on it."""
+    if min(values) <= 0 or max(values) < 5 * min(values):
+        return
+    axes.set_yscale("log")
+    wide = max(values) > 100 * min(values)
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def curves_of(run_dir, output=None) -> Path:
+    """Draw the curves of a run folder into its `curves.png`, or into another file.
+
+    Raises:
+        UserError: the folder is no run, or has no loss yet.
+    """
+    metrics_file = Path(run_dir) / "metrics.jsonl"
+    if not metrics_file.is_file():
+        raise UserError(f"{run_dir}: not the folder of a run, it has no metrics.jsonl")
+    return loss_curve(metrics_file, Path(output) if output else Path(run_dir) / "curves.png")
 
 
 def attention_figure(

@@ -203,6 +203,7 @@ class LoopSection:
         early_stopping: stop after so many evaluations without a better `eval.best_metric`; null = never.
         final: which weights become the run's `final` folder.
         average_last: checkpoints in the average (Vaswani et al. 2017, sec. 6.1).
+        ema: decay of a moving average of the weights, evaluated beside them; `final: ema` takes it; null = none.
         tracker: any tracker of accelerate, or none.
         num_workers: processes that collate batches; 0 = in the training process.
     """
@@ -219,8 +220,9 @@ class LoopSection:
     compile: bool = False
     gradient_checkpointing: bool = False
     early_stopping: int | None = None
-    final: Literal["last", "best", "average"] = "last"
+    final: Literal["last", "best", "average", "ema"] = "last"
     average_last: int = 5
+    ema: float | None = None
     tracker: str = "tensorboard"
     num_workers: int = 0
 
@@ -372,6 +374,8 @@ def _read_yaml(path: str) -> dict[str, Any]:
         raise UserError(f"{path}:{line}: {error.problem}; a recipe must be valid YAML") from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise UserError(f"{path}: {error}; a recipe must be valid YAML in UTF-8") from None
+    if given is None:
+        raise UserError(f"{path}: empty; a recipe must hold keys and values")
     if not isinstance(given, dict):
         raise UserError(f"{path}: {type(given).__name__} found, a recipe must hold keys and values")
     for item in fields(Recipe):

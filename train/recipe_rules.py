@@ -65,6 +65,7 @@ _AT_LEAST_ZERO: _Keys = {
 }
 _ABOVE_ZERO: _Keys = {"optim": ("lr", "eps", "clip_norm")}
 _BELOW_ONE: _Keys = {"data": ("validation_fraction",), "optim": ("beta1", "beta2")}
+_BETWEEN: _Keys = {"loop": ("ema",)}
 _SHARE: _Keys = {"batch": ("mask_probability",)}
 
 
@@ -75,6 +76,7 @@ def _range_problems(recipe: "Recipe") -> Iterator[Problem]:
         (_AT_LEAST_ZERO, lambda x: 0 <= x < math.inf, "must be at least 0"),
         (_ABOVE_ZERO, lambda x: 0 < x < math.inf, "must be above 0"),
         (_BELOW_ONE, lambda x: 0 <= x < 1, "must be at least 0 and below 1"),
+        (_BETWEEN, lambda x: 0 < x < 1, "must be above 0 and below 1"),
         (_SHARE, lambda x: 0 < x <= 1, "must be above 0 and at most 1"),
     ]
     for sections, holds, rule in rules:
@@ -82,6 +84,8 @@ def _range_problems(recipe: "Recipe") -> Iterator[Problem]:
             value = getattr(getattr(recipe, section), key)
             if value is not None and not holds(value):
                 yield f"{section}.{key}", value, rule
+    if recipe.loop.final == "ema" and recipe.loop.ema is None:
+        yield "loop.ema", None, "must be set, such as 0.999, where loop.final is ema"
     optim = recipe.optim
     if optim.lr is None and optim.warmup_steps == 0:
         yield "optim.warmup_steps", 0, "must be at least 1 where optim.lr is null (equation 3 divides by it)"
@@ -134,6 +138,8 @@ def explain(error: Exception, keys: list[str]) -> str:
         r"Expected an? (.*?)\. Got value", text
     )
     if key and value and kinds:
+        if kinds[1] in ("list", "<class 'list'>") or kinds[1].startswith(("list[", "typing.List")):
+            return f"{key[1]}: {value[1]!r} must be a list, such as [{value[1]}]"
         rule = re.sub(r"<class '(\w+)'>|typing\.Literal\[(.*?)\]", r"\1\2", kinds[1]).replace("NoneType", "null")
         return (
             f"{key[1]}: {value[1].strip()!r} must be one of: {rule}"
@@ -146,4 +152,15 @@ def explain(error: Exception, keys: list[str]) -> str:
         name = f"{group[1]}.{group[2]}" if group else unknown[1] or unknown[2]
         near = difflib.get_close_matches(name, keys, n=1, cutoff=0.5)
         return f"{name}: no such key" + (f"; did you mean {near[0]}?" if near else "")
-    return text
+    return _malformed(text) or text
+
+
+def _malformed(text: str) -> str | None:
+    """Return the words for what is missing, or stands where nothing may."""
+    if missing := re.search(r"arguments are required: (.*)", text):
+        return f"{missing[1]}: missing; a recipe must have it"
+    if bare := re.search(r"argument --(\S+): expected one argument", text):
+        return f"{bare[1]}: no value given; write --{bare[1]} VALUE"
+    if stray := re.search(r"unrecognized arguments: (\S+)", text):
+        return f"{stray[1]}: neither a key nor its value; overrides are written --KEY VALUE, such as --optim.lr 1e-3"
+    return None

@@ -18,7 +18,7 @@ from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from train import build, checkpoint, data, evaluate, examples, files, packing, state
+from train import build, checkpoint, data, ema, evaluate, examples, files, packing, state
 from train.errors import UserError
 from train.optim import build_optimizer
 from train.recipe import Recipe
@@ -46,6 +46,7 @@ class Run:
         progress: where the run stands.
         random: random state of this rank to start from, None = as it is.
         identity: hashes that a checkpoint carries and a resume compares.
+        average: moving average of the weights, None = not wanted.
     """
 
     recipe: Recipe
@@ -60,6 +61,7 @@ class Run:
     progress: state.Progress
     random: dict[str, torch.Tensor] | None
     identity: dict[str, Any]
+    average: ema.MovingAverage | None = None
 
 
 @contextlib.contextmanager
@@ -122,6 +124,8 @@ def _build(recipe: Recipe, folder: Path, accelerator: Accelerator, splits: dict[
     run = Run(
         recipe, folder, accelerator, tokenizer, splits, encoded, wrapped, model, optimizer, progress, None, identity
     )
+    if recipe.loop.ema is not None:
+        run.average = ema.MovingAverage(model, recipe.loop.ema)
     newest = state.on_main(accelerator, lambda: _newest(folder))
     step = state.from_main(accelerator, int(newest.name.removeprefix("step-")) if newest else None)
     if step is not None:
@@ -163,6 +167,8 @@ def _restore(run: Run, source: Path) -> None:
         rule = f"must be at least {run.progress.step}, the step reached in {run.folder}"
         raise UserError(f"loop.max_steps: {run.recipe.loop.max_steps}: {rule}")
     checkpoint.load(source, run.bare, run.optimizer.optimizer)
+    if run.average is not None:
+        run.average.load(source)
     rank, world = run.accelerator.process_index, run.accelerator.num_processes
     if saved["processes"] == world:
         run.random = checkpoint.read_random_state(source, rank)

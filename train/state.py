@@ -2,8 +2,8 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ class Progress:
         best: best value of `eval.best_metric`, None = none yet.
         best_step: the step it was measured at.
         bad_evals: evaluations since then.
+        watch: what the watchdog remembers.
     """
 
     step: int = 0
@@ -43,6 +44,7 @@ class Progress:
     best: float | None = None
     best_step: int = 0
     bad_evals: int = 0
+    watch: dict[str, Any] = field(default_factory=dict)
 
 
 def on_main(accelerator: "Accelerator", action: Callable[[], Result]) -> Result | None:

@@ -6,17 +6,21 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from tqdm import tqdm
 
-from train import files
+from train import files, flops
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from train.recipe import Recipe
     from train.state import Progress
+    from train.watch import Finding
 
 METRICS = "metrics.jsonl"
+SLOW_STEPS = 5
+"""The first steps of a process, which are slower than the others, and left out of the time that remains."""
 
 
 class Tracker:
@@ -40,12 +44,13 @@ class Tracker:
             _forget_after(self.path, progress.step)
         if accelerator.log_with:
             accelerator.init_trackers("tracker", config=_flat(recipe.to_dict()))
-        self._first, self._estimated = progress.step, False
+        self._peak = _peak(accelerator, recipe)
+        self._first, self._start = progress.step + SLOW_STEPS, 0.0
         self._begin()
 
     def _begin(self) -> None:
         """Start an interval between two log lines."""
-        self._steps, self._targets, self._loss, self._real, self._cells = (0, 0, 0.0, 0, 0)
+        self._targets, self._loss, self._real, self._cells, self._flops = (0, 0.0, 0, 0, 0)
         self._seconds, self._since = 0.0, time.perf_counter()
 
     def pause(self) -> None:
@@ -64,11 +69,13 @@ class Tracker:
 
     def step(self, progress: "Progress", report: Any) -> None:
         """Count one step; `report` is the loop's `StepReport`."""
-        self._steps += 1
         self._targets += report.targets
         self._loss += report.loss * report.targets
         self._real += report.real_tokens
         self._cells += report.padded_tokens
+        self._flops += report.flops
+        if progress.step == self._first:
+            self._start = time.perf_counter()
         self.bar.update(1)
         if progress.step % self.recipe.loop.log_every == 0 or progress.step in (1, self.recipe.loop.max_steps):
             self._show(progress, report)
@@ -78,37 +85,49 @@ class Tracker:
         self.pause()
         seconds = max(self._seconds, 1e-9)
         loss, rate = self._loss / max(self._targets, 1), self._real / seconds
-        padding = 1.0 - self._real / max(self._cells, 1)
+        padding, speed = 1.0 - self._real / max(self._cells, 1), self._flops / seconds
+        share = None if self._peak is None else speed / self._peak
+        arithmetic = f"TFLOP/s={speed / 1e12:.3g}" + (f" MFU={100 * share:.1f}%" if share is not None else "")
+        left = self._left(progress)
+        eta = "" if left is None else f" eta={_duration(left)}"
         self.say(
             f"step={progress.step} loss={loss:.4f} lr={report.lr:.3e} grad_norm={report.grad_norm:.3f} "
-            f"tokens/s={rate:.0f} padding={100 * padding:.1f}% epoch={progress.epoch}"
+            f"tokens/s={rate:.0f} {arithmetic} padding={100 * padding:.1f}% epoch={progress.epoch}{eta}"
         )
         self.bar.set_postfix_str(
-            f"loss={loss:.3f} lr={report.lr:.1e} {rate:.0f} tokens/s padding={100 * padding:.0f}%"
+            f"loss={loss:.3f} lr={report.lr:.1e} {rate:.0f} tokens/s {arithmetic} padding={100 * padding:.0f}%{eta}"
         )
-        self._estimate(progress, seconds / max(self._steps, 1))
         figures = {"loss": loss, "lr": report.lr, "grad_norm": report.grad_norm, "tokens_per_second": rate}
         more = {"padding": padding, "epoch": progress.epoch, "tokens": progress.tokens, "seconds": progress.seconds}
-        self.event("train", progress.step, figures | more)
+        more |= {"flops_per_second": speed} | ({} if share is None else {"mfu": share})
+        self.event("train", progress.step, figures | more | ({} if left is None else {"eta_seconds": left}))
         self._begin()
 
-    def _estimate(self, progress: "Progress", seconds_per_step: float) -> None:
-        """Say once how long the rest will take; the first steps of a process are slower than the others."""
-        if self._estimated or progress.step - self._first < 5:
-            return
-        self._estimated = True
-        left = self.recipe.loop.max_steps - progress.step
-        self.say(
-            f"estimate: {seconds_per_step:.3g} s a step, {_duration(left * seconds_per_step)} "
-            f"for the remaining {left} steps, evaluations not counted"
+    def _left(self, progress: "Progress") -> float | None:
+        """Return the seconds that the remaining steps will take, evaluations and saves included, None at the start."""
+        done = progress.step - self._first
+        if done <= 0:
+            return None
+        return (time.perf_counter() - self._start) / done * (self.recipe.loop.max_steps - progress.step)
+
+    def warn(self, step: int, finding: "Finding") -> None:
+        """Report something that looks wrong: a line of the log and an event of metrics.jsonl."""
+        self.say(f"warning: {finding.kind} at step {step}: {finding.text}")
+        self._write(
+            {"event": "warning", "step": step, "kind": finding.kind, "text": finding.text, "value": finding.value}
         )
+        self.accelerator.log({f"warning/{finding.kind}": finding.value}, step=step)
 
     def event(self, kind: str, step: int, values: dict[str, float]) -> None:
         """Add one line to metrics.jsonl and tell the tracker."""
+        self._write({"event": kind, "step": step} | values)
+        self.accelerator.log({f"{kind}/{name}": value for name, value in values.items()}, step=step)
+
+    def _write(self, line: dict[str, Any]) -> None:
+        """Add one line to metrics.jsonl."""
         if self.main:
             with open(self.path, "a", encoding="utf-8") as file:
-                file.write(json.dumps({"event": kind, "step": step} | values) + "\n")
-        self.accelerator.log({f"{kind}/{name}": value for name, value in values.items()}, step=step)
+                file.write(json.dumps(line) + "\n")
 
     def close(self) -> None:
         """Take the bar down and flush the tracker."""
@@ -143,9 +162,21 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def _peak(accelerator: "Accelerator", recipe: "Recipe") -> float | None:
+    """Return the peak of all processes' GPUs in FLOP/s, None on a CPU and for a GPU that is not known."""
+    if accelerator.device.type != "cuda":
+        return None
+    one = flops.peak(
+        torch.cuda.get_device_name(accelerator.device), recipe.loop.precision, recipe.loop.matmul_precision
+    )
+    return None if one is None else one * accelerator.num_processes
+
+
 def _duration(seconds: float) -> str:
-    """Return a length of time in the two units people would use."""
+    """Return a length of time in the two units people would use, as one word."""
     minutes = round(seconds / 60)
     if minutes < 1:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+        return f"{seconds:.0f}s"
+    if minutes < 24 * 60:
+        return f"{minutes}min" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02d}min"
+    return f"{minutes // 1440}d{minutes % 1440 // 60:02d}h"

@@ -146,3 +146,43 @@ def test_loss_curve_draws_every_event(tmp_path, drawn):
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(UserError, match="no loss"):
         plots.loss_curve(tmp_path / "empty.jsonl", tmp_path / "loss.png")
+
+
+@pytest.fixture
+def metrics(tmp_path):
+    """Write the metrics of a run whose folder has a Korean and German name."""
+    run = tmp_path / "날짜 Übersetzung"
+    run.mkdir()
+    train = [
+        {"event": "train", "step": s, "loss": 9.0 / s, "lr": 1e-3 * s, "grad_norm": 10.0**-s} for s in range(1, 6)
+    ]
+    others = [{"event": "eval", "step": 4, "loss": 2.0, "ema_loss": 1.5}]
+    others.append({"event": "warning", "step": 3, "kind": "loss_spike", "text": "it leapt", "value": 7.0})
+    (run / "metrics.jsonl").write_text("".join(json.dumps(event) + "\n" for event in train + others) + '{"event": "tr')
+    return run
+
+
+def test_curves_have_a_panel_for_each_figure_and_a_mark_for_each_warning(drawn, metrics):
+    assert plots.curves_of(metrics) == metrics / "curves.png"
+    losses, rate, norm = drawn[0].axes
+    lines = {line.get_label(): line.get_xydata().tolist() for line in losses.lines}
+    assert [name.split()[0] for name in lines] == ["training", "validation", "validation,", "warning"]
+    values = list(lines.values())
+    assert values[0] == [[s, 9.0 / s] for s in range(1, 6)]
+    assert values[1:3] == [[[4, 2.0]], [[4, 1.5]]]
+    assert [x for x, _ in values[3]] == [3, 3]
+    assert "loss spike" in losses.texts[0].get_text()
+    assert (losses.get_yscale(), rate.get_yscale(), norm.get_yscale()) == ("log", "linear", "log")
+    assert rate.lines[0].get_xydata().tolist() == [[s, 1e-3 * s] for s in range(1, 6)]
+    assert [axes.get_ylabel() for axes in (losses, rate, norm)] == [
+        "loss (nats per token)",
+        "learning rate",
+        "gradient norm",
+    ]
+    assert drawn[0].get_suptitle() == "날짜 Übersetzung"
+    assert norm.get_xlabel() == "step"
+
+
+def test_curves_of_no_run_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"not the folder of a run, it has no metrics\.jsonl"):
+        plots.curves_of(tmp_path)

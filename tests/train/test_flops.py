@@ -1,0 +1,116 @@
+"""FLOPs against torch's own counter, and the paper's base model against what others count for it."""
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from modeling_vanilla import (
+    VanillaConfig,
+    VanillaForCausalLM,
+    VanillaForConditionalGeneration,
+    VanillaForMaskedLM,
+    VanillaForSequenceClassification,
+)
+from train import flops
+
+SIZES = {"d_model": 24, "num_heads": 2, "head_dim": 8, "v_head_dim": 6, "d_ff": 40, "attn_implementation": "eager"}
+MODELS = {
+    "translation": (VanillaForConditionalGeneration, "encoder-decoder"),
+    "causal": (VanillaForCausalLM, "decoder"),
+    "masked": (VanillaForMaskedLM, "encoder"),
+    "classification": (VanillaForSequenceClassification, "encoder"),
+}
+
+
+def batch_of(task, config, rows=3, source=7, target=5):
+    """Return a batch without padding."""
+    ids = torch.randint(5, config.vocab_size, (rows, source))
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if task == "translation":
+        return inputs | {"labels": torch.randint(5, config.vocab_size, (rows, target))}
+    if task == "classification":
+        return inputs | {"labels": torch.zeros(rows, dtype=torch.long)}
+    labels = ids.clone()
+    if task == "masked":
+        labels[:, 2:] = -100
+    return inputs | {"labels": labels}
+
+
+@pytest.mark.parametrize("task", MODELS)
+def test_forward_and_training_are_what_torch_counts(task):
+    torch.manual_seed(0)
+    kind, variant = MODELS[task]
+    config = VanillaConfig.tiny(variant=variant, **SIZES)
+    model, inputs = kind(config).train(), batch_of(task, config)
+    with FlopCounterMode(display=False) as forward:
+        loss = model(**inputs).loss
+    with FlopCounterMode(display=False) as backward:
+        loss.backward()
+    counted = flops.of_batch(config, inputs)
+    assert counted == 3 * forward.get_total_flops()
+    # The backward pass of torch is two products for each one of the forward pass, exactly.
+    assert counted == forward.get_total_flops() + backward.get_total_flops()
+
+
+@pytest.mark.parametrize("task", ["translation", "causal", "masked"])
+def test_padding_costs_nothing_and_rows_add_up(task):
+    config = VanillaConfig.tiny(variant=MODELS[task][1], **SIZES)
+    short, long = batch_of(task, config, 1, 4, 3), batch_of(task, config, 1, 9, 6)
+    together = {}
+    for name, value in long.items():
+        padding = value.shape[1] - short[name].shape[1]
+        filling = {"labels": -100}.get(name, 0)
+        together[name] = torch.cat([torch.nn.functional.pad(short[name], (0, padding), value=filling), value])
+    if task == "causal":
+        together["labels"][0, 4:] = -100
+    expected = flops.of_batch(config, short) + flops.of_batch(config, long)
+    assert flops.of_batch(config, together) == expected
+
+
+def test_packed_rows_cost_as_much_as_their_sequences():
+    places = torch.tensor([[0, 1, 2, 3, 0, 1, 2, 3, 4, 5, 0, 0]])  # sequences of 4 and 6 tokens, then padding
+    owners = torch.tensor([[0] * 4 + [1] * 6 + [-1] * 2])
+    mask = (owners[:, :, None] == owners[:, None, :])[:, None]
+    ids = torch.full((1, 12), 5)
+    labels = torch.where(owners >= 0, ids, -100)
+    for task in ("causal", "masked", "translation"):
+        config = VanillaConfig.tiny(variant=MODELS[task][1], **SIZES)
+        packed = {"input_ids": ids, "position_ids": places, "labels": labels}
+        if task != "causal":
+            packed["attention_mask"] = mask
+        apart = [batch_of(task, config, 1, 4, 3), batch_of(task, config, 1, 6, 2)]
+        if task == "masked":
+            apart = [batch | {"labels": batch["input_ids"]} for batch in apart]
+        if task == "translation":
+            packed["labels"] = torch.tensor([[5, 5, 5, 5, 5, -100]])
+            packed["decoder_position_ids"] = torch.tensor([[0, 1, 2, 0, 1, 0]])
+        assert flops.of_batch(config, packed) == sum(flops.of_batch(config, batch) for batch in apart)
+
+
+def test_per_token_nears_six_times_the_matrices():
+    # Kaplan et al. 2020, sec. 2.1: 6 N per token of a decoder, where attention over the context is small beside it.
+    config = VanillaConfig.gpt2(variant="decoder")
+    matrices = 12 * config.num_layers * config.d_model**2 + config.vocab_size * config.d_model
+    assert flops.per_token(config, target=1) == pytest.approx(6 * matrices, rel=1e-3)
+    # ... and 12 * layers * context * width beside it (Chowdhery et al. 2022, appendix B).
+    extra = flops.per_token(config, target=1024) - 6 * matrices
+    assert extra == pytest.approx(12 * config.num_layers * 1024 * config.d_model)
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "matmul", "expected"),
+    [
+        ("NVIDIA A100-SXM4-80GB", "bf16", "highest", 312e12),
+        ("NVIDIA A100-SXM4-80GB", "fp32", "high", 156e12),
+        ("NVIDIA A100-SXM4-80GB", "fp32", "highest", 19.5e12),
+        ("NVIDIA H100 80GB HBM3", "bf16", "highest", 989.4e12),
+        ("NVIDIA H100 PCIe", "bf16", "highest", 756.5e12),
+        ("NVIDIA L4", "bf16", "highest", 121e12),
+        ("NVIDIA L40S", "bf16", "highest", 362.1e12),
+        ("NVIDIA A10", "bf16", "highest", 125e12),
+        ("NVIDIA A10G", "bf16", "highest", None),
+        ("Some other device", "bf16", "highest", None),
+    ],
+)
+def test_the_peak_is_that_of_the_device_and_the_precision(name, precision, matmul, expected):
+    assert flops.peak(name, precision, matmul) == expected
