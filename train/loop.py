@@ -10,16 +10,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from train import checkpoint, collate, evaluate, feed, finish, optim, state, stop, tracking
+from train.errors import NonFiniteError
 from train.setup import Run, set_up
 
 if TYPE_CHECKING:
     from train.recipe import Recipe
 
 LOWER_IS_BETTER = ("loss", "perplexity", "word_perplexity", "bits_per_byte")
-
-
-class NonFiniteError(RuntimeError):
-    """The loss or its gradient is no number; the weights on disk are the last good ones."""
 
 
 class StepReport(NamedTuple):
@@ -90,6 +87,7 @@ def train(run: Run) -> None:
             delivery = next(batches)
             report = train_step(run, delivery, request.signal)
             _advance(progress, delivery.place, report, time.perf_counter() - started)
+            state.arrive(progress.step)
             if progress.step == 1:
                 _check_first_loss(run, tracker, report.loss)
             tracker.step(progress, report)
@@ -143,6 +141,7 @@ def _count(run: Run, delivery: feed.Delivery, signal: int) -> torch.Tensor:
     micro = delivery.micro
     mine = [sum(getattr(batch, name) for batch in micro) for name in ("targets", "real_tokens", "padded_tokens")]
     mine += [int(signal == number) for number in stop.SIGNALS]
+    state.arrive(run.progress.step)
     return run.accelerator.reduce(torch.tensor(mine, device=run.accelerator.device))
 
 

@@ -201,6 +201,7 @@ class LoopSection:
         final: which weights become the run's `final` folder.
         average_last: checkpoints in the average (Vaswani et al. 2017, sec. 6.1).
         tracker: any tracker of accelerate, or none.
+        timeout: seconds that a process waits for the others before the job ends and names the silent one.
         num_workers: processes that collate batches; 0 = in the training process.
     """
 
@@ -219,6 +220,7 @@ class LoopSection:
     final: Literal["last", "best", "average"] = "last"
     average_last: int = 5
     tracker: str = "tensorboard"
+    timeout: float = 1800.0
     num_workers: int = 0
 
 
