@@ -225,7 +225,9 @@ def starting(timeout: float) -> Iterator[None]:
         yield
     except dist.DistError as error:
         reason = " ".join(str(error).split())[:200]
-        raise LostPeerError(f"the ranks did not all start within {timeout + GRACE:g} s: {reason}", speaks=True) from error
+        raise LostPeerError(
+            f"the ranks did not all start within {timeout + GRACE:g} s: {reason}", speaks=True
+        ) from error
 
 
 @contextlib.contextmanager

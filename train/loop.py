@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+from accelerate.utils import gather_object
 
 from train import checkpoint, collate, evaluate, feed, finish, optim, state, stop, tracking
 from train.errors import NonFiniteError
@@ -154,11 +155,13 @@ def _non_finite(
     where = (
         f"the loss of rank {ranks[0]} is {losses[ranks[0]]}" if ranks else f"the norm of the gradient is {float(norm)}"
     )
-    place, mine = delivery.place, run.accelerator.process_index
-    rows = [index for micro in place.micro for index in micro]
+    place = delivery.place
+    mine = [index for micro in place.micro for index in micro]
+    everyones = gather_object([mine]) if run.accelerator.num_processes > 1 else [mine]
+    rows = ", ".join(f"rows of rank {rank}: {everyones[rank]}" for rank in ranks or range(len(everyones)))
     return NonFiniteError(
         f"step={step} rank={ranks[0] if ranks else 'all'}: {where}; epoch {place.epoch}, batch {place.position}, "
-        f"rows of rank {mine}: {rows}; the checkpoints on disk are from before it"
+        f"{rows}; the checkpoints on disk are from before it"
     )
 
 
