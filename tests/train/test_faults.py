@@ -250,6 +250,17 @@ def test_a_full_disk_ends_the_run_and_costs_nothing(starter, half, whole, tmp_pa
 
 
 @pytest.mark.slow
+def test_a_full_disk_ends_all_ranks(starter, half, whole, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(half, run)
+    size = (run / "checkpoints" / "step-00000011" / "optimizer.safetensors").stat().st_size
+    first, second = starter.start(run, world=2, limit=size - 1000)
+    assert_full_disk(first, run, checkpoints(half))
+    assert second.wait(timeout=30) == 1
+    assert "error" not in second.text
+
+
+@pytest.mark.slow
 def test_a_full_file_system_ends_the_run_and_costs_nothing(starter, half, whole, tmp_path):
     used = sum(path.stat().st_size for path in half.rglob("*") if path.is_file()) // 1024 + 150
     mount = ["mount", "-t", "tmpfs", "-o", f"size={used}k", "tmpfs", str(tmp_path)]
