@@ -5,6 +5,7 @@ import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
 
@@ -63,21 +64,32 @@ def fit(words: list[str]) -> int:
 
     import torch.distributed
 
-    from train import loop, state, stop
+    from train import alive, loop, state, stop
 
     try:
         loop.fit(recipe)
     except stop.Stopped as stopped:
         code = _report(stopped, 128 + stopped.signal)
-    except (loop.NonFiniteError, OSError) as error:
+    except (loop.NonFiniteError, alive.RankError, OSError) as error:
         return _report(error, 1)
+    except alive.LostPeerError as error:
+        _leave(f"error: {error}" if error.speaks else None)
     except state.PeerError:
-        return 1  # the main process has said why
+        _leave(None)  # the rank that failed has said why
     else:
         code = 0
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
     return code
+
+
+def _leave(line: str | None) -> NoReturn:
+    """End a process whose peers are gone: an orderly end would wait for them."""
+    if line:
+        print(line, file=sys.stderr)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
 
 
 def evaluate(words: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""The one exception for everything a user can cause and mend."""
+"""The exceptions with a meaning for the command line."""
 
 
 class UserError(ValueError):
@@ -10,3 +10,7 @@ class UserError(ValueError):
     def __init__(self, message: str) -> None:
         """Keep the message on one line, so that it is one line of stderr too."""
         super().__init__(" ".join(message.split()))
+
+
+class NonFiniteError(RuntimeError):
+    """The loss or its gradient is no number; the weights on disk are the last good ones."""

@@ -8,18 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+from accelerate.utils import gather_object
 
 from train import checkpoint, collate, ema, evaluate, feed, finish, flops, optim, probes, state, stop, tracking, watch
+from train.errors import NonFiniteError
 from train.setup import Run, set_up
 
 if TYPE_CHECKING:
     from train.recipe import Recipe
 
 LOWER_IS_BETTER = ("loss", "perplexity", "word_perplexity", "bits_per_byte")
-
-
-class NonFiniteError(RuntimeError):
-    """The loss or its gradient is no number; the weights on disk are the last good ones."""
 
 
 class StepReport(NamedTuple):
@@ -94,6 +92,7 @@ def train(run: Run) -> None:
             delivery = next(batches)
             report = train_step(run, delivery, request.signal)
             _advance(progress, delivery.place, report, time.perf_counter() - started)
+            state.arrive(progress.step)
             tracker.step(progress, report)
             for finding in watchdog.step(progress.step, report.loss, report.grad_norm, delivery.place.epoch == 0):
                 tracker.warn(progress.step, finding)
@@ -150,6 +149,7 @@ def _count(run: Run, delivery: feed.Delivery, signal: int) -> torch.Tensor:
     mine = [sum(getattr(batch, name) for batch in micro) for name in ("targets", "real_tokens", "padded_tokens")]
     mine.append(flops.of_step(run.bare, micro))
     mine += [int(signal == number) for number in stop.SIGNALS]
+    state.arrive(run.progress.step)
     return run.accelerator.reduce(torch.tensor(mine, device=run.accelerator.device))
 
 
@@ -162,11 +162,13 @@ def _non_finite(
     where = (
         f"the loss of rank {ranks[0]} is {losses[ranks[0]]}" if ranks else f"the norm of the gradient is {float(norm)}"
     )
-    place, mine = delivery.place, run.accelerator.process_index
-    rows = [index for micro in place.micro for index in micro]
+    place = delivery.place
+    mine = [index for micro in place.micro for index in micro]
+    everyones = gather_object([mine]) if run.accelerator.num_processes > 1 else [mine]
+    rows = ", ".join(f"rows of rank {rank}: {everyones[rank]}" for rank in ranks or range(len(everyones)))
     return NonFiniteError(
         f"step={step} rank={ranks[0] if ranks else 'all'}: {where}; epoch {place.epoch}, batch {place.position}, "
-        f"rows of rank {mine}: {rows}; the checkpoints on disk are from before it"
+        f"{rows}; the checkpoints on disk are from before it"
     )
 
 

@@ -205,6 +205,7 @@ class LoopSection:
         average_last: checkpoints in the average (Vaswani et al. 2017, sec. 6.1).
         ema: decay of a moving average of the weights, evaluated beside them; `final: ema` takes it; null = none.
         tracker: any tracker of accelerate, or none.
+        timeout: seconds that a process waits for the others before the job ends and names the silent one.
         num_workers: processes that collate batches; 0 = in the training process.
     """
 
@@ -224,6 +225,7 @@ class LoopSection:
     average_last: int = 5
     ema: float | None = None
     tracker: str = "tensorboard"
+    timeout: float = 1800.0
     num_workers: int = 0
 
 

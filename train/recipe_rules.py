@@ -63,7 +63,7 @@ _AT_LEAST_ZERO: _Keys = {
     "loop": ("seed", "num_workers"),
     "eval": ("max_extra_tokens", "length_penalty"),
 }
-_ABOVE_ZERO: _Keys = {"optim": ("lr", "eps", "clip_norm")}
+_ABOVE_ZERO: _Keys = {"optim": ("lr", "eps", "clip_norm"), "loop": ("timeout",)}
 _BELOW_ONE: _Keys = {"data": ("validation_fraction",), "optim": ("beta1", "beta2")}
 _BETWEEN: _Keys = {"loop": ("ema",)}
 _SHARE: _Keys = {"batch": ("mask_probability",)}

@@ -1,6 +1,7 @@
 """Everything before the first step: check the recipe, claim the run folder, build or restore the run."""
 
 import contextlib
+import datetime
 import hashlib
 import json
 import shutil
@@ -14,11 +15,11 @@ import torch
 import yaml
 from accelerate import Accelerator
 from accelerate.optimizer import AcceleratedOptimizer
-from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, ProjectConfiguration
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from train import build, checkpoint, data, ema, evaluate, examples, files, packing, state
+from train import alive, build, checkpoint, data, ema, evaluate, examples, files, packing, state
 from train.errors import UserError
 from train.optim import build_optimizer
 from train.recipe import Recipe
@@ -26,7 +27,7 @@ from train.recipe import Recipe
 FINISHED = "finished.json"
 # Fields that may differ between two starts of one run: where it and its data lie (a hash guards the data itself), and
 # how long it goes on.
-MAY_DIFFER = ("run_dir", "data.root", "loop.max_steps")
+MAY_DIFFER = ("run_dir", "data.root", "loop.max_steps", "loop.timeout")
 
 
 @dataclass
@@ -73,7 +74,14 @@ def set_up(recipe: Recipe) -> Iterator[Run | None]:
     """
     folder = recipe.folder
     build.check(recipe)
-    accelerator = make_accelerator(recipe)
+    with alive.starting(recipe.loop.timeout):
+        accelerator = make_accelerator(recipe)
+    with alive.watching(accelerator, recipe.loop.timeout, folder):
+        yield from _set_up(recipe, folder, accelerator)
+
+
+def _set_up(recipe: Recipe, folder: Path, accelerator: Accelerator) -> Iterator[Run | None]:
+    """Yield what `set_up` yields, from where the processes know of each other."""
     if state.from_main(accelerator, state.on_main(accelerator, lambda: int(_is_finished(folder, recipe)))):
         accelerator.print(f"{folder}: this run is finished; its model is in {folder / 'final'}")
         yield None
@@ -89,13 +97,18 @@ def set_up(recipe: Recipe) -> Iterator[Run | None]:
 def make_accelerator(recipe: Recipe) -> Accelerator:
     """Return accelerate's view of the processes. We accumulate ourselves, so it must not divide by anything."""
     tracker = None if recipe.loop.tracker == "none" else recipe.loop.tracker
+    # accelerate drops a value that equals its default for NCCL, and gloo then waits its own 30 minutes: hence the 1 us.
+    patience = datetime.timedelta(seconds=recipe.loop.timeout + alive.GRACE, microseconds=1)
     try:
         return Accelerator(
             mixed_precision="bf16" if recipe.loop.precision == "bf16" else "no",
             gradient_accumulation_steps=1,
             log_with=tracker,
             project_config=ProjectConfiguration(project_dir=str(recipe.folder), logging_dir=str(recipe.folder)),
-            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)],
+            kwargs_handlers=[
+                DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True),
+                InitProcessGroupKwargs(timeout=patience),
+            ],
         )
     except ValueError as error:
         raise UserError(f"loop.tracker, loop.precision: {tracker}, {recipe.loop.precision}: {error}") from None

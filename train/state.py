@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 Result = TypeVar("Result")
+_arrivals: list[Callable[[int | None], None]] = []
 
 
 class PeerError(RuntimeError):
@@ -47,6 +48,16 @@ class Progress:
     watch: dict[str, Any] = field(default_factory=dict)
 
 
+def arrive(step: int | None = None) -> None:
+    """Note that this rank is where all ranks meet next, for `train.alive`; every rank passes the same points.
+
+    Args:
+        step: updates done, None = as before.
+    """
+    for note in _arrivals:
+        note(step)
+
+
 def on_main(accelerator: "Accelerator", action: Callable[[], Result]) -> Result | None:
     """Run something on the main process only, and let every process fail when it fails.
 
@@ -65,6 +76,7 @@ def on_main(accelerator: "Accelerator", action: Callable[[], Result]) -> Result 
             result = action()
         except Exception as caught:  # noqa: BLE001  (passed on below, once the others know)
             error = caught
+    arrive()
     failed = accelerator.reduce(torch.tensor(int(error is not None), device=accelerator.device))
     if error is not None:
         raise error
@@ -76,6 +88,7 @@ def on_main(accelerator: "Accelerator", action: Callable[[], Result]) -> Result 
 def from_main(accelerator: "Accelerator", value: int | None) -> int | None:
     """Give every process the main process's non-negative number (None stays None)."""
     mine = (-1 if value is None else value) if accelerator.is_main_process else 0
+    arrive()
     shared = int(accelerator.reduce(torch.tensor(mine, device=accelerator.device)).item())
     return None if shared < 0 else shared
 

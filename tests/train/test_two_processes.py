@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,12 @@ def terminate(run):
 
 
 def poison(run):
+    if run.progress.step == 3:
+        # The rows of the other rank, from the plan of the data and not from what it was given.
+        from train import batching, feed
+        plan = feed.Places(run.train, run.recipe, 1, 2, 0, 0).plan(0)
+        micro = batching.micro_batches(plan[3], 1, 2, run.recipe.loop.accumulate)
+        report["rows of rank 1"] = [int(row) for rows in micro for row in rows]
     if run.accelerator.process_index == 1 and run.progress.step == 3:
         run.bare.lm_head.register_forward_hook(lambda module, inputs, output: output * float("nan"))
 
@@ -120,8 +127,11 @@ def test_two_processes(write_recipe, fit, tmp_path):
     assert (tmp_path / "again" / "checkpoints" / "step-00000006").is_dir()
 
     # NaN on rank 1 stops both, names it, and the last good checkpoint stays.
-    for report in (first, second):
-        assert report["nan"].startswith("NonFiniteError: step=4 rank=1: the loss of rank 1 is nan")
+    words = r"NonFiniteError: step=4 rank=1: the loss of rank 1 is nan; epoch 0, batch 3, rows of rank 1: \[(.*)\]; "
+    named = [re.match(words, report["nan"]) for report in (first, second)]
+    assert all(named)
+    assert named[0][1] == named[1][1] == str(first["rows of rank 1"])[1:-1]  # every rank names rank 1's rows
+    assert "rows of rank 0" not in first["nan"]
     assert checkpoint.newest(tmp_path / "nan").name == "step-00000002"
 
     # Elastic: begun on two processes, ended on one.

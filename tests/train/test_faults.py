@@ -1,0 +1,322 @@
+"""Faults, on real processes: kills, damage, a full disk, signals, a second run, a rank that dies or hangs.
+
+The oracle of nearly every test is a run of the same recipe that nobody disturbed: its final weights, byte for byte.
+"""
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+LAST = "step-00000024"
+
+
+def weights(run) -> bytes:
+    """Return the bytes of a run's final weights."""
+    return (run / "final" / "model.safetensors").read_bytes()
+
+
+def losses(run) -> list[tuple[int, float]]:
+    """Return (step, loss) of every training step that metrics.jsonl holds."""
+    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    return [(line["step"], line["loss"]) for line in lines if line["event"] == "train"]
+
+
+def assert_same(run, whole) -> None:
+    """Compare a disturbed run with an undisturbed one: weights and optimiser bitwise, and every loss."""
+    assert weights(run) == weights(whole)
+    names = [f"checkpoints/{LAST}/{name}.safetensors" for name in ("model", "optimizer", "rng-00000")]
+    assert [(run / name).read_bytes() for name in names] == [(whole / name).read_bytes() for name in names]
+    assert losses(run) == losses(whole)
+
+
+def wait_for(condition, timeout: float = 60.0) -> None:
+    """Wait until something is true."""
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.002)
+
+
+def steps_done(run) -> int:
+    """Return the newest step in metrics.jsonl."""
+    try:
+        return json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])["step"]
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def half_written(run) -> set[int]:
+    """Return the inodes of half-written checkpoints."""
+    return {path.stat().st_ino for path in (run / "checkpoints").glob(".staging-*") if path.exists()}
+
+
+def wait_for_save(run, job, left: set[int]) -> None:
+    """Wait until a checkpoint is half written that is none of those left before, or the job has ended."""
+    wait_for(lambda: half_written(run) - left or job.poll() is not None)
+
+
+def wait_for_step(run, job, step: int) -> None:
+    """Wait until the run is past a step, or the job has ended."""
+    wait_for(lambda: steps_done(run) > step or job.poll() is not None)
+
+
+def checkpoints(run) -> list[str]:
+    """List the complete checkpoints, oldest first."""
+    return sorted(path.name for path in (run / "checkpoints").glob("step-*"))
+
+
+@pytest.fixture(scope="session")
+def whole(starter, tmp_path_factory):
+    """Return the runs that nobody disturbed, by number of processes."""
+    folder = tmp_path_factory.mktemp("whole")
+    return {world: starter.fit(folder / str(world), world=world) for world in (1, 2)}
+
+
+@pytest.mark.parametrize(("world", "kills"), [(1, 4), (2, 2)])
+def test_killed_at_any_moment_the_run_ends_bitwise_the_same(starter, whole, tmp_path, world, kills):
+    run, draw, killed = tmp_path / "run", random.Random(world), 0
+    for attempt in range(kills):
+        before, left = steps_done(run), half_written(run)
+        jobs = starter.start(run, world=world)
+        if attempt % 2:
+            wait_for_save(run, jobs[0], left)
+        else:
+            wait_for_step(run, jobs[0], before)
+            time.sleep(draw.uniform(0, 0.15))
+        victim = draw.choice(jobs)
+        victim.send(signal.SIGKILL)
+        codes = [job.wait() for job in jobs]
+        assert victim.code in (0, -signal.SIGKILL)
+        killed += victim.code == -signal.SIGKILL
+        assert victim.code == 0 or 0 not in codes  # nobody calls a run that lost a rank done
+    assert killed >= kills - 1
+    assert_same(starter.fit(run, world=world), whole[world])
+
+
+# Rank 1 does something at the start of its seventh step; the other one knows nothing of it.
+DISTURBED = """
+original = loop.train_step
+def train_step(run, delivery, request):
+    if run.accelerator.process_index == 1 and run.progress.step == 6:
+        {action}
+    return original(run, delivery, request)
+loop.train_step = train_step
+"""
+STOPS = "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)"
+SLEEPS = "import time; time.sleep(600)"
+DIES = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+RAISES = "raise KeyError('a bug')"
+
+
+@pytest.mark.parametrize(
+    ("action", "why"),
+    [
+        pytest.param(STOPS, "timeout 3 s", id="stopped"),
+        pytest.param(SLEEPS, "timeout 3 s", id="asleep", marks=pytest.mark.slow),
+        pytest.param(DIES, "connection is closed", id="killed", marks=pytest.mark.slow),
+    ],
+)
+def test_a_rank_that_hangs_or_dies_ends_the_job_and_is_named(starter, whole, tmp_path, action, why):
+    first, second = starter.start(
+        tmp_path / "run", "--loop.timeout", "3", world=2, code=DISTURBED.format(action=action)
+    )
+    started = time.monotonic()
+    assert first.wait(timeout=60) == 1
+    assert time.monotonic() - started < 45
+    second.send(signal.SIGKILL)
+    second.wait()
+    errors = [line for line in first.text.splitlines() if line.startswith("error")]
+    assert len(errors) == 1
+    assert errors[0].startswith("error: rank 1 has not answered since step ")
+    assert why in errors[0]
+    assert "Traceback" not in first.text
+    assert checkpoints(tmp_path / "run")[-1] == "step-00000006"
+    if action == DIES:
+        assert_same(starter.fit(tmp_path / "run", world=2), whole[2])  # the timeout is no part of the run's identity
+
+
+def test_an_error_of_one_rank_ends_all_with_one_line(starter, tmp_path):
+    jobs = starter.start(tmp_path / "run", world=2, code=DISTURBED.format(action=RAISES))
+    assert [job.wait() for job in jobs] == [1, 1]
+    text = "".join(job.text for job in jobs)
+    errors = [line for line in text.splitlines() if line.startswith("error")]
+    assert errors == [
+        f"error: rank 1: step 6: KeyError: 'a bug' (traceback in {tmp_path / 'run' / 'traceback-rank1.txt'})"
+    ]
+    assert "Traceback" not in text
+    assert "in train_step" in (tmp_path / "run" / "traceback-rank1.txt").read_text()
+
+
+def truncate(path) -> None:
+    """Cut the end off."""
+    path.write_bytes(path.read_bytes()[:-3])
+
+
+def empty(path) -> None:
+    """Leave nothing of the content."""
+    path.write_bytes(b"")
+
+
+def delete(path) -> None:
+    """Take the file away."""
+    path.unlink()
+
+
+def flip(path) -> None:
+    """Change one bit in the middle."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(bytes(content))
+
+
+HARMS = (truncate, empty, delete, flip)
+# A process gets a signal while its tenth step is under way; the next step tells the others, and all save after it.
+SIGNALLED = """
+import os, signal
+original = loop.train_step
+def train_step(run, delivery, request):
+    if run.progress.step == 9 and run.accelerator.process_index == {rank}:
+        os.kill(os.getpid(), signal.{name})
+    return original(run, delivery, request)
+loop.train_step = train_step
+"""
+
+
+@pytest.fixture(scope="session")
+def half(starter, tmp_path_factory):
+    """Return a run stopped at step 11, with the checkpoints of steps 8, 10 and 11."""
+    run = tmp_path_factory.mktemp("half") / "run"
+    (job,) = starter.start(run, code=SIGNALLED.format(rank=0, name="SIGTERM"))
+    assert job.wait() == 128 + signal.SIGTERM
+    assert checkpoints(run)[-2:] == ["step-00000010", "step-00000011"]
+    return run
+
+
+def damage(starter, half, whole, folder, name: str, harm) -> None:
+    """Damage one file of the newest checkpoint, go on, and compare the end."""
+    run = folder / f"{name}-{harm.__name__}"
+    shutil.copytree(half, run)
+    harm(run / "checkpoints" / "step-00000011" / name)
+    (job,) = starter.start(run)
+    assert job.wait() == 0, job.text
+    warnings = [line for line in job.text.splitlines() if "damaged checkpoint skipped" in line]
+    assert len(warnings) == 1
+    assert "step-00000011" in warnings[0]
+    assert name == "manifest.json" or f": {name} " in warnings[0]  # a flipped digest is taken for its file's fault
+    assert "resumed at step 10," in job.text
+    assert_same(run, whole[1])
+
+
+@pytest.mark.parametrize(
+    ("name", "harm"),
+    [("optimizer.safetensors", flip), ("rng-00000.safetensors", delete), ("state.json", truncate)],
+)
+def test_a_damaged_file_costs_one_checkpoint(starter, half, whole, tmp_path, name, harm):
+    damage(starter, half, whole, tmp_path, name, harm)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("harm", HARMS)
+def test_every_file_of_the_newest_checkpoint_damaged(starter, half, whole, tmp_path, harm):
+    names = sorted(path.name for path in (half / "checkpoints" / "step-00000011").iterdir())
+    assert len(names) >= 6
+    for name in names:
+        damage(starter, half, whole, tmp_path, name, harm)
+
+
+def assert_full_disk(job, run, before) -> None:
+    """Check the end of a run whose disk took no more: one line, the old checkpoints as they were."""
+    assert job.wait() == 1, job.text
+    errors = [line for line in job.text.splitlines() if line.startswith("error")]
+    assert len(errors) == 1
+    assert "step-00000012: checkpoint not written" in errors[0]
+    assert "Traceback" not in job.text
+    assert checkpoints(run) == before
+    assert not list((run / "checkpoints").glob(".staging-*"))
+
+
+def test_a_full_disk_ends_the_run_and_costs_nothing(starter, half, whole, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(half, run)
+    size = (run / "checkpoints" / "step-00000011" / "optimizer.safetensors").stat().st_size
+    (job,) = starter.start(run, limit=size - 1000)
+    assert_full_disk(job, run, checkpoints(half))
+    assert_same(starter.fit(run), whole[1])
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_all_ranks(starter, half, whole, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(half, run)
+    size = (run / "checkpoints" / "step-00000011" / "optimizer.safetensors").stat().st_size
+    first, second = starter.start(run, world=2, limit=size - 1000)
+    assert_full_disk(first, run, checkpoints(half))
+    assert second.wait(timeout=30) == 1
+    assert "error" not in second.text
+
+
+@pytest.mark.slow
+def test_a_full_file_system_ends_the_run_and_costs_nothing(starter, half, whole, tmp_path):
+    used = sum(path.stat().st_size for path in half.rglob("*") if path.is_file()) // 1024 + 150
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={used}k", "tmpfs", str(tmp_path)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no right to mount a small file system here")
+    try:
+        run = tmp_path / "run"
+        shutil.copytree(half, run)
+        (job,) = starter.start(run)
+        assert_full_disk(job, run, checkpoints(half))
+        subprocess.run(["mount", "-o", "remount,size=64m", str(tmp_path)], check=True)
+        assert_same(starter.fit(run), whole[1])
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def test_a_signal_to_one_rank_stops_both_which_save(starter, whole, tmp_path):
+    run = tmp_path / "run"
+    jobs = starter.start(run, world=2, code=SIGNALLED.format(rank=1, name="SIGTERM"))
+    assert [job.wait() for job in jobs] == [128 + signal.SIGTERM] * 2
+    assert checkpoints(run)[-1] == "step-00000011"
+    jobs = starter.start(run, world=2, code=SIGNALLED.format(rank=0, name="SIGINT").replace("== 9", "== 11"))
+    assert [job.wait() for job in jobs] == [128 + signal.SIGINT] * 2
+    assert [sum("stopped at step" in line for line in job.text.splitlines()) for job in jobs] == [1, 0]
+    assert_same(starter.fit(run, world=2), whole[2])
+
+
+def test_a_second_run_in_the_same_folder_refuses(starter, whole, tmp_path):
+    run = tmp_path / "run"
+    (first,) = starter.start(run)
+    wait_for(lambda: steps_done(run) > 0)
+    first.send(signal.SIGSTOP)  # it holds the folder as long as it lives
+    before = sorted(str(path) for path in run.rglob("*"))
+    (second,) = starter.start(run)
+    assert second.wait() == 2
+    assert f"another process (pid {first.pid}) is training in this folder" in second.text
+    assert sorted(str(path) for path in run.rglob("*")) == before
+    first.send(signal.SIGCONT)
+    assert first.wait() == 0
+    assert_same(run, whole[1])
+
+
+@pytest.mark.slow
+def test_begun_on_two_gone_on_with_on_one_and_back(starter, whole, tmp_path):
+    # Without dropout, whose numbers belong to a rank: then the same batches give the same losses but for rounding.
+    dry = ("--model.dropout", "0", "--loop.eval_every", "100")
+    reference = starter.fit(tmp_path / "reference", *dry)
+    run = tmp_path / "run"
+    for world, stop in ((2, 7), (1, 15), (2, None)):
+        code = SIGNALLED.format(rank=0, name="SIGTERM").replace("== 9", f"== {stop}")
+        jobs = starter.start(run, *dry, world=world, code=code)
+        assert [job.wait() for job in jobs] == [143 if stop else 0] * world, jobs[0].text
+    assert [step for step, _ in losses(run)] == [step for step, _ in losses(reference)] == list(range(1, 25))
+    assert [loss for _, loss in losses(run)] == pytest.approx([loss for _, loss in losses(reference)], rel=1e-4)
+    tokens = [
+        [line["tokens"] for line in map(json.loads, lines) if "tokens" in line]
+        for lines in ((folder / "metrics.jsonl").read_text().splitlines() for folder in (run, reference))
+    ]
+    assert tokens[0] == tokens[1]
