@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from train import checkpoint, collate, evaluate, feed, finish, optim, state, stop, tracking
+from train import checkpoint, collate, evaluate, feed, finish, optim, shard, state, stop, tracking
 from train.setup import Run, set_up
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def fit(recipe: "Recipe") -> Path:
         with set_up(recipe) as run:
             if run is not None:
                 train(run)
-                finish.finish(run)
+                finish.finish(shard.whole(run))
     finally:
         torch.set_float32_matmul_precision(before)
     return recipe.folder
@@ -112,6 +112,7 @@ def train_step(run: Run, delivery: feed.Delivery, signal: int) -> StepReport:
     would give every token of a short one more weight.
     """
     accelerator, step = run.accelerator, run.progress.step + 1
+    delivery = shard.even(run, delivery)
     counts = _count(run, delivery, signal)
     divisor = counts[0].clamp(min=1)
     loss = torch.zeros((), device=accelerator.device)
@@ -124,7 +125,7 @@ def train_step(run: Run, delivery: feed.Delivery, signal: int) -> StepReport:
             accelerator.backward(part * accelerator.num_processes)
         loss += part.detach()
     clip = run.recipe.optim.clip_norm
-    norm = accelerator.clip_grad_norm_(run.model.parameters(), math.inf if clip is None else clip)
+    norm = shard.clip(accelerator, run.model, math.inf if clip is None else clip)
     total = accelerator.reduce(loss)
     if not (torch.isfinite(total) and torch.isfinite(norm)):  # the same on every rank, so all of them stop here
         raise _non_finite(run, step, loss, norm, delivery)
@@ -192,16 +193,17 @@ def _evaluate(run: Run, tracker: tracking.Tracker) -> None:
         return
     tracker.pause()
     names = list(dict.fromkeys([*own.during_training, own.best_metric]))
+    whole = shard.whole(run)
     with torch.compiler.set_stance("force_eager" if run.recipe.loop.compile else "default"):
         scores = evaluate.evaluate(
-            run.model, run.tokenizer, run.splits, run.recipe, run.accelerator, "validation", names
+            whole.model, run.tokenizer, run.splits, run.recipe, run.accelerator, "validation", names
         )
     value = scores[own.best_metric]
     sign = -1 if own.best_metric in LOWER_IS_BETTER else 1
     better = math.isfinite(value) and (progress.best is None or sign * value > sign * progress.best)
     if better:
         progress.best, progress.best_step, progress.bad_evals = value, progress.step, 0
-        state.on_main(run.accelerator, lambda: finish.write_model_folder(run, run.folder / "best"))
+        state.on_main(run.accelerator, lambda: finish.write_model_folder(whole, run.folder / "best"))
     else:
         progress.bad_evals += 1
     figures = " ".join(f"{name}={number:.4f}" for name, number in scores.items())
@@ -215,6 +217,7 @@ def _save(run: Run, tracker: tracking.Tracker) -> None:
     tracker.pause()
     loop, progress = run.recipe.loop, run.progress
     states = state.gather_random_states(run.accelerator)
+    whole = shard.whole(run, moments=True)
     content = {
         "progress": asdict(progress),
         "processes": run.accelerator.num_processes,
@@ -223,7 +226,7 @@ def _save(run: Run, tracker: tracking.Tracker) -> None:
     }
 
     def write() -> None:
-        checkpoint.save(run.folder, progress.step, run.bare, run.optimizer.optimizer, states, content)
+        checkpoint.save(run.folder, progress.step, whole.bare, whole.optimizer.optimizer, states, content)
         checkpoint.prune(run.folder, max(loop.keep_last, loop.average_last if loop.final == "average" else 1))
 
     state.on_main(run.accelerator, write)

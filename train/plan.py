@@ -110,7 +110,11 @@ def make(recipe: Recipe, chosen: dict[str, gpus.Gpu], own: Any) -> dict[str, Any
     share = seen.largest * (1 / (own.processes * loop.accumulate))
     memory = {
         f"{precision}{', checkpointed' if again else ''}": _memory(
-            model, recipe.task, share, costs.Keeping(precision == "bf16", again, eager)
+            model,
+            recipe.task,
+            share,
+            costs.Keeping(precision == "bf16", again, eager),
+            own.processes if loop.shard else 1,
         )
         for precision in ("fp32", "bf16")
         for again in (False, True)
@@ -242,10 +246,10 @@ def _weights_met(config: Any, task: str, load: costs.Load) -> float:
     return sum(costs.forward_flops(config, task, without_pairs).values()) / 2 / (load.source + load.target)
 
 
-def _memory(model: Any, task: str, share: costs.Load, keeping: costs.Keeping) -> dict[str, float]:
-    """Return the bytes that one process needs, by part."""
+def _memory(model: Any, task: str, share: costs.Load, keeping: costs.Keeping, shards: int) -> dict[str, float]:
+    """Return the bytes that one process needs, by part; `shards` processes divide what stays between steps."""
     linear = {id(m.weight): m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear)}
-    parts = costs.state_bytes(count(model)["total"], sum(linear.values()), keeping.bf16)
+    parts = costs.state_bytes(count(model)["total"], sum(linear.values()), keeping.bf16, shards)
     kept, scores = costs.head_bytes(model.config, task, share, keeping)
     parts["activations"] = costs.activation_bytes(model.config, share, keeping)
     parts["logits"] = kept + scores

@@ -197,6 +197,7 @@ class LoopSection:
         matmul_precision: `torch.set_float32_matmul_precision`.
         compile: run the model through `torch.compile`.
         gradient_checkpointing: recompute activations in the backward pass, to save memory.
+        shard: divide weights, gradients and moments among the processes (FSDP2) instead of a copy for each.
         early_stopping: stop after so many evaluations without a better `eval.best_metric`; null = never.
         final: which weights become the run's `final` folder.
         average_last: checkpoints in the average (Vaswani et al. 2017, sec. 6.1).
@@ -215,6 +216,7 @@ class LoopSection:
     matmul_precision: Literal["highest", "high", "medium"] = "highest"
     compile: bool = False
     gradient_checkpointing: bool = False
+    shard: bool = False
     early_stopping: int | None = None
     final: Literal["last", "best", "average"] = "last"
     average_last: int = 5

@@ -231,6 +231,15 @@ def test_less_memory_with_more_processes_accumulation_and_checkpointing(capsys):
     assert activations("--loop.gradient_checkpointing", "true") < whole / 4
 
 
+def test_a_sharded_run_divides_what_stays_between_steps(capsys):
+    sizes = []
+    for flag in ("false", "true"):
+        found = plan_of(capsys, RECIPES / "wmt14-en-de-base.yaml", "--processes", "4", "--loop.shard", flag)
+        sizes.append([found["memory_per_process"]["fp32"][part] for part in ("weights", "gradients", "Adam moments")])
+    assert sizes[1] == pytest.approx([size / 4 for size in sizes[0]])
+    assert sum(sizes[0]) == 16 * found["parameters"]["total"]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
