@@ -7,6 +7,7 @@ on a CPU; so two processes on a CPU test the code that GPUs run.
 What leaves the loop is whole: checkpoints, evaluation and the final model are those of a plain model, in the same files.
 """
 
+import contextlib
 import copy
 import dataclasses
 import os
@@ -105,27 +106,28 @@ def whole(run: "Run", moments: bool = False) -> "Run":
 
     Args:
         run: the run.
-        moments: gather the optimiser too, for a checkpoint; then both lie on the CPU, filled on the main process only.
+        moments: gather the optimiser too, for a checkpoint; then both lie on the CPU of the main process; the others
+            get an empty model.
     """
     if not is_sharded(run.bare):
         return run
     device = torch.device("cpu") if moments else run.accelerator.device
     keep = run.accelerator.is_main_process or not moments
-    model = _plain(run, device)
+    model = _plain(run, device if keep else torch.device("meta"))
     names = dict(model.named_parameters())
+    optimizer = optim.build_optimizer(model, run.recipe.optim) if moments and keep else None
+    own: dict[str, Any] = dict(run.bare.named_parameters())
     with torch.no_grad():
-        for name, parameter in run.bare.named_parameters():
-            full = parameter.full_tensor()  # of all processes, one matrix at a time
+        for name, parameter in own.items():  # one matrix at a time, from all processes
+            full = parameter.full_tensor()
             if keep:
                 names[name].copy_(full)
-    if not moments:
+            for quantity, value in run.optimizer.optimizer.state.get(parameter, {}).items() if moments else ():
+                full = value.full_tensor() if isinstance(value, DTensor) else value
+                if optimizer is not None:
+                    optimizer.state[names[name]][quantity] = full.cpu().clone()
+    if optimizer is None:
         return dataclasses.replace(run, model=model, bare=model)
-    optimizer = optim.build_optimizer(model, run.recipe.optim)
-    for name, parameter in run.bare.named_parameters():
-        for quantity, value in run.optimizer.optimizer.state.get(parameter, {}).items():
-            full = value.full_tensor() if isinstance(value, DTensor) else value
-            if keep:
-                optimizer.state[names[name]][quantity] = full.detach().cpu().clone()
     # Not through the accelerator, which keeps what it prepares for as long as it lives.
     return dataclasses.replace(
         run, model=model, bare=model, optimizer=AcceleratedOptimizer(optimizer, device_placement=False)
@@ -165,6 +167,7 @@ def _plain(run: "Run", device: torch.device) -> PreTrainedModel:
     """Return a model of a run's class and numbers, whole, its weights still to be filled."""
     state = torch.get_rng_state()  # initialisation draws numbers that dropout would have got
     config: Any = copy.deepcopy(run.bare.config)
-    model: Any = build.HEADS[run.recipe.task](config)
+    with torch.device("meta") if device.type == "meta" else contextlib.nullcontext():
+        model: Any = build.HEADS[run.recipe.task](config)
     torch.set_rng_state(state)
     return model.to(device)
