@@ -14,6 +14,7 @@ from train.errors import UserError
 USAGE = """usage: python -m train COMMAND ...
 
   fit RECIPE.yaml [--optim.lr 1e-3 ...]       train; the same command again goes on where it stopped
+  plan RECIPE.yaml [--gpu NAME ...]       parameters, operations, memory, hours and money, without training
   evaluate RUN_OR_MODEL_DIR                   measure a run or a model folder, write results.json
   average RUN_DIR --last 5                    mean of the last checkpoints, as a model folder
   publish RUN_DIR --repo-id USER/NAME         write what goes to the Hugging Face Hub
@@ -92,6 +93,13 @@ def _leave(line: str | None) -> NoReturn:
     os._exit(1)
 
 
+def plan(words: list[str]) -> int:
+    """Say what a run will take."""
+    from train import plan as planning
+
+    return planning.main(words)
+
+
 def evaluate(words: list[str]) -> int:
     """Measure a run or a model folder."""
     parser = _parser("evaluate", "Measure a run or a model folder; print a table and write results.json.")
@@ -168,6 +176,7 @@ def curves(words: list[str]) -> int:
 
 COMMANDS = {
     "fit": fit,
+    "plan": plan,
     "evaluate": evaluate,
     "average": average,
     "publish": publish,

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 import modeling_vanilla
@@ -35,6 +36,26 @@ def check(recipe: "Recipe") -> int:
     # The vocabulary is known later; until then any size that holds the special ids does.
     values = recipe.model.architecture() | {"variant": recipe.variant}
     return _config(recipe, values if recipe.model.init_from else {"vocab_size": 1000} | values).max_position_embeddings
+
+
+def outline(recipe: "Recipe", vocab_size: int, num_labels: int | None = None) -> PreTrainedModel:
+    """Return the model of a recipe without memory for its weights, on torch's meta device.
+
+    Args:
+        recipe: as for `make_model`; weights of `model.init_from` are not read.
+        vocab_size: size of the vocabulary where the recipe gives none.
+        num_labels: number of classes, for classification.
+
+    Raises:
+        UserError: a number is out of range.
+    """
+    values = recipe.model.architecture() | {"variant": recipe.variant}
+    if num_labels is not None:
+        values["num_labels"] = num_labels
+    with torch.device("meta"):
+        return HEADS[recipe.task](
+            _config(recipe, values if recipe.model.init_from else {"vocab_size": vocab_size} | values)
+        )
 
 
 def make_tokenizer(recipe: "Recipe", train: "Dataset", folder: Path) -> None:

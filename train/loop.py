@@ -10,7 +10,22 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from accelerate.utils import gather_object
 
-from train import checkpoint, collate, ema, evaluate, feed, finish, flops, optim, probes, state, stop, tracking, watch
+from train import (
+    checkpoint,
+    collate,
+    ema,
+    evaluate,
+    feed,
+    finish,
+    flops,
+    optim,
+    probes,
+    shard,
+    state,
+    stop,
+    tracking,
+    watch,
+)
 from train.errors import NonFiniteError
 from train.setup import Run, set_up
 
@@ -62,7 +77,7 @@ def fit(recipe: "Recipe") -> Path:
             if run is not None:
                 with finish.drawn(run):
                     train(run)
-                    finish.finish(run)
+                    finish.finish(shard.whole(run))
     finally:
         torch.set_float32_matmul_precision(before)
     return recipe.folder
@@ -127,7 +142,7 @@ def train_step(run: Run, delivery: feed.Delivery, signal: int) -> StepReport:
             accelerator.backward(part * accelerator.num_processes)
         loss += part.detach()
     clip = run.recipe.optim.clip_norm
-    norm = accelerator.clip_grad_norm_(run.model.parameters(), math.inf if clip is None else clip)
+    norm = shard.clip(accelerator, run.model, math.inf if clip is None else clip)
     total = accelerator.reduce(loss)
     if not (torch.isfinite(total) and torch.isfinite(norm)):  # the same on every rank, so all of them stop here
         raise _non_finite(run, step, loss, norm, delivery)
@@ -201,18 +216,19 @@ def _evaluate(run: Run, tracker: tracking.Tracker) -> None:
         return
     tracker.pause()
     names = list(dict.fromkeys([*own.during_training, own.best_metric]))
+    whole = shard.whole(run)
     with torch.compiler.set_stance("force_eager" if run.recipe.loop.compile else "default"):
         scores = evaluate.evaluate(
-            run.model, run.tokenizer, run.splits, run.recipe, run.accelerator, "validation", names
+            whole.model, run.tokenizer, run.splits, run.recipe, run.accelerator, "validation", names
         )
-        findings = probes.look(run)
+        findings = probes.look(whole)
         scores |= finish.averaged_scores(run, names)
     value = scores[own.best_metric]
     sign = -1 if own.best_metric in LOWER_IS_BETTER else 1
     better = math.isfinite(value) and (progress.best is None or sign * value > sign * progress.best)
     if better:
         progress.best, progress.best_step, progress.bad_evals = value, progress.step, 0
-        state.on_main(run.accelerator, lambda: finish.write_model_folder(run, run.folder / "best"))
+        state.on_main(run.accelerator, lambda: finish.write_model_folder(whole, run.folder / "best"))
     else:
         progress.bad_evals += 1
     figures = " ".join(f"{name}={number:.4f}" for name, number in scores.items())
@@ -228,6 +244,7 @@ def _save(run: Run, tracker: tracking.Tracker) -> None:
     tracker.pause()
     loop, progress = run.recipe.loop, run.progress
     states = state.gather_random_states(run.accelerator)
+    whole = shard.whole(run, moments=True)
     content = {
         "progress": asdict(progress),
         "processes": run.accelerator.num_processes,
@@ -238,7 +255,7 @@ def _save(run: Run, tracker: tracking.Tracker) -> None:
     more = {} if run.average is None else {ema.FILE: run.average.tensors()}
 
     def write() -> None:
-        checkpoint.save(run.folder, progress.step, run.bare, run.optimizer.optimizer, states, content, more)
+        checkpoint.save(run.folder, progress.step, whole.bare, whole.optimizer.optimizer, states, content, more)
         checkpoint.prune(run.folder, max(loop.keep_last, loop.average_last if loop.final == "average" else 1))
 
     state.on_main(run.accelerator, write)

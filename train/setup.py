@@ -19,15 +19,14 @@ from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwar
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from train import alive, build, checkpoint, data, ema, evaluate, examples, files, packing, state
+from train import alive, build, checkpoint, data, ema, evaluate, examples, files, packing, shard, state
 from train.errors import UserError
-from train.optim import build_optimizer
 from train.recipe import Recipe
 
 FINISHED = "finished.json"
-# Fields that may differ between two starts of one run: where it and its data lie (a hash guards the data itself), and
-# how long it goes on.
-MAY_DIFFER = ("run_dir", "data.root", "loop.max_steps", "loop.timeout")
+# Fields that may differ between two starts of one run: where it and its data lie (a hash guards the data itself), how long
+# it goes on, and how its processes share the work and wait for each other.
+MAY_DIFFER = ("run_dir", "data.root", "loop.max_steps", "loop.shard", "loop.timeout")
 
 
 @dataclass
@@ -74,6 +73,7 @@ def set_up(recipe: Recipe) -> Iterator[Run | None]:
     """
     folder = recipe.folder
     build.check(recipe)
+    shard.wanted(recipe)
     with alive.starting(recipe.loop.timeout):
         accelerator = make_accelerator(recipe)
     with alive.watching(accelerator, recipe.loop.timeout, folder):
@@ -122,14 +122,13 @@ def _build(recipe: Recipe, folder: Path, accelerator: Accelerator, splits: dict[
     labels = splits["train"].features["label"].names if recipe.task == "classification" else None
     model = build.make_model(recipe, tokenizer, labels)
     encoded = packing.training_examples(splits["train"], tokenizer, recipe)
-    optimizer = build_optimizer(model, recipe.optim)
     if recipe.loop.compile:
         model.compile(dynamic=True)
     with warnings.catch_warnings():
         # Our only buffer is a constant table: sending it from rank 0 before every forward pass would be waste. The
         # name that replaces the option does not exist in accelerate yet.
         warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
-        wrapped, optimizer = accelerator.prepare(model, optimizer)
+        wrapped, optimizer = shard.prepare(accelerator, model, recipe)
     # Same weights on every rank so far, now each has its own dropout.
     state.seed_everything(recipe.loop.seed, accelerator.process_index, 1)
     identity = {"data": data.fingerprint(splits), "tokenizer": _hash(folder / "tokenizer" / "tokenizer.json")}
@@ -179,7 +178,7 @@ def _restore(run: Run, source: Path) -> None:
     if run.recipe.loop.max_steps < run.progress.step:
         rule = f"must be at least {run.progress.step}, the step reached in {run.folder}"
         raise UserError(f"loop.max_steps: {run.recipe.loop.max_steps}: {rule}")
-    checkpoint.load(source, run.bare, run.optimizer.optimizer)
+    shard.load(source, run)
     if run.average is not None:
         run.average.load(source)
     rank, world = run.accelerator.process_index, run.accelerator.num_processes

@@ -1,0 +1,59 @@
+"""What GPUs can do: the peaks of their data sheets, and prices to start a calculation from."""
+
+from typing import NamedTuple
+
+from train.errors import UserError
+
+
+class Gpu(NamedTuple):
+    """One kind of GPU.
+
+    Attributes:
+        fp32: peak of fp32 products outside the tensor cores, in TFLOP/s.
+        tf32: of fp32 products that are rounded to TF32, `loop.matmul_precision: high`; None where there are none.
+        bf16: of bf16 products that are summed in fp32, without sparsity; None where there are none.
+        memory: in GB.
+        price: of an hour, in US dollars: an assumption. Prices differ between sellers by a factor of three and change.
+    """
+
+    fp32: float
+    tf32: float | None
+    bf16: float | None
+    memory: int
+    price: float
+
+
+# P100: 9.5 TFLOP/s is the sustained rate that the paper reckons with (sec. 6.1, footnote).
+GPUS = {
+    "P100": Gpu(9.5, None, None, 16, 1.46),
+    "T4": Gpu(8.1, None, None, 16, 0.35),
+    "L4": Gpu(30.3, 60.0, 121.0, 24, 0.80),
+    "A10G": Gpu(31.2, 35.0, 70.0, 24, 1.00),
+    "RTX-4090": Gpu(82.6, 82.6, 165.2, 24, 0.50),
+    "A100-40": Gpu(19.5, 156.0, 312.0, 40, 1.50),
+    "A100-80": Gpu(19.5, 156.0, 312.0, 80, 2.00),
+    "H100": Gpu(67.0, 494.7, 989.4, 80, 3.00),
+    "H200": Gpu(67.0, 494.7, 989.4, 141, 3.80),
+}
+
+
+def find(names: list[str]) -> dict[str, Gpu]:
+    """Return the GPUs of these names, whatever their case.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    known = {name.lower(): name for name in GPUS}
+    for name in names:
+        if name.lower() not in known:
+            raise UserError(f"--gpu: {name}: no such GPU; one of {', '.join(GPUS)}")
+    return {known[name.lower()]: GPUS[known[name.lower()]] for name in names}
+
+
+def peak(gpu: Gpu, precision: str, matmul_precision: str) -> tuple[float, str]:
+    """Return the peak in FLOP/s that a recipe's precision can reach on a GPU, and the kind of number it stands for."""
+    if precision == "bf16" and gpu.bf16 is not None:
+        return gpu.bf16 * 1e12, "bf16"
+    if precision == "bf16" or matmul_precision == "highest" or gpu.tf32 is None:
+        return gpu.fp32 * 1e12, "fp32"
+    return gpu.tf32 * 1e12, "tf32"
