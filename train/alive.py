@@ -66,8 +66,9 @@ class Watch:
     """
 
     def __init__(self, rank: int, world: int, store: dist.Store, timeout: float) -> None:
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # the store outlives a restart by torchrun
         self.rank, self.world, self.timeout = rank, world, timeout
-        self.store = dist.PrefixStore(f"alive/{next(_generations)}", store)
+        self.store = dist.PrefixStore(f"alive/{attempt}/{next(_generations)}", store)
         self.interval = min(1.0, timeout / 5)
         # The thread alone writes the beats, the main thread alone the others.
         self.beats, self.arrivals, self.step, self.arrived = 0, 0, 0, time.monotonic()

@@ -6,10 +6,11 @@
 safetensors and JSON only: nothing that is read back can execute code.
 """
 
+import copy
 import json
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging
 
-from train import files
+from train import files, writer
 from train.errors import UserError
 
 if TYPE_CHECKING:
@@ -56,17 +57,76 @@ def save(
         ValueError: a weight is not finite; the checkpoints on disk stay as they are.
         OSError: the disk did not take it; nothing of it is left, the checkpoints on disk stay as they are.
     """
+    _refuse_not_finite(step, model)
+    return _write(run_dir, step, model, None, _optimizer_tensors(model, optimizer), random_states, state, more or {})
+
+
+def copied(
+    run_dir: Path,
+    step: int,
+    model: "PreTrainedModel",
+    optimizer: torch.optim.Optimizer,
+    random_states: Sequence[dict[str, torch.Tensor]],
+    state: dict[str, Any],
+    more: dict[str, dict[str, torch.Tensor]] | None = None,
+) -> Callable[[], Path] | None:
+    """Copy what `save` writes, and return a function that writes the copy while the model trains on.
+
+    Returns:
+        The function, which raises the `OSError` of `save`; None where the copy does not fit into main memory.
+
+    Raises:
+        ValueError: a weight is not finite.
+    """
+    _refuse_not_finite(step, model)
+    tensors = [*model.parameters(), *(value for own in optimizer.state.values() for value in own.values())]
+    tensors += [value for own in (more or {}).values() for value in own.values()]
+    needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    if any(type(tensor.data) is not torch.Tensor for tensor in tensors) or needed > writer.free_memory() // 2:
+        return None
+    try:
+        moments = _optimizer_tensors(model, optimizer, copied=True)
+        places: dict[int, torch.Tensor] = {}  # tied matrices stay one tensor, so that they are written once
+        for tensor in model.state_dict().values():
+            places.setdefault(tensor.data_ptr(), tensor.detach().to("cpu", copy=True))
+        weights = {name: places[tensor.data_ptr()] for name, tensor in model.state_dict().items()}
+        others = {name: {key: value.clone() for key, value in own.items()} for name, own in (more or {}).items()}
+    except (MemoryError, RuntimeError):  # torch has a RuntimeError for a CPU without memory
+        return None
+    with torch.device("meta"):  # saving changes the config for a moment, which must not be the one in use
+        shell = type(model)(copy.deepcopy(model.config))
+        torch.nn.Module.to(shell, dtype=model.dtype)
+    if model.can_generate():
+        shell.generation_config = copy.deepcopy(model.generation_config)
+    return lambda: _write(run_dir, step, shell, weights, moments, random_states, state, others)
+
+
+def _refuse_not_finite(step: int, model: "PreTrainedModel") -> None:
+    """Refuse to write weights that are no numbers."""
     for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
             raise ValueError(f"step {step}: {name} is not finite, so no checkpoint is written")
+
+
+def _write(
+    run_dir: Path,
+    step: int,
+    model: "PreTrainedModel",
+    weights: dict[str, torch.Tensor] | None,
+    moments: dict[str, torch.Tensor],
+    random_states: Sequence[dict[str, torch.Tensor]],
+    state: dict[str, Any],
+    more: dict[str, dict[str, torch.Tensor]],
+) -> Path:
+    """Write a checkpoint; the weights are the model's own where None are given."""
     folder = folder_of(run_dir, step)
     try:
         with files.staged_folder(folder, manifest=True) as staging:
-            write_model(model, staging)
-            save_file(_optimizer_tensors(model, optimizer), staging / OPTIMIZER)
+            write_model(model, staging, weights)
+            save_file(moments, staging / OPTIMIZER)
             for rank, tensors in enumerate(random_states):
                 save_file(tensors, staging / f"rng-{rank:05d}.safetensors")
-            for name, tensors in (more or {}).items():
+            for name, tensors in more.items():
                 save_file(tensors, staging / name)
             files.write_json(staging / STATE, state)
     except Exception as error:  # safetensors reports a full disk with an exception of its own
@@ -77,12 +137,12 @@ def save(
     return folder
 
 
-def write_model(model: "PreTrainedModel", folder: Path) -> None:
-    """Write a Hugging Face model folder: weights in one safetensors file, config and code."""
+def write_model(model: "PreTrainedModel", folder: Path, weights: dict[str, torch.Tensor] | None = None) -> None:
+    """Write a Hugging Face model folder: weights (None = the model's) in one safetensors file, config and code."""
     noisy = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        model.save_pretrained(folder, max_shard_size="1TB")
+        model.save_pretrained(folder, state_dict=weights, max_shard_size="1TB")
     finally:
         if noisy:
             logging.enable_progress_bar()
@@ -271,11 +331,13 @@ def _unreadable(folder: Path) -> str | None:
     return None
 
 
-def _optimizer_tensors(model: "PreTrainedModel", optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+def _optimizer_tensors(
+    model: "PreTrainedModel", optimizer: torch.optim.Optimizer, copied: bool = False
+) -> dict[str, torch.Tensor]:
     """Return the optimiser's tensors as `parameter/quantity`: names survive a change of the groups' order."""
     names: dict[torch.Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     return {
-        f"{names[parameter]}/{quantity}": value.detach().cpu().contiguous()
+        f"{names[parameter]}/{quantity}": value.detach().to("cpu", copy=copied).contiguous()
         for parameter, own in optimizer.state.items()
         for quantity, value in own.items()
     }

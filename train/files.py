@@ -14,6 +14,9 @@ from train.errors import UserError
 MANIFEST = "manifest.json"
 # Names the start of a run may delete: what a killed process left behind, never complete data.
 STAGING, RETIRED = ".staging-", ".retired-"
+# The permissions that new files lose. It can only be read by changing it, so it is read before there are threads.
+MASK = os.umask(0)
+os.umask(MASK)
 
 
 def sync(path: Path) -> None:
@@ -63,10 +66,8 @@ def staged_folder(folder: Path, manifest: bool = False) -> Iterator[Path]:
             write_json(
                 staging / MANIFEST, {"files": {str(p.relative_to(staging)): digest(p) for p in _files(staging)}}
             )
-        mask = os.umask(0)
-        os.umask(mask)
         for path in _files(staging):
-            path.chmod(0o666 & ~mask)  # safetensors makes files that only their owner can read
+            path.chmod(0o666 & ~MASK)  # safetensors makes files that only their owner can read
         for path in [*_files(staging), *(p for p in staging.rglob("*") if p.is_dir()), staging]:
             sync(path)
         _replace(staging, folder)

@@ -3,6 +3,7 @@
 import contextlib
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -31,6 +32,7 @@ from train.setup import Run, set_up
 
 if TYPE_CHECKING:
     from train.recipe import Recipe
+    from train.writer import Writer
 
 LOWER_IS_BETTER = ("loss", "perplexity", "word_perplexity", "bits_per_byte")
 
@@ -99,7 +101,8 @@ def train(run: Run) -> None:
     run.model.train()
     if run.random is not None:
         state.restore_random_state(run.random)  # last: whatever is built above may have drawn numbers
-    with contextlib.closing(tracker), stop.requests() as request:
+    # Whatever ends the loop: a checkpoint that was begun is written to its end.
+    with contextlib.closing(tracker), stop.requests() as request, _ended(run.writer):
         if _due(progress.step, loop.eval_every) and progress.evaluated < progress.step:
             _evaluate(run, tracker)  # the stop that led to this checkpoint came before its evaluation
         while not is_done(run):
@@ -113,6 +116,7 @@ def train(run: Run) -> None:
                 tracker.warn(progress.step, finding)
             if report.stop:
                 _save(run, tracker)
+                wait_for_write(run)
                 place = checkpoint.folder_of(run.folder, progress.step)
                 raise stop.Stopped(
                     report.stop, f"stopped at step {progress.step}, saved in {place}; run the same command to go on"
@@ -121,6 +125,7 @@ def train(run: Run) -> None:
                 _evaluate(run, tracker)
             if _due(progress.step, loop.save_every) or is_done(run):
                 _save(run, tracker)
+        wait_for_write(run)
 
 
 def train_step(run: Run, delivery: feed.Delivery, signal: int) -> StepReport:
@@ -153,16 +158,20 @@ def train_step(run: Run, delivery: feed.Delivery, signal: int) -> StepReport:
     run.optimizer.zero_grad()
     if run.average is not None:
         run.average.update(step)
-    targets, real, padded, work, *signals = counts.tolist()
+    targets, real, padded, work, failed, *signals = counts.tolist()
+    if failed:
+        wait_for_write(run)  # raises what the write met
     stopped = next((int(number) for number, seen in zip(stop.SIGNALS, signals, strict=True) if seen), 0)
     return StepReport(float(total), float(norm), lr, targets, real, padded, work, stopped)
 
 
 def _count(run: Run, delivery: feed.Delivery, signal: int) -> torch.Tensor:
-    """Sum over all ranks, in one collective: targets, real tokens, tokens with padding, FLOPs, and who was told to stop."""
+    """Sum over all ranks, in one collective: targets, real tokens, tokens with padding, FLOPs, writes that failed, and who
+    was told to stop.
+    """
     micro = delivery.micro
     mine = [sum(getattr(batch, name) for batch in micro) for name in ("targets", "real_tokens", "padded_tokens")]
-    mine.append(flops.of_step(run.bare, micro))
+    mine += [flops.of_step(run.bare, micro), int(run.writer.error is not None)]
     mine += [int(signal == number) for number in stop.SIGNALS]
     state.arrive(run.progress.step)
     return run.accelerator.reduce(torch.tensor(mine, device=run.accelerator.device))
@@ -215,6 +224,7 @@ def _evaluate(run: Run, tracker: tracking.Tracker) -> None:
     if "validation" not in run.splits or not own.during_training:
         return
     tracker.pause()
+    wait_for_write(run)
     names = list(dict.fromkeys([*own.during_training, own.best_metric]))
     whole = shard.whole(run)
     with torch.compiler.set_stance("force_eager" if run.recipe.loop.compile else "default"):
@@ -240,8 +250,9 @@ def _evaluate(run: Run, tracker: tracking.Tracker) -> None:
 
 
 def _save(run: Run, tracker: tracking.Tracker) -> None:
-    """Write a checkpoint of this moment and drop those that are too old; every rank calls it."""
+    """Begin to write a checkpoint of this moment and drop those that are too old; every rank calls it."""
     tracker.pause()
+    wait_for_write(run)
     loop, progress = run.recipe.loop, run.progress
     states = state.gather_random_states(run.accelerator)
     whole = shard.whole(run, moments=True)
@@ -253,13 +264,33 @@ def _save(run: Run, tracker: tracking.Tracker) -> None:
     }
 
     more = {} if run.average is None else {ema.FILE: run.average.tensors()}
+    what = (run.folder, progress.step, whole.bare, whole.optimizer.optimizer, states, content, more)
+    keep = max(loop.keep_last, loop.average_last if loop.final == "average" else 1)
 
     def write() -> None:
-        checkpoint.save(run.folder, progress.step, whole.bare, whole.optimizer.optimizer, states, content, more)
-        checkpoint.prune(run.folder, max(loop.keep_last, loop.average_last if loop.final == "average" else 1))
+        in_background = checkpoint.copied(*what)
+        if in_background is None:
+            checkpoint.save(*what)
+            checkpoint.prune(run.folder, keep)
+        else:
+            run.writer.start(in_background, then=lambda: checkpoint.prune(run.folder, keep))
 
     state.on_main(run.accelerator, write)
     tracker.resume()
+
+
+def wait_for_write(run: Run) -> None:
+    """Wait until the checkpoint that was begun is on disk; every rank calls it, and all fail where it failed."""
+    state.on_main(run.accelerator, run.writer.wait)
+
+
+@contextlib.contextmanager
+def _ended(writer: "Writer") -> Iterator[None]:
+    """Wait at the end of the block, however it ends, until nothing is written any more."""
+    try:
+        yield
+    finally:
+        writer.join()
 
 
 def _announce(run: Run, tracker: tracking.Tracker, places: feed.Places) -> None:

@@ -7,7 +7,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from train import alive, build, checkpoint, data, ema, evaluate, examples, files, packing, shard, state
 from train.errors import UserError
 from train.recipe import Recipe
+from train.writer import Writer
 
 FINISHED = "finished.json"
 # Fields that may differ between two starts of one run: where it and its data lie (a hash guards the data itself), how long
@@ -47,6 +48,7 @@ class Run:
         random: random state of this rank to start from, None = as it is.
         identity: hashes that a checkpoint carries and a resume compares.
         average: moving average of the weights, None = not wanted.
+        writer: writes checkpoints while training goes on; main process only.
     """
 
     recipe: Recipe
@@ -62,6 +64,7 @@ class Run:
     random: dict[str, torch.Tensor] | None
     identity: dict[str, Any]
     average: ema.MovingAverage | None = None
+    writer: Writer = field(default_factory=Writer)
 
 
 @contextlib.contextmanager
@@ -282,9 +285,9 @@ def _check_splits(recipe: Recipe, splits: dict[str, Dataset]) -> None:
         needed["loop.final: best"] = "validation"
     if recipe.loop.early_stopping is not None:
         needed["loop.early_stopping"] = "validation"
-    for field, split in needed.items():
+    for key, split in needed.items():
         if split not in splits:
-            raise UserError(f"{field}: needs split {split!r}; the data of this recipe has {', '.join(splits)}")
+            raise UserError(f"{key}: needs split {split!r}; the data of this recipe has {', '.join(splits)}")
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -206,3 +206,41 @@ def test_a_replaced_folder_is_never_mixed_with_the_new_one(tmp_path):
             files.write_json(staging / f"{content}.json", content)
     assert [path.name for path in (tmp_path / "best").iterdir()] == ["new.json"]
     assert json.loads((tmp_path / "best" / "new.json").read_text()) == "new"
+
+
+def test_a_copy_is_written_as_it_was_while_the_model_trains_on(tmp_path):
+    model, optimizer = make()
+    states = [state.random_state()]
+    direct = checkpoint.save(tmp_path / "direct", 2, model, optimizer, states, {"scheduled": True})
+    write = checkpoint.copied(tmp_path / "copied", 2, model, optimizer, states, {"scheduled": True})
+    ids = torch.randint(7, 97, (2, 5))
+    model(input_ids=ids, labels=ids).loss.backward()
+    optimizer.step()
+    folder = write()
+    names = sorted(path.name for path in direct.iterdir())
+    assert names == sorted(path.name for path in folder.iterdir())
+    for name in names:
+        assert (folder / name).read_bytes() == (direct / name).read_bytes(), name
+
+
+def test_without_room_for_a_copy_nothing_is_copied(tmp_path, monkeypatch):
+    model, optimizer = make()
+    weights = sum(tensor.numel() for tensor in model.parameters()) * 4
+    for free, fits in ((2 * 3 * weights, False), (2 * 3 * weights + 1000, True)):  # two moments beside the weights
+        monkeypatch.setattr(checkpoint.writer, "free_memory", lambda: free)  # noqa: B023
+        assert (checkpoint.copied(tmp_path, 2, model, optimizer, [], {}) is not None) == fits
+
+
+def test_the_error_of_a_write_is_kept_until_somebody_waits():
+    def full():
+        raise OSError(28, "No space left on device")
+
+    done = []
+    own = checkpoint.writer.Writer()
+    own.start(full, then=lambda: done.append(1))
+    own.join()
+    assert isinstance(own.error, OSError)
+    with pytest.raises(OSError, match="No space left"):
+        own.wait()
+    own.wait()  # once is enough
+    assert done == []
