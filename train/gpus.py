@@ -1,5 +1,6 @@
 """What GPUs can do: the peaks of their data sheets, and prices to start a calculation from."""
 
+import re
 from typing import NamedTuple
 
 from train.errors import UserError
@@ -35,6 +36,25 @@ GPUS = {
     "H100": Gpu(67.0, 494.7, 989.4, 80, 3.00),
     "H200": Gpu(67.0, 494.7, 989.4, 141, 3.80),
 }
+
+# How drivers spell those names. What is not here, or is a slower make of the same name, gets no figure rather than a
+# wrong one.
+DEVICES = {
+    r"P100": "P100",
+    r"\bT4\b": "T4",
+    r"\bL4\b": "L4",
+    r"\bA10G\b": "A10G",
+    r"RTX 4090(?! D|.*Laptop)": "RTX-4090",
+    r"A100.*40GB": "A100-40",
+    r"A100.*80GB": "A100-80",
+    r"\bH100(?! PCIe| NVL)": "H100",
+    r"\bH200(?! NVL)": "H200",
+}
+
+
+def of_device(name: str) -> Gpu | None:
+    """Return the GPU that a driver calls `name`, None for one that is not listed."""
+    return next((GPUS[ours] for pattern, ours in DEVICES.items() if re.search(pattern, name)), None)
 
 
 def find(names: list[str]) -> dict[str, Gpu]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tqdm import tqdm
 
-from train import files, flops
+from train import files, gpus
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -166,10 +166,11 @@ def _peak(accelerator: "Accelerator", recipe: "Recipe") -> float | None:
     """Return the peak of all processes' GPUs in FLOP/s, None on a CPU and for a GPU that is not known."""
     if accelerator.device.type != "cuda":
         return None
-    one = flops.peak(
-        torch.cuda.get_device_name(accelerator.device), recipe.loop.precision, recipe.loop.matmul_precision
-    )
-    return None if one is None else one * accelerator.num_processes
+    gpu = gpus.of_device(torch.cuda.get_device_name(accelerator.device))
+    if gpu is None:
+        return None
+    one, _ = gpus.peak(gpu, recipe.loop.precision, recipe.loop.matmul_precision)
+    return one * accelerator.num_processes
 
 
 def _duration(seconds: float) -> str:
