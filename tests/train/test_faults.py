@@ -263,7 +263,7 @@ def test_a_full_disk_ends_all_ranks(starter, half, whole, tmp_path):
 
 @pytest.mark.slow
 def test_a_full_file_system_ends_the_run_and_costs_nothing(starter, half, whole, tmp_path):
-    used = sum(path.stat().st_size for path in half.rglob("*") if path.is_file()) // 1024 + 150
+    used = sum(path.stat().st_size // 4096 + 1 for path in half.rglob("*")) * 4 + 60  # in pages, folders too
     mount = ["mount", "-t", "tmpfs", "-o", f"size={used}k", "tmpfs", str(tmp_path)]
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("no right to mount a small file system here")

@@ -146,15 +146,3 @@ def test_torchrun_ends_when_a_rank_is_killed_or_stopped(starter, tmp_path, numbe
     errors = [line for line in log.read_text().splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert errors[0].startswith("error: rank 1 has not answered since step ")
-
-
-def test_torchrun_starts_again_and_the_run_ends_the_same(starter, tmp_path):
-    whole, run, log = tmp_path / "whole", tmp_path / "run", tmp_path / "log.txt"
-    assert launch(TORCHRUN, starter.recipe, whole, log=log).wait(timeout=300) == 0
-    command = [*TORCHRUN[:4], "--max-restarts", "1", *TORCHRUN[4:]]
-    process = launch(command, starter.recipe, run, log=log)
-    wait_for_step(process, run, 20)
-    os.kill(children(process.pid)[1], signal.SIGKILL)
-    assert process.wait(timeout=300) == 0, log.read_text()[-3000:]
-    assert "resumed at step" in log.read_text()
-    assert (run / "final/model.safetensors").read_bytes() == (whole / "final/model.safetensors").read_bytes()
