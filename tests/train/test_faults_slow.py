@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -97,7 +98,11 @@ def test_killed_twenty_times_the_run_ends_bitwise_the_same(starter, tmp_path, co
         process = launch(command, starter.recipe, run, log=log)
         victims = [process.pid]
         if kills % 4 == 0:
-            time.sleep(draw.uniform(0, 8))  # any moment, also of the imports
+            moment, before = time.monotonic() + draw.uniform(0, 8), steps_done(run)  # also one of the imports
+            while (
+                time.monotonic() < moment and steps_done(run) < before + 10
+            ):  # a fast machine must not get to the end
+                time.sleep(0.005)
         elif kills % 4 == 1:
             wait_for_save(process, run)
         else:
@@ -143,6 +148,8 @@ def test_torchrun_ends_when_a_rank_is_killed_or_stopped(starter, tmp_path, numbe
     os.kill(children(process.pid)[1], number)
     assert process.wait(timeout=120) == 1
     assert time.monotonic() - started < 60  # the timeout, and the 30 s after which torchrun kills a stopped process
-    errors = [line for line in log.read_text().splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1
-    assert errors[0].startswith("error: rank 1 has not answered since step ")
+    text = log.read_text()
+    errors = [line for line in text.splitlines() if line.startswith("error: ")]
+    assert all(line.startswith("error: rank 1 has not answered since step ") for line in errors)
+    # A rank that was killed torchrun may see first; then it ends the other one and names the rank itself.
+    assert len(errors) == 1 or (number == signal.SIGKILL and re.search(r"exitcode: -9\) local_rank: 1\b", text))
