@@ -80,7 +80,6 @@ def main() -> int:
 
     _say("3/3  draw where the model looks while it writes")
     picture = plots.attention(run, PICTURED, run / "attention.png")
-    plots.loss_curve(run / "metrics.jsonl", run / "loss.png")
     print(picture)
     _farewell(run, picture, time.monotonic() - started)
     return 0
@@ -115,7 +114,7 @@ def _farewell(run: Path, picture: Path, seconds: float) -> None:
     print(f"""\
 model and tokenizer   {run / "final"}   (AutoModelForSeq2SeqLM.from_pretrained loads it)
 where it looks        {picture}
-course of the loss    {run / "loss.png"}
+course of the loss    {run / "curves.png"}
 every figure          {run / "results.json"}
 
 Try next:
