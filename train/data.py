@@ -42,12 +42,15 @@ COLUMNS = {
     "causal": ("text",),
     "masked": ("text",),
 }
+HubSplit = datasets.Dataset | datasets.IterableDataset
 _CHUNK = 50_000
 _CHUNKS_IN_MEMORY = 10
 
 
 def load_splits(recipe: Recipe) -> dict[str, datasets.Dataset]:
     """Read the training data, and the validation and test data where the recipe has any.
+
+    Of training data that is streamed (`data.stream_rows`) this is the first window.
 
     Raises:
         UserError: a file is missing, empty or broken, naming the file, the line and the rule.
@@ -59,6 +62,8 @@ def load_splits(recipe: Recipe) -> dict[str, datasets.Dataset]:
     for name in names:
         limit = data.limit_train if name == "train" else data.limit_eval
         whole = name == "train" and fraction > 0
+        if name == "train" and data.stream_rows is not None:
+            limit = min(limit or data.stream_rows, data.stream_rows)
         splits[name] = _load(recipe, name, None if whole else limit, made.get(name))
     if fraction > 0 and "validation" not in splits:
         splits["train"], splits["validation"] = _cut(splits["train"], recipe)
@@ -107,14 +112,19 @@ def _load(recipe: Recipe, name: str, limit: int | None, made: Rows | None) -> da
         table = pa.table({column: made[column][:limit] for column in columns})
     elif data.text_unit == "file":
         table = pa.table({"text": pa.array([read_whole(path) for path in _paths(data, name)], pa.large_string())})
-        _refuse_empty(any(table["text"].to_pylist()), recipe, name)
+        refuse_empty(any(table["text"].to_pylist()), recipe, name)
     else:
-        table = _table(itertools.islice(_kept(recipe, name), limit), columns)
-    _refuse_empty(table.num_rows > 0, recipe, name)
+        table = _table(itertools.islice(kept(recipe, name), limit), columns)
+    refuse_empty(table.num_rows > 0, recipe, name)
     return _dataset(table, name)
 
 
-def _refuse_empty(holds: bool, recipe: Recipe, name: str) -> None:
+def gathered(rows: Iterator[Values], recipe: Recipe, name: str) -> datasets.Dataset:
+    """Gather good rows, however many there are, as a split."""
+    return _dataset(_table(rows, COLUMNS[recipe.task]), name)
+
+
+def refuse_empty(holds: bool, recipe: Recipe, name: str) -> None:
     """Refuse a split without rows."""
     if not holds:
         place = recipe.data.hub or recipe.data.generator or ", ".join(map(str, _paths(recipe.data, name)))
@@ -161,10 +171,17 @@ def _on_disk(table: pa.Table) -> pa.Table:
         return table
 
 
-def _kept(recipe: Recipe, name: str) -> Iterator[Values]:
-    """Yield the good rows; a bad one stops the run, or is skipped and counted."""
+def kept(recipe: Recipe, name: str, hub: HubSplit | None = None, before: int = 0) -> Iterator[Values]:
+    """Yield the good rows of a split; a bad one stops the run, or is skipped and counted.
+
+    Args:
+        recipe: says where the rows are.
+        name: the split.
+        hub: the split of a Hub data set, where it is open already.
+        before: rows of it that were read before.
+    """
     skipped, first = 0, ""
-    for file, line, values in _rows(recipe, name):
+    for file, line, values in _rows(recipe, name, hub, before):
         if not isinstance(values, Bad):
             yield values
             continue
@@ -176,9 +193,12 @@ def _kept(recipe: Recipe, name: str) -> Iterator[Values]:
         logger.warning("%s data: skipped %d bad line(s), the first: %s", name, skipped, first)
 
 
-def _rows(recipe: Recipe, name: str) -> Iterator[Row]:
+def _rows(recipe: Recipe, name: str, hub: HubSplit | None = None, before: int = 0) -> Iterator[Row]:
     """Yield every row of a split, good or bad."""
-    rows = _hub_rows(recipe, name) if recipe.data.hub else _file_rows(recipe, name)
+    if recipe.data.hub:
+        rows = _hub_rows(recipe, name, hub_split(recipe, name) if hub is None else hub, before)
+    else:
+        rows = _file_rows(recipe, name)
     for file, line, values in rows:
         if not isinstance(values, Bad) and recipe.task in ("translation", "classification"):
             # Texts of classification may be empty (<cls> <sep> remains), an empty side of a translation teaches nothing.
@@ -231,28 +251,35 @@ def _paths(data: DataSection, name: str) -> list[Path]:
     return paths
 
 
-def _hub_rows(recipe: Recipe, name: str) -> Iterator[Row]:
-    """Yield the rows of a Hub data set, or of a folder that `datasets` can read."""
+def hub_split(recipe: Recipe, name: str) -> HubSplit:
+    """Open a split of a Hub data set, or of a folder that `datasets` can read; of a stream only what is read is fetched.
+
+    Raises:
+        UserError: the recipe names it wrongly, or it cannot be read.
+    """
     data, split = recipe.data, getattr(recipe.data, name)
-    columns = _columns(data, recipe.task)
-    if not isinstance(split, str) or any(isinstance(column, int) for column in columns.values()):
+    if not isinstance(split, str) or any(isinstance(column, int) for column in _columns(data, recipe.task).values()):
         raise UserError(
             f"data.{name}: {split!r} must be one split's name, and columns must be names, where data.hub is set"
         )
+    streaming = name == "train" and data.stream_rows is not None
     try:
-        rows = datasets.load_dataset(data.hub, data.hub_config, split=split)
+        return datasets.load_dataset(data.hub, data.hub_config, split=split, streaming=streaming)
     except Exception as error:  # noqa: BLE001 - any of the library's, the network's and the file formats' own errors
         raise UserError(f"data.hub: {data.hub!r} ({data.hub_config}, {split}): {error}") from None
+
+
+def _hub_rows(recipe: Recipe, name: str, rows: HubSplit, before: int) -> Iterator[Row]:
+    """Yield the rows of a Hub data set, with their numbers as lines."""
+    data, columns, names = recipe.data, _columns(recipe.data, recipe.task), None
     if recipe.task == "classification":
-        feature = rows.features.get(columns["label_column"])
-        if isinstance(feature, datasets.ClassLabel):  # the names are better than their numbers
-            rows = rows.cast_column(columns["label_column"], datasets.Value("int64"))
-            for line, record in enumerate(rows, start=1):
-                record = record | {columns["label_column"]: feature.int2str(record[columns["label_column"]])}
-                yield f"{data.hub} {split}", line, pick_fields(record, columns)
-            return
-    for line, record in enumerate(rows, start=1):
-        yield f"{data.hub} {split}", line, pick_fields(record, columns)
+        label = columns["label_column"]
+        if isinstance(names := rows.features.get(label), datasets.ClassLabel):  # better than their numbers
+            rows = rows.cast_column(label, datasets.Value("int64"))
+    for line, record in enumerate(rows, start=before + 1):
+        if isinstance(names, datasets.ClassLabel):
+            record = record | {label: names.int2str(record[label])}
+        yield f"{data.hub} {getattr(data, name)}", line, pick_fields(record, columns)
 
 
 def _cut(train: datasets.Dataset, recipe: Recipe) -> tuple[datasets.Dataset, datasets.Dataset]:

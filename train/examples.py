@@ -2,6 +2,7 @@
 
 import logging
 import os
+import threading
 from array import array
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -75,6 +76,13 @@ class Examples:
         """Return the tokens of every example on each side, (examples, sides)."""
         return np.stack([side.lengths() for side in self.sides.values()], axis=1)
 
+    def seek(self, epoch: int, place: dict[str, Any]) -> None:
+        """Go to where an epoch begins; nothing to do where all rows are at hand."""
+
+    def following(self, epoch: int) -> dict[str, Any]:
+        """Return what `seek` needs for the epoch after this one; nothing where all rows are at hand."""
+        return {}
+
     def row(self, epoch: int, index: int) -> dict[str, Any]:
         """Return one example: its number as `row`, its ids, and its class as `labels` for classification."""
         example: dict[str, Any] = {"row": index} | {name: side[index] for name, side in self.sides.items()}
@@ -126,29 +134,31 @@ class Blocks(Examples):
         }
 
 
-def encode(split: "Dataset", tokenizer: "PreTrainedTokenizerBase", recipe: Recipe) -> Examples:
+def encode(split: "Dataset", tokenizer: "PreTrainedTokenizerBase", recipe: Recipe, first: int = 0) -> Examples:
     """Turn the rows of a split into ids; what looks like a special token in the text stays text.
 
     Args:
         split: rows of `data.load_splits`.
         tokenizer: built with the template of the task.
         recipe: its task, its `data.too_long` and its `batch.block_size` are read.
+        first: rows of the data before these, for a window of a stream.
 
     Raises:
         UserError: a row is too long (with `data.too_long: error`), or the text is too short for one block.
     """
     name = str(split.split or "train")
     if recipe.task in ("causal", "masked"):
-        return _blocks(split, name, tokenizer, recipe)
+        return _blocks(split, name, tokenizer, recipe, first)
     columns = {"input_ids": "source", "labels": "target"} if recipe.task == "translation" else {"input_ids": "text"}
-    sides = {side: _tokens(split, column, tokenizer, name) for side, column in columns.items()}
+    sides = {side: _tokens(split, column, tokenizer, recipe) for side, column in columns.items()}
     classes = np.asarray(split["label"][:]) if recipe.task == "classification" else None
-    return _shortened(Examples(sides, classes), name, recipe, _longest(tokenizer, recipe, name))
+    return _shortened(Examples(sides, classes), name, recipe, _longest(tokenizer, recipe, name), first)
 
 
-def _tokens(split: "Dataset", column: str, tokenizer, name: str, special: bool = True) -> Ragged:
-    """Return the ids of every row of a column; those of many rows from the cache."""
-    if len(split) < cache.FEW_ROWS:
+def _tokens(split: "Dataset", column: str, tokenizer, recipe: Recipe, special: bool = True) -> Ragged:
+    """Return the ids of every row of a column; those of many rows from the cache, which a stream would only fill."""
+    name = str(split.split or "train")
+    if len(split) < cache.FEW_ROWS or (name == "train" and recipe.data.stream_rows is not None):
         return Ragged(_encoded(split, column, tokenizer, name, special))
 
     def make() -> dict[str, np.ndarray]:
@@ -165,7 +175,7 @@ def _encoded(split: "Dataset", column: str, tokenizer, name: str, special: bool 
         desc=f"encode {name} {column}",
         unit=" rows",
         leave=False,
-        disable=None if _is_first() else True,
+        disable=None if _shows() else True,
     ) as bar:
         for batch in split.select_columns(column).iter(batch_size=_BATCH):
             yield from tokenizer(
@@ -179,9 +189,9 @@ def _encoded(split: "Dataset", column: str, tokenizer, name: str, special: bool 
             bar.update(len(batch[column]))
 
 
-def _is_first() -> bool:
-    """Tell the first process of a launch from the others, without starting accelerate."""
-    return os.environ.get("RANK", "0") == "0"
+def _shows() -> bool:
+    """Tell the first process of a launch from the others, without starting accelerate; what is read ahead is not shown."""
+    return os.environ.get("RANK", "0") == "0" and threading.current_thread() is threading.main_thread()
 
 
 def _longest(tokenizer, recipe: Recipe, name: str) -> tuple[int, str]:
@@ -214,7 +224,7 @@ def of_model(recipe: Recipe, name: str) -> Any:
     return getattr(getattr(VanillaConfig, model.preset or "transformer_base")(), name)
 
 
-def _shortened(examples: Examples, name: str, recipe: Recipe, limit: tuple[int, str]) -> Examples:
+def _shortened(examples: Examples, name: str, recipe: Recipe, limit: tuple[int, str], first: int) -> Examples:
     """Stop at rows that are too long, leave them out, or cut them before their last token, which ends the text.
 
     Evaluation leaves no row out, whatever the recipe says, since a figure must be about the whole split: there `skip` cuts.
@@ -229,7 +239,7 @@ def _shortened(examples: Examples, name: str, recipe: Recipe, limit: tuple[int, 
         row = int(long[0])
         hint = "(data.too_long: truncate or skip goes on)"
         raise UserError(
-            f"{locate(recipe, name, row)}: {lengths[row].max()} tokens, must be at most {rule} {longest} {hint}"
+            f"{locate(recipe, name, first + row)}: {lengths[row].max()} tokens, must be at most {rule} {longest} {hint}"
         )
     cut = policy == "truncate" or name != "train"
     logger.warning(
@@ -255,7 +265,9 @@ def _cut(ids: np.ndarray, longest: int) -> np.ndarray:
     return ids if len(ids) <= longest else np.concatenate([ids[: longest - 1], ids[-1:]])
 
 
-def documents(split: "Dataset", tokenizer: "PreTrainedTokenizerBase", recipe: Recipe, longest: int) -> Examples:
+def documents(
+    split: "Dataset", tokenizer: "PreTrainedTokenizerBase", recipe: Recipe, longest: int, first: int = 0
+) -> Examples:
     """Turn every line into a sequence of its own, as packed rows hold them; a longer one is cut into several.
 
     Causal: the end token, the line, the end token, so that exactly the tokens of the stream are predicted; pieces share one
@@ -266,6 +278,7 @@ def documents(split: "Dataset", tokenizer: "PreTrainedTokenizerBase", recipe: Re
         tokenizer: built with the template of the task.
         recipe: its task is read.
         longest: tokens of a sequence.
+        first: rows of the data before these, for a window of a stream.
 
     Raises:
         UserError: no line holds text.
@@ -277,7 +290,7 @@ def documents(split: "Dataset", tokenizer: "PreTrainedTokenizerBase", recipe: Re
         raise UserError(f"batch.block_size: {longest} must be at least {2 if causal else 3} with batch.packing")
 
     def pieces() -> Iterator[np.ndarray]:
-        lines = _tokens(split, "text", tokenizer, name, special=False)
+        lines = _tokens(split, "text", tokenizer, recipe, special=False)
         for line in (lines[index] for index in range(len(lines))):
             ids = np.asarray([around, *line, around] if causal else line, dtype=np.int32)
             for start in range(0, len(ids) - causal, room):
@@ -286,7 +299,7 @@ def documents(split: "Dataset", tokenizer: "PreTrainedTokenizerBase", recipe: Re
 
     sides = {"input_ids": Ragged(pieces())}
     if not len(sides["input_ids"]):
-        raise UserError(f"{locate(recipe, name, 0)}: no text in the {name} data; there must be some")
+        raise UserError(f"{locate(recipe, name, first)}: no text in the {name} data; there must be some")
     return Examples(sides)
 
 
@@ -303,16 +316,16 @@ def row_capacity(tokenizer: "PreTrainedTokenizerBase", recipe: Recipe) -> tuple[
     return capacity, longest
 
 
-def _blocks(split: "Dataset", name: str, tokenizer, recipe: Recipe) -> Blocks:
+def _blocks(split: "Dataset", name: str, tokenizer, recipe: Recipe, first: int) -> Blocks:
     """Join all rows into one stream; after a line of causal text stands the end token, so that line ends are predicted."""
     causal = recipe.task == "causal"
     prefix, suffix = ((), ()) if causal else ((tokenizer.cls_token_id,), (tokenizer.sep_token_id,))
-    lines = _tokens(split, "text", tokenizer, name, special=False)
+    lines = _tokens(split, "text", tokenizer, recipe, special=False)
     ended = causal and recipe.data.text_unit == "line"
     stream = np.insert(lines.flat, lines.offsets[1:], tokenizer.eos_token_id) if ended else lines.flat
     if len(stream) < 2:
         raise UserError(
-            f"{locate(recipe, name, 0)}: {len(stream)} token(s) in the {name} data; there must be at least 2"
+            f"{locate(recipe, name, first)}: {len(stream)} token(s) in the {name} data; there must be at least 2"
         )
     longest, rule = _longest(tokenizer, recipe, "")
     # The budget counts predictions (batching), the position table every token.

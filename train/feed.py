@@ -26,6 +26,7 @@ class Place(NamedTuple):
         batches: global batches in that pass.
         micro: the rows of each micro-batch of this rank, as many on every rank; some may be empty.
         filler: a row of the global batch, for a micro-batch that has none.
+        following: where the data of the next pass begin, for data that is streamed.
     """
 
     epoch: int
@@ -33,6 +34,7 @@ class Place(NamedTuple):
     batches: int
     micro: list[list[int]]
     filler: int
+    following: dict[str, Any]
 
 
 @dataclass
@@ -67,14 +69,14 @@ class Places(Sampler[Place]):
         """Yield place after place, epoch after epoch."""
         epoch, position = self.epoch, self.position
         while True:
-            plan = self.plan(epoch)
+            plan, following = self.plan(epoch), self.examples.following(epoch)
             for number in range(position, len(plan)):
                 rows = plan[number]
                 accumulate = self.recipe.loop.accumulate
                 # As many as the busiest rank needs: where weights are sharded, each forward pass is a collective.
                 needed = min(accumulate, math.ceil(len(rows) / self.world))
                 micro = batching.micro_batches(rows, self.rank, self.world, accumulate)[:needed]
-                yield Place(epoch, number, len(plan), micro, rows[-1])
+                yield Place(epoch, number, len(plan), micro, rows[-1], following)
             epoch, position = epoch + 1, 0
 
 

@@ -89,7 +89,7 @@ def write_model_folder(run: "Run", folder: Path) -> None:
 
 def _write_results(run: "Run", scores: Any, source: str) -> None:
     """Write results.json and print its table."""
-    training = {name: value for name, value in asdict(run.progress).items() if name != "watch"} | {
+    training = {name: value for name, value in asdict(run.progress).items() if name not in ("watch", "stream")} | {
         "weights": source,
         "processes": run.accelerator.num_processes,
         "hardware": results.hardware(),

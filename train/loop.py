@@ -203,6 +203,8 @@ def _advance(progress: state.Progress, place: feed.Place, report: StepReport, se
     progress.seconds += seconds
     ended = place.position + 1 == place.batches
     progress.epoch, progress.position = (place.epoch + 1, 0) if ended else (place.epoch, place.position + 1)
+    if ended:
+        progress.stream = place.following
 
 
 def is_done(run: Run) -> bool:
@@ -302,9 +304,10 @@ def _announce(run: Run, tracker: tracking.Tracker, places: feed.Places) -> None:
         f"{recipe.name}: {recipe.task}, {config.variant}, {parameters:,} parameters, vocabulary {config.vocab_size}, "
         f"{run.accelerator.num_processes} process(es) on {run.accelerator.device.type}, {recipe.loop.precision}"
     )
+    epoch = "an epoch" if recipe.data.stream_rows is None else "in this window of the stream"
     tracker.say(
-        f"{len(run.train):,} training rows in {batches} batches an epoch; {recipe.loop.max_steps} steps are "
-        f"{recipe.loop.max_steps / batches:.1f} epochs; run folder {run.folder}"
+        f"{len(run.train):,} training rows in {batches} batches {epoch}; {recipe.loop.max_steps} steps are "
+        f"{recipe.loop.max_steps / batches:.1f} of that; run folder {run.folder}"
     )
     if run.progress.step:
         tracker.say(f"resumed at step {run.progress.step}, epoch {run.progress.epoch}, batch {run.progress.position}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from train import examples
+from train import examples, streaming
 from train.errors import UserError
 from train.recipe import Recipe
 
@@ -90,19 +90,26 @@ class Packed(examples.Examples):
 
 
 def training_examples(split: "Dataset", tokenizer: "PreTrainedTokenizerBase", recipe: Recipe) -> examples.Examples:
-    """Encode the training rows, and pack them where `batch.packing` says so.
+    """Encode the training rows, and pack them where `batch.packing` says so; a stream of them window by window.
 
     Raises:
         UserError: as `examples.encode`, or rows of the stated length do not fit the model or the token budget.
     """
-    if not recipe.batch.packing:
-        return examples.encode(split, tokenizer, recipe)
-    if (window := examples.of_model(recipe, "attention_window")) is not None:
+    if recipe.batch.packing and (window := examples.of_model(recipe, "attention_window")) is not None:
         rule = "cannot go with it, as the masks of packed rows would replace the window"
         raise UserError(f"model.attention_window: {window}: batch.packing {rule}")
+    if recipe.data.stream_rows is None:
+        return _window(split, tokenizer, recipe)
+    return streaming.Windows(streaming.Stream(recipe), lambda window, first: _window(window, tokenizer, recipe, first))
+
+
+def _window(split: "Dataset", tokenizer, recipe: Recipe, first: int = 0) -> examples.Examples:
+    """Encode and pack rows that are at hand."""
+    if not recipe.batch.packing:
+        return examples.encode(split, tokenizer, recipe, first)
     capacity, longest = examples.row_capacity(tokenizer, recipe)
     if recipe.task == "translation":
-        parts = examples.encode(split, tokenizer, recipe)
+        parts = examples.encode(split, tokenizer, recipe, first)
     else:
-        parts = examples.documents(split, tokenizer, recipe, longest)
+        parts = examples.documents(split, tokenizer, recipe, longest, first)
     return Packed(parts, capacity, recipe.loop.seed)

@@ -33,6 +33,7 @@ def problems(recipe: "Recipe") -> Iterator[Problem]:
         yield "name", recipe.name, "must be letters, digits, '.', '_' or '-', as it names a folder"
     yield from _range_problems(recipe)
     yield from _data_problems(recipe)
+    yield from _streaming_problems(recipe)
     yield from _packing_problems(recipe)
     for key in ("metrics", "during_training"):
         for metric in getattr(recipe.eval, key):
@@ -44,7 +45,7 @@ def problems(recipe: "Recipe") -> Iterator[Problem]:
 
 _AT_LEAST_ONE: _Keys = {
     "tokenizer": ("vocab_size", "min_frequency"),
-    "data": ("limit_train", "limit_eval"),
+    "data": ("stream_rows", "limit_train", "limit_eval"),
     "batch": ("max_tokens", "max_rows", "block_size"),
     "loop": (
         "max_steps",
@@ -114,6 +115,27 @@ def _data_problems(recipe: "Recipe") -> Iterator[Problem]:
         value = getattr(data, name)
         if isinstance(value, int) and value < 0:
             yield f"data.{name}", value, "must be at least 0, or the column's name"
+
+
+def _streaming_problems(recipe: "Recipe") -> Iterator[Problem]:
+    """Yield what must be known of all training rows before the first step, and so cannot go with a stream of them."""
+    data, rows = recipe.data, recipe.data.stream_rows
+    if rows is None:
+        return
+    if data.generator:
+        yield "data.stream_rows", rows, "must be null where data.generator is set, which makes all rows at once"
+    if data.validation_fraction:
+        yield "data.stream_rows", rows, "must be null where data.validation_fraction is set; name data.validation"
+    if data.text_unit == "file":
+        yield "data.stream_rows", rows, "must be null where data.text_unit is file, which is one row"
+    if recipe.task == "classification":
+        yield "data.stream_rows", rows, "must be null for the task classification, whose labels are counted first"
+    if recipe.loop.num_workers:
+        yield (
+            "loop.num_workers",
+            recipe.loop.num_workers,
+            "must be 0 with data.stream_rows, which a thread reads ahead",
+        )
 
 
 def _packing_problems(recipe: "Recipe") -> Iterator[Problem]:

@@ -94,6 +94,9 @@ class DataSection:
         text_unit: causal and masked text is a row per line, or the file as it stands, line ends included.
         on_bad_line: stop with an error, or skip the line and warn.
         too_long: what to do with a row longer than the tokenizer's `model_max_length` or `batch.max_tokens`.
+        stream_rows: training rows that are read and shuffled together before the next ones are, again from the start at the
+            end, for data too large for memory and disk; null = all. With `hub`, only what is needed is fetched. A tokenizer
+            is built from the first ones.
         limit_train: rows of training data to use, from the start.
         limit_eval: rows of validation and test data to use, from the start.
     """
@@ -115,6 +118,7 @@ class DataSection:
     text_unit: Literal["line", "file"] = "line"
     on_bad_line: Literal["stop", "skip"] = "stop"
     too_long: Literal["error", "skip", "truncate"] = "error"
+    stream_rows: int | None = None
     limit_train: int | None = None
     limit_eval: int | None = None
 

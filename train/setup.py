@@ -178,6 +178,7 @@ def _restore(run: Run, source: Path) -> None:
                 "restore it, or train into another folder with --run_dir"
             )
     run.progress = state.Progress(**saved["progress"])
+    run.train.seek(run.progress.epoch, run.progress.stream)
     if run.recipe.loop.max_steps < run.progress.step:
         rule = f"must be at least {run.progress.step}, the step reached in {run.folder}"
         raise UserError(f"loop.max_steps: {run.recipe.loop.max_steps}: {rule}")

@@ -27,6 +27,7 @@ class Progress:
         step: updates done.
         epoch: pass over the data that the next batch belongs to, from 0.
         position: global batches of that pass already used.
+        stream: where the data of that pass begin, for data that is streamed.
         tokens: real tokens seen, over all processes.
         seconds: time spent training, over all starts of the run.
         evaluated: step of the last evaluation, 0 = none yet.
@@ -39,6 +40,7 @@ class Progress:
     step: int = 0
     epoch: int = 0
     position: int = 0
+    stream: dict[str, Any] = field(default_factory=dict)
     tokens: int = 0
     seconds: float = 0.0
     evaluated: int = 0
