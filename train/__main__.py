@@ -1,6 +1,7 @@
 """The command line: `python -m train COMMAND ...`. It parses, calls, and turns errors into one line and a code."""
 
 import os
+import signal
 import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
@@ -70,6 +71,7 @@ def fit(words: list[str]) -> int:
     try:
         loop.fit(recipe)
     except stop.Stopped as stopped:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a launcher's own, as soon as the first rank has ended
         code = _report(stopped, 128 + stopped.signal)
     except (loop.NonFiniteError, alive.RankError, OSError) as error:
         return _report(error, 1)

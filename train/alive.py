@@ -221,7 +221,15 @@ def starting(timeout: float) -> Iterator[None]:
 
     Raises:
         LostPeerError: on every rank that did start.
+        UserError: torchrun started the processes again, but kept the addresses of the dead ones; they would wait for those.
     """
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    if attempt != "0" and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        raise UserError(
+            f"restart {attempt} by torchrun: its key-value store still holds the addresses of the processes before; a job "
+            "that restarts by itself must have TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in its environment, and --standalone "
+            "or --rdzv-backend c10d"
+        )
     try:
         yield
     except dist.DistError as error:

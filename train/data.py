@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pyarrow as pa
@@ -42,7 +43,6 @@ COLUMNS = {
     "causal": ("text",),
     "masked": ("text",),
 }
-HubSplit = datasets.Dataset | datasets.IterableDataset
 _CHUNK = 50_000
 _CHUNKS_IN_MEMORY = 10
 
@@ -171,7 +171,7 @@ def _on_disk(table: pa.Table) -> pa.Table:
         return table
 
 
-def kept(recipe: Recipe, name: str, hub: HubSplit | None = None, before: int = 0) -> Iterator[Values]:
+def kept(recipe: Recipe, name: str, hub: Any | None = None, before: int = 0) -> Iterator[Values]:
     """Yield the good rows of a split; a bad one stops the run, or is skipped and counted.
 
     Args:
@@ -193,7 +193,7 @@ def kept(recipe: Recipe, name: str, hub: HubSplit | None = None, before: int = 0
         logger.warning("%s data: skipped %d bad line(s), the first: %s", name, skipped, first)
 
 
-def _rows(recipe: Recipe, name: str, hub: HubSplit | None = None, before: int = 0) -> Iterator[Row]:
+def _rows(recipe: Recipe, name: str, hub: Any | None = None, before: int = 0) -> Iterator[Row]:
     """Yield every row of a split, good or bad."""
     if recipe.data.hub:
         rows = _hub_rows(recipe, name, hub_split(recipe, name) if hub is None else hub, before)
@@ -251,7 +251,7 @@ def _paths(data: DataSection, name: str) -> list[Path]:
     return paths
 
 
-def hub_split(recipe: Recipe, name: str) -> HubSplit:
+def hub_split(recipe: Recipe, name: str) -> Any:
     """Open a split of a Hub data set, or of a folder that `datasets` can read; of a stream only what is read is fetched.
 
     Raises:
@@ -269,7 +269,7 @@ def hub_split(recipe: Recipe, name: str) -> HubSplit:
         raise UserError(f"data.hub: {data.hub!r} ({data.hub_config}, {split}): {error}") from None
 
 
-def _hub_rows(recipe: Recipe, name: str, rows: HubSplit, before: int) -> Iterator[Row]:
+def _hub_rows(recipe: Recipe, name: str, rows: Any, before: int) -> Iterator[Row]:
     """Yield the rows of a Hub data set, with their numbers as lines."""
     data, columns, names = recipe.data, _columns(recipe.data, recipe.task), None
     if recipe.task == "classification":

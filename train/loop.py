@@ -75,18 +75,23 @@ def fit(recipe: "Recipe") -> Path:
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(recipe.loop.matmul_precision)
     try:
-        with set_up(recipe) as run:
+        with contextlib.ExitStack() as end, set_up(recipe) as run:
             if run is not None:
                 with finish.drawn(run):
-                    train(run)
+                    train(run, end)
                     finish.finish(shard.whole(run))
     finally:
         torch.set_float32_matmul_precision(before)
     return recipe.folder
 
 
-def train(run: Run) -> None:
-    """Take steps until the run has as many as it wants; every rank takes the same ones."""
+def train(run: Run, end: contextlib.ExitStack) -> None:
+    """Take steps until the run has as many as it wants; every rank takes the same ones.
+
+    Args:
+        run: the run.
+        end: closed when the run has ended, in whatever way.
+    """
     loop, progress = run.recipe.loop, run.progress
     accelerator = run.accelerator
     places = feed.Places(
@@ -102,7 +107,7 @@ def train(run: Run) -> None:
     if run.random is not None:
         state.restore_random_state(run.random)  # last: whatever is built above may have drawn numbers
     # Whatever ends the loop: a checkpoint that was begun is written to its end.
-    with contextlib.closing(tracker), stop.requests() as request, _ended(run.writer):
+    with contextlib.closing(tracker), stop.requests(end) as request, _ended(run.writer):
         if _due(progress.step, loop.eval_every) and progress.evaluated < progress.step:
             _evaluate(run, tracker)  # the stop that led to this checkpoint came before its evaluation
         while not is_done(run):
@@ -304,10 +309,10 @@ def _announce(run: Run, tracker: tracking.Tracker, places: feed.Places) -> None:
         f"{recipe.name}: {recipe.task}, {config.variant}, {parameters:,} parameters, vocabulary {config.vocab_size}, "
         f"{run.accelerator.num_processes} process(es) on {run.accelerator.device.type}, {recipe.loop.precision}"
     )
-    epoch = "an epoch" if recipe.data.stream_rows is None else "in this window of the stream"
+    unit = "epoch" if recipe.data.stream_rows is None else "window"
     tracker.say(
-        f"{len(run.train):,} training rows in {batches} batches {epoch}; {recipe.loop.max_steps} steps are "
-        f"{recipe.loop.max_steps / batches:.1f} of that; run folder {run.folder}"
+        f"{len(run.train):,} training rows in {batches} batches, one {unit}; {recipe.loop.max_steps} steps "
+        f"take {recipe.loop.max_steps / batches:.1f} {unit}s; run folder {run.folder}"
     )
     if run.progress.step:
         tracker.say(f"resumed at step {run.progress.step}, epoch {run.progress.epoch}, batch {run.progress.position}")

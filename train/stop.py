@@ -33,14 +33,24 @@ class Request:
 
 
 @contextlib.contextmanager
-def requests() -> Iterator[Request]:
-    """Catch the signals while the block runs."""
+def requests(end: contextlib.ExitStack) -> Iterator[Request]:
+    """Catch the signals while the block runs.
+
+    Args:
+        end: closed when the run has ended. Where the block ends in `Stopped`, the signals stay caught until then: a
+            launcher that sees one rank end sends its own to those that still say why they stop.
+    """
     request = Request()
     before = {}
     with contextlib.suppress(ValueError):  # only the main thread may set handlers
         before = {number: signal.signal(number, request) for number in SIGNALS}
-    try:
-        yield request
-    finally:
+    with contextlib.ExitStack() as restored:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            restored.callback(signal.signal, number, handler)
+        try:
+            yield request
+        except Stopped:
+            for number in before:
+                signal.signal(number, signal.SIG_IGN)
+            end.push(restored.pop_all())
+            raise

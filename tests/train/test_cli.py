@@ -145,3 +145,12 @@ def test_no_command_and_a_wrong_one(capsys):
     assert "/no/such/run" in one_line(capsys.readouterr().err)
     assert main(["evaluate", ".", "--spilt", "test"]) == 2
     assert "spilt" in one_line(capsys.readouterr().err)
+
+
+def test_a_restart_that_would_wait_for_dead_processes_ends(write_recipe, fit, monkeypatch, capsys):
+    for name, value in (("TORCHELASTIC_RESTART_COUNT", "1"), ("TORCHELASTIC_USE_AGENT_STORE", "True")):
+        monkeypatch.setenv(name, value)
+    assert main(["fit", str(write_recipe())]) == 2
+    line = one_line(capsys.readouterr().err)
+    assert line.startswith("error: restart 1 by torchrun: ")
+    assert "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1" in line

@@ -114,16 +114,17 @@ RAISES = "raise KeyError('a bug')"
 
 
 @pytest.mark.parametrize(
-    ("action", "why"),
+    ("action", "timeout", "why"),
     [
-        pytest.param(STOPS, "timeout 3 s", id="stopped"),
-        pytest.param(SLEEPS, "timeout 3 s", id="asleep", marks=pytest.mark.slow),
-        pytest.param(DIES, "connection is closed", id="killed", marks=pytest.mark.slow),
+        pytest.param(STOPS, "3", "timeout 3 s", id="stopped"),
+        pytest.param(SLEEPS, "3", "timeout 3 s", id="asleep", marks=pytest.mark.slow),
+        # Long enough that the closed connection is seen first.
+        pytest.param(DIES, "20", "connection is closed", id="killed", marks=pytest.mark.slow),
     ],
 )
-def test_a_rank_that_hangs_or_dies_ends_the_job_and_is_named(starter, whole, tmp_path, action, why):
+def test_a_rank_that_hangs_or_dies_ends_the_job_and_is_named(starter, whole, tmp_path, action, timeout, why):
     first, second = starter.start(
-        tmp_path / "run", "--loop.timeout", "3", world=2, code=DISTURBED.format(action=action)
+        tmp_path / "run", "--loop.timeout", timeout, world=2, code=DISTURBED.format(action=action)
     )
     started = time.monotonic()
     assert first.wait(timeout=60) == 1

@@ -30,9 +30,9 @@ TORCHRUN = [
 STEPS = ("--loop.max_steps", "300", "--loop.eval_every", "100", "--loop.save_every", "3")
 
 
-def launch(command, recipe, run, *words, log):
-    """Start a command in a session of its own, so that nothing else receives its signals."""
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+def launch(command, recipe, run, *words, log, **more):
+    """Start a command in a session of its own, so that nothing else receives its signals; with `more` variables."""
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | more
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         environment.pop(name, None)
     with open(log, "ab") as output:
@@ -70,6 +70,13 @@ def losses(run) -> list[tuple[int, float]]:
     """Return (step, loss) of every training step."""
     lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
     return [(line["step"], line["loss"]) for line in lines if line["event"] == "train"]
+
+
+def assert_same(run, whole) -> None:
+    """Compare two finished runs, bitwise."""
+    for name in ("final/model.safetensors", "checkpoints/step-00000300/optimizer.safetensors"):
+        assert (run / name).read_bytes() == (whole / name).read_bytes()
+    assert losses(run) == losses(whole)
 
 
 def wait_for_step(process, run, step: int) -> None:
@@ -118,9 +125,7 @@ def test_killed_twenty_times_the_run_ends_bitwise_the_same(starter, tmp_path, co
         kills += 1
     assert steps_done(run) < 300
     assert launch(command, starter.recipe, run, log=log).wait(timeout=300) == 0, log.read_text()[-3000:]
-    for name in ("final/model.safetensors", "checkpoints/step-00000300/optimizer.safetensors"):
-        assert (run / name).read_bytes() == (whole / name).read_bytes()
-    assert losses(run) == losses(whole)
+    assert_same(run, whole)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -153,3 +158,16 @@ def test_torchrun_ends_when_a_rank_is_killed_or_stopped(starter, tmp_path, numbe
     assert all(line.startswith("error: rank 1 has not answered since step ") for line in errors)
     # A rank that was killed torchrun may see first; then it ends the other one and names the rank itself.
     assert len(errors) == 1 or (number == signal.SIGKILL and re.search(r"exitcode: -9\) local_rank: 1\b", text))
+
+
+def test_torchrun_starts_a_killed_rank_again(starter, tmp_path):
+    log, whole, run = tmp_path / "log.txt", tmp_path / "whole", tmp_path / "run"
+    restarting = [*TORCHRUN[:3], "--max-restarts", "3", *TORCHRUN[3:]]
+    assert launch(TORCHRUN, starter.recipe, whole, log=log).wait(timeout=300) == 0, log.read_text()[-3000:]
+    process = launch(restarting, starter.recipe, run, log=log, TORCH_DISABLE_SHARE_RDZV_TCP_STORE="1")
+    for step, rank in ((20, 1), (60, 0)):
+        wait_for_step(process, run, step)
+        os.kill(children(process.pid)[rank], signal.SIGKILL)
+    assert process.wait(timeout=300) == 0, log.read_text()[-3000:]
+    assert len(re.findall(r"^resumed at step ", log.read_text(), re.MULTILINE)) == 2
+    assert_same(run, whole)
