@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
 
-from train.errors import UserError
+from train.errors import DriftError, NonFiniteError, UserError
 
 USAGE = """usage: python -m train COMMAND ...
 
@@ -73,7 +73,7 @@ def fit(words: list[str]) -> int:
     except stop.Stopped as stopped:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a launcher's own, as soon as the first rank has ended
         code = _report(stopped, 128 + stopped.signal)
-    except (loop.NonFiniteError, alive.RankError, OSError) as error:
+    except (NonFiniteError, DriftError, alive.RankError, OSError) as error:
         return _report(error, 1)
     except alive.LostPeerError as error:
         _leave(f"error: {error}" if error.speaks else None)

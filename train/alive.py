@@ -15,10 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
 import torch.distributed as dist
 
 from train import state
-from train.errors import NonFiniteError, UserError
+from train.errors import DriftError, NonFiniteError, UserError
 from train.state import PeerError
 from train.stop import Stopped
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 # The process group gives up this many seconds after `loop.timeout`: its own error names nobody.
 GRACE = 30
-_EXPECTED = (UserError, NonFiniteError, OSError)
+_EXPECTED = (UserError, NonFiniteError, DriftError, OSError)
 _generations = itertools.count()
 
 
@@ -213,6 +214,33 @@ def _is_connection_error(error: Exception) -> bool:
     return isinstance(error, dist.DistError) or (
         isinstance(error, RuntimeError) and any(word in text for word in ("gloo", "nccl", "connection closed"))
     )
+
+
+def refuse_drift(accelerator: "Accelerator", model: torch.nn.Module, step: int) -> None:
+    """Compare the weights of all ranks, bit by bit, before a checkpoint is made of one rank's; every rank calls it.
+
+    Each takes the same step on the same sum of gradients, so they differ only where a device or a collective has erred.
+
+    Raises:
+        DriftError: on the main process; names the ranks that differ from the majority, or from rank 0.
+        PeerError: on the others.
+    """
+    if accelerator.num_processes == 1:
+        return
+    integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+    weights = [parameter.detach() for parameter in model.parameters()]
+    mine = torch.stack([weight.view(integers[weight.element_size()]).sum(dtype=torch.int64) for weight in weights])
+    state.arrive()
+    everyones = [tuple(row) for row in accelerator.gather(mine[None]).tolist()]
+    usual = max(everyones, key=everyones.count)
+    others = [str(rank) for rank, sums in enumerate(everyones) if sums != usual]
+    if others and not accelerator.is_main_process:
+        raise PeerError("the main process says which ranks differ")
+    if others:
+        raise DriftError(
+            f"step={step}: the weights of rank {', '.join(others)} are no longer those of the other ranks, which no "
+            "arithmetic explains; the checkpoints on disk are from before; run the same command to go on from there"
+        )
 
 
 @contextlib.contextmanager

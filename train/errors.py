@@ -14,3 +14,7 @@ class UserError(ValueError):
 
 class NonFiniteError(RuntimeError):
     """The loss or its gradient is no number; the weights on disk are the last good ones."""
+
+
+class DriftError(RuntimeError):
+    """The processes of a job no longer hold the same weights; those on disk are from before."""

@@ -12,6 +12,7 @@ import torch
 from accelerate.utils import gather_object
 
 from train import (
+    alive,
     checkpoint,
     collate,
     ema,
@@ -70,6 +71,7 @@ def fit(recipe: "Recipe") -> Path:
     Raises:
         UserError: something in the recipe, its data or its run folder is not as it must be.
         NonFiniteError: the loss or the gradient is no number.
+        DriftError: the ranks no longer hold the same weights.
         Stopped: SIGTERM or SIGINT arrived; the state is saved.
     """
     before = torch.get_float32_matmul_precision()
@@ -117,7 +119,8 @@ def train(run: Run, end: contextlib.ExitStack) -> None:
             _advance(progress, delivery.place, report, time.perf_counter() - started)
             state.arrive(progress.step)
             tracker.step(progress, report)
-            for finding in watchdog.step(progress.step, report.loss, report.grad_norm, delivery.place.epoch == 0):
+            first = delivery.place.epoch == 0
+            for finding in watchdog.step(progress.step, report.loss, report.grad_norm, first, report.targets):
                 tracker.warn(progress.step, finding)
             if report.stop:
                 _save(run, tracker)
@@ -261,6 +264,8 @@ def _save(run: Run, tracker: tracking.Tracker) -> None:
     tracker.pause()
     wait_for_write(run)
     loop, progress = run.recipe.loop, run.progress
+    if not shard.is_sharded(run.bare):
+        alive.refuse_drift(run.accelerator, run.bare, progress.step)
     states = state.gather_random_states(run.accelerator)
     whole = shard.whole(run, moments=True)
     content = {

@@ -9,7 +9,9 @@ leak        A new model's training loss is below 2 % of ln V above the floor wit
             rows (`train.probes`): the logits of a place change with a token after it.
 plateau     The smoothed loss has not fallen by 0.1 % within the last tenth of the run (at least 200 steps), while it is
             still more than 2 % of ln V above the floor.
-loss_spike  The loss is 6 standard deviations and 10 % of ln V above its running mean.
+loss_spike  The loss is 6 standard deviations and 10 % of ln V above its running mean, two steps in a row: a single step may
+            be one odd batch.
+no_labels   Not one label in a step, over all processes: nothing was learned from it.
 norm_spike  The logarithm of the gradient norm is 6 standard deviations above its running mean, and the norm three times
             what is usual.
 clipping    Every one of the last 200 steps after the warm-up was clipped: the clip, not the gradient, sets their length.
@@ -95,10 +97,12 @@ class Watchdog:
         self.loss = Running(state.setdefault("loss", {}))
         self.norm = Running(state.setdefault("norm", {}))
         self.spoke: dict[str, int] = state.setdefault("spoke", {})
-        for name, value in {"clipped": 0, "best": None, "best_step": 0}.items():
+        for name, value in {"clipped": 0, "high": 0, "best": None, "best_step": 0}.items():
             state.setdefault(name, value)
 
-    def step(self, step: int, loss: float, grad_norm: float, first_epoch: bool = True) -> list[Finding]:
+    def step(
+        self, step: int, loss: float, grad_norm: float, first_epoch: bool = True, targets: int = 1
+    ) -> list[Finding]:
         """Return what looks wrong after a step.
 
         Args:
@@ -106,7 +110,11 @@ class Watchdog:
             loss: nats per target, label smoothing included.
             grad_norm: before clipping.
             first_epoch: no row of the step was seen before.
+            targets: labels in the loss.
         """
+        if not targets:  # its loss of 0 is no figure of the model
+            text = "no row of the step has a label: nothing was learned"
+            return [] if self._silent("no_labels", step) else [Finding("no_labels", text, 0.0)]
         found = [
             self._first(step, loss),
             self._leak(step, loss) if first_epoch else None,
@@ -143,7 +151,8 @@ class Watchdog:
     def _spike(self, step: int, loss: float) -> Finding | None:
         sigmas, mean = self.loss.add(loss)
         far = sigmas > SIGMAS and loss - mean > SPIKE_OF_UNIFORM * self.uniform
-        if not far or self._silent("loss_spike", step):
+        self.state["high"] = self.state["high"] + 1 if far else 0
+        if self.state["high"] < 2 or self._silent("loss_spike", step):
             return None
         return Finding("loss_spike", f"the loss is {loss:.3f}, {sigmas:.0f} sigma above its mean {mean:.3f}", loss)
 

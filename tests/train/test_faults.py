@@ -111,6 +111,8 @@ STOPS = "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)"
 SLEEPS = "import time; time.sleep(600)"
 DIES = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
 RAISES = "raise KeyError('a bug')"
+LEAVES = "import os; os._exit(0)"
+FLIPS = "next(run.bare.parameters()).data.view(-1)[3] += 1e-6"
 
 
 @pytest.mark.parametrize(
@@ -139,6 +141,29 @@ def test_a_rank_that_hangs_or_dies_ends_the_job_and_is_named(starter, whole, tmp
     assert checkpoints(tmp_path / "run")[-1] == "step-00000006"
     if action == DIES:
         assert_same(starter.fit(tmp_path / "run", world=2), whole[2])  # the timeout is no part of the run's identity
+
+
+@pytest.mark.slow
+def test_a_rank_that_leaves_early_is_named_and_costs_nothing(starter, whole, tmp_path):
+    first, second = starter.start(
+        tmp_path / "run", "--loop.timeout", "20", world=2, code=DISTURBED.format(action=LEAVES)
+    )
+    assert first.wait() == 1
+    assert second.wait() == 0
+    errors = [line for line in first.text.splitlines() if line.startswith("error")]
+    assert [line.split(" since ")[0] for line in errors] == ["error: rank 1 has not answered"]
+    assert_same(starter.fit(tmp_path / "run", world=2), whole[2])
+
+
+def test_weights_that_differ_between_ranks_are_never_saved(starter, whole, tmp_path):
+    jobs = starter.start(tmp_path / "run", world=2, code=DISTURBED.format(action=FLIPS))
+    assert [job.wait() for job in jobs] == [1, 1]
+    errors = [line for job in jobs for line in job.text.splitlines() if line.startswith("error")]
+    assert len(errors) == 1
+    # Of two nobody knows which is right.
+    assert errors[0].startswith("error: step=8: the weights of rank 1 are no longer those of the other ranks")
+    assert checkpoints(tmp_path / "run")[-1] == "step-00000006"
+    assert_same(starter.fit(tmp_path / "run", world=2), whole[2])
 
 
 def test_an_error_of_one_rank_ends_all_with_one_line(starter, tmp_path):

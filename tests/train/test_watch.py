@@ -78,12 +78,20 @@ def test_spikes_of_loss_and_norm_are_told_once():
     series[299] = (300, series[299][1] + 3.0, series[299][2])
     series[300] = (301, series[300][1] + 3.0, series[300][2])
     series[349] = (350, series[349][1], 60.0)
-    assert kinds(dog(), series) == [(300, "loss_spike"), (350, "norm_spike")]
+    series[319] = (320, series[319][1] + 3.0, series[319][2])  # one batch alone is no spike
+    assert kinds(dog(), series) == [(301, "loss_spike"), (350, "norm_spike")]
     # A second one after the silence is told again: the first did not blind the statistics.
     more = healthy(400)
-    for step, height in ((200, 30.0), (320, 1.2)):
+    for step, height in ((199, 30.0), (200, 30.0), (319, 2.0), (320, 2.0)):
         more[step - 1] = (step, more[step - 1][1] + height, 0.3)
     assert kinds(dog(), more) == [(200, "loss_spike"), (320, "loss_spike")]
+
+
+def test_steps_without_labels_are_told_and_leave_the_statistics_alone():
+    series = [(step, 3.0, 0.3, False, 100) for step in range(1, 100)]
+    series += [(step, 0.0, 0.0, False, 0) for step in range(100, 120)]
+    series += [(step, 3.0, 0.3, False, 100) for step in range(120, 140)]
+    assert kinds(dog(), series) == [(100, "no_labels")]
 
 
 def test_a_plateau_is_told_once_and_again_after_an_improvement():
@@ -120,7 +128,7 @@ def test_running_mean_and_deviation_against_the_definition():
 
 def test_the_state_survives_json_at_any_step():
     series = healthy(600)
-    series[399] = (400, 9.0, 70.0)
+    series[398], series[399] = (399, 9.0, 0.3), (400, 9.0, 70.0)
     whole = dog()
     expected = kinds(whole, series)
     assert len(expected) == 2
