@@ -30,14 +30,16 @@ LIMITS = {
     "type_vocab_size": 2**20,
     "attention_window": 2**31,
 }
+# A number of labels costs a few letters, their names cost a file of that size; `save_pretrained` writes the names.
+NUM_LABELS = 2**16
 LABELS = 2**20
 LABEL_LENGTH = 256
 TEXT_LENGTH = 10_000
 DEPTH = 20
 
 # Numbers that a model may hold beyond two for each byte of its files (four bits each): what is in no file, like
-# sinusoids and a new head, takes up to 1 GiB.
-FREE_NUMBERS = 2**28
+# sinusoids and a new head, takes up to 256 MiB, and sinusoids some six times that while they are computed.
+FREE_NUMBERS = 2**26
 INDEX_BYTES = 2**26
 
 GENERATION_LIMITS = {"num_beams": 2**10, "num_return_sequences": 2**10, "max_length": 2**24, "max_new_tokens": 2**24}
@@ -68,7 +70,7 @@ def check_fields(config_class: type[PreTrainedConfig], given: Any) -> None:
         ValueError: Names the field, its value and the rule.
     """
     if not isinstance(given, dict):
-        raise ValueError(f"config.json holds {reprlib.repr(given)}, which must be an object")
+        raise ValueError(f"config.json holds {reprlib.repr(given)}, which must be an object")  # noqa: TRY004
     _check_sizes(given)
     own = {field.name for field in fields(config_class)}
     for name in given:
@@ -118,7 +120,7 @@ def _check_quantization(value: Any) -> None:
     if value is None or hasattr(value, "quant_method"):  # not from a file
         return
     if not isinstance(value, dict):
-        raise ValueError(f"quantization_config={reprlib.repr(value)} must be an object")
+        raise ValueError(f"quantization_config={reprlib.repr(value)} must be an object")  # noqa: TRY004
     method = value.get("quant_method", "bitsandbytes" if "load_in_4bit" in value or "load_in_8bit" in value else None)
     if method not in QUANTIZATIONS:
         raise ValueError(
@@ -129,8 +131,8 @@ def _check_quantization(value: Any) -> None:
 
 def _check_labels(given: dict[str, Any]) -> None:
     number, names = given.get("num_labels"), given.get("id2label")
-    if number is not None and not (type(number) is int and 1 <= number <= LABELS):
-        raise ValueError(f"num_labels={reprlib.repr(number)} must be a whole number from 1 to {LABELS}")
+    if number is not None and not (type(number) is int and 1 <= number <= NUM_LABELS):
+        raise ValueError(f"num_labels={reprlib.repr(number)} must be a whole number from 1 to {NUM_LABELS}")
     for field in ("id2label", "label2id"):
         value = given.get(field)
         if value is not None and not (isinstance(value, dict) and len(value) <= LABELS):

@@ -46,7 +46,7 @@ REFUSED = {
     "dtype that is not there": ({"dtype": "nonsense"}, "dtype='nonsense' must be one of"),
     "dtype by path": ({"dtype": "__builtins__"}, "dtype='__builtins__' must be one of"),
     # Labels.
-    "labels without end": ({"num_labels": 10**9}, "num_labels=1000000000 must be a whole number from 1 to 1048576"),
+    "labels without end": ({"num_labels": 10**9}, "num_labels=1000000000 must be a whole number from 1 to 65536"),
     "labels in words": ({"num_labels": "3"}, "num_labels='3'"),
     "no labels": ({"num_labels": 0}, "num_labels=0"),
     "names in a list": ({"id2label": ["a"]}, "id2label=.* must be an object"),
@@ -74,7 +74,9 @@ REFUSED = {
     "text for an id": ({"pad_token_id": "x"}, "'pad_token_id'"),
     "text for true": ({"tie_word_embeddings": "yes"}, "'tie_word_embeddings'"),
 }
-REFUSED |= {f"huge {name}": ({name: most + 1}, f"{name}={most + 1} must be at most {most}") for name, most in LIMITS.items()}
+REFUSED |= {
+    f"huge {name}": ({name: most + 1}, f"{name}={most + 1} must be at most {most}") for name, most in LIMITS.items()
+}
 REFUSED["beyond 64 bits"] = ({"vocab_size": 10**40}, "vocab_size=1.* must be at most")
 
 
@@ -130,6 +132,16 @@ def test_the_last_of_two_values_is_the_one_that_is_checked(hostile):
     path.write_text(text.rstrip()[:-1] + ', "attn_implementation": "owner/kernel"}', encoding="utf-8")
     with pytest.raises(ValueError, match=KERNEL):
         AutoConfig.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("version", ["4.0.0", "1.0/../../x"])
+def test_another_config_of_the_folder_is_checked_as_well(hostile, version):
+    """transformers reads the file that `configuration_files` names for its version."""
+    folder = hostile(configuration_files=[f"config.{version}.json"])
+    content = json.loads((folder / "config.json").read_text("utf-8")) | {"attn_implementation": "owner/kernel"}
+    (folder / "config.4.0.0.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(ValueError, match=KERNEL if version == "4.0.0" else "Invalid version"):
+        AutoModelForSeq2SeqLM.from_pretrained(folder)
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def test_a_shard_named_in_a_variant_or_a_subfolder(hostile):
 @pytest.mark.parametrize("target", ["outside.safetensors", "missing.safetensors"])
 def test_a_link_that_leaves_the_folder_is_refused(hostile, target):
     folder = hostile("shards")
-    shard = sorted(folder.glob("*.safetensors"))[0]
+    shard = min(folder.glob("*.safetensors"))
     shutil.move(shard, folder.parent / "outside.safetensors")
     shard.symlink_to(folder.parent / target)
     with pytest.raises(ValueError, match="is a link to .* outside of"):
@@ -81,7 +81,7 @@ def test_a_link_that_leaves_the_folder_is_refused(hostile, target):
 
 def test_links_within_a_folder_and_to_a_folder_are_followed(hostile, tmp_path):
     folder = hostile("shards")
-    shard = sorted(folder.glob("*.safetensors"))[0]
+    shard = min(folder.glob("*.safetensors"))
     (folder / "store").mkdir()
     shutil.move(shard, folder / "store" / "x")
     shard.symlink_to(folder / "store" / "x")
@@ -157,10 +157,10 @@ def test_the_cache_of_the_hub_loads(cached):
 
 @pytest.mark.parametrize("name", ["../../../../outside.safetensors", "{absolute}"])
 def test_a_repository_names_no_file_of_this_machine(cached, tmp_path, name):
-    """huggingface_hub 2 refuses to look such a name up; where an older one does not, this package does."""
+    """huggingface_hub 2 refuses to look such a name up; where an older one finds the file, this package refuses it."""
     cache, snapshot = cached(name.format(absolute=tmp_path / "outside.safetensors"))
     assert (tmp_path / "outside.safetensors").is_file()
-    with pytest.raises(ValueError, match="outside.safetensors"):
+    with pytest.raises((ValueError, OSError), match="outside.safetensors|must be the name of"):
         AutoModelForSeq2SeqLM.from_pretrained("owner/name", cache_dir=cache)
     with pytest.raises(ValueError, match="must be the name of a .safetensors file beside it"):
         AutoModelForSeq2SeqLM.from_pretrained(snapshot)
@@ -168,7 +168,7 @@ def test_a_repository_names_no_file_of_this_machine(cached, tmp_path, name):
 
 def test_a_link_out_of_the_cache_is_refused(cached, tmp_path):
     _, snapshot = cached()
-    shard = sorted(snapshot.glob("*.safetensors"))[0]
+    shard = min(snapshot.glob("*.safetensors"))
     shutil.move(shard.resolve(), tmp_path / "outside.safetensors")
     shard.unlink()
     shard.symlink_to(tmp_path / "outside.safetensors")

@@ -28,7 +28,9 @@ class Touch:
         return open, (self.marker, "w")
 
 
-@pytest.mark.parametrize("options", [{}, {"use_safetensors": None}, {"use_safetensors": True}, {"weights_only": False}])
+@pytest.mark.parametrize(
+    "options", [{}, {"use_safetensors": None}, {"use_safetensors": True}, {"weights_only": False}]
+)
 @pytest.mark.parametrize("kind", ["bare", "torch"])
 def test_pickled_weights_alone_are_not_read(hostile, tmp_path, kind, options):
     folder = hostile()
@@ -69,7 +71,14 @@ def test_pickled_shards_are_not_read(hostile, tmp_path):
 
 def test_what_else_is_pickled_in_a_folder_is_left_alone(hostile, tmp_path):
     folder = hostile()
-    for name in ("training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth", "adapter_model.bin", "tf_model.h5"):
+    for name in (
+        "training_args.bin",
+        "optimizer.pt",
+        "scheduler.pt",
+        "rng_state.pth",
+        "adapter_model.bin",
+        "tf_model.h5",
+    ):
         (folder / name).write_bytes(pickle.dumps(Touch(tmp_path / "marker")))
     AutoModelForSeq2SeqLM.from_pretrained(folder)
     assert not (tmp_path / "marker").exists()
@@ -99,8 +108,15 @@ def text_of(header: dict) -> bytes:
 
 def twice(header: dict) -> bytes:
     """Name the first tensor twice, the second time in the place of another."""
-    (first, entry), (_, other) = [item for item in header.items() if item[0] != "__metadata__"][:2]
-    return text_of(header)[:-1] + b"," + json.dumps(first).encode() + b":" + json.dumps(other | {"shape": [1]}).encode() + b"}"
+    (first, _), (_, other) = [item for item in header.items() if item[0] != "__metadata__"][:2]
+    return (
+        text_of(header)[:-1]
+        + b","
+        + json.dumps(first).encode()
+        + b":"
+        + json.dumps(other | {"shape": [1]}).encode()
+        + b"}"
+    )
 
 
 def changed(**values):
@@ -175,19 +191,21 @@ for folder in sys.argv[1:]:
         except ValueError as error:
             found[folder] = str(error)
     found[folder] = [found[folder], time.monotonic() - started]
-print(json.dumps([found, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]))
+# Not from getrusage: there a child begins with the peak of its parent.
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+print(json.dumps([found, int(peak.split()[1])]))
 """
 
 
 def test_a_model_far_larger_than_its_files_takes_neither_memory_nor_time(hostile, run_child):
     folders = {str(hostile(**changes)): name for name, changes in BOMBS.items()}
-    many = hostile(num_labels=2**20)  # a head of 25 million numbers: new, and allowed
+    many = hostile(num_labels=2**16)  # a head of 1.6 million numbers: new, and allowed
     found, peak = json.loads(run_child(LOADER, *folders, many).splitlines()[-1])
     assert found.pop(str(many))[0] == "loaded"
     for folder, (message, seconds) in found.items():
         assert "the config describes a model of" in message, folders[folder]
         assert seconds < 20, folders[folder]
-    assert peak < 2 * 2**20, "KiB"  # torch and transformers alone take half a GiB
+    assert peak < 2**20, "KiB"  # torch and transformers alone take half a GiB
 
 
 CLEAN = (ValueError, SafetensorError, OSError)
@@ -220,7 +238,7 @@ def fuzz(folder, name: str, seed: int, count: int) -> dict[str, int]:
         try:
             AutoModelForSeq2SeqLM.from_pretrained(folder)
             outcome = "loaded"
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - which it is, is asked below
             # What transformers itself raises: for tensors of another shape, and for JSON of another form.
             known = isinstance(error, (*CLEAN, RuntimeError, TypeError, AttributeError, KeyError))
             assert known, f"{type(error).__name__}: {error}"
