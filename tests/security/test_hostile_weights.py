@@ -213,9 +213,9 @@ CLEAN = (ValueError, SafetensorError, OSError)
 
 def mutated(content: bytes, draw: random.Random) -> bytes:
     """Change a few bytes: flip, drop, repeat, or write a number, mostly in the header."""
-    changed, size = bytearray(content), min(len(content), 9000)
+    changed = bytearray(content)
     for _ in range(draw.randint(1, 3)):
-        at = draw.randrange(8 if draw.random() < 0.1 else size)
+        at = draw.randrange(8 if draw.random() < 0.1 else min(len(changed), 9000))
         kind = draw.randrange(5)
         if kind == 0:
             changed[at] ^= 1 << draw.randrange(8)
