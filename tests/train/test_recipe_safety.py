@@ -1,5 +1,6 @@
 """A recipe that somebody else wrote is read as values: it names no code, no other file, and does not grow in memory."""
 
+import json
 import os
 import subprocess
 import sys
@@ -43,6 +44,15 @@ def test_a_recipe_names_no_code_and_no_other_file(tmp_path, monkeypatch, text, m
     with pytest.raises(UserError, match=message):
         load_recipe(path)
     assert not marker.exists()
+
+
+@pytest.mark.parametrize("name", ["../../x", "/absolute", "a/b", "..", ".", "", "a\\n"])
+def test_the_name_of_a_run_leads_nowhere_else(tmp_path, name):
+    """`runs/<name>` is where a run is written to without `run_dir`, and where it is reproduced."""
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"name: {json.dumps(name)}\ntask: causal\ndata: {{train: a.txt}}\n", encoding="utf-8")
+    with pytest.raises(UserError, match="name: .* must be letters"):
+        load_recipe(path)
 
 
 CHILD = """
