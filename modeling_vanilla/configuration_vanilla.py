@@ -5,8 +5,11 @@ import math
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
+
+from .safety import LIMITS, check_fields
 
 # What the Auto classes may load: by variant, and in every variant. The whole map is written into every config.json, since
 # a reader without this package (trust_remote_code) finds the classes there and nowhere else.
@@ -25,9 +28,6 @@ PIPELINES = {
     "question-answering": ("answers.QuestionAnsweringPipeline", "AutoModelForQuestionAnswering"),
 }
 
-COUNTS = (
-    "vocab_size d_model d_ff num_heads head_dim v_head_dim num_layers num_decoder_layers max_position_embeddings"
-).split()
 CHOICES = {
     "variant": tuple(AUTO_MAPS),
     "norm_order": ("post", "pre"),
@@ -178,9 +178,13 @@ class VanillaConfig(PreTrainedConfig):
                 f"is_encoder_decoder={self.is_encoder_decoder} contradicts variant={self.variant!r}: give the variant "
                 "when the config is built"
             )
-        for name in COUNTS:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
+        for name, most in LIMITS.items():
+            value = getattr(self, name)
+            if value is not None and value > most:
+                raise ValueError(f"{name}={value} must be at most {most}")
+            if value is not None and value < 1 and name != "type_vocab_size":
+                none = ", or None for full attention" if name == "attention_window" else ""
+                raise ValueError(f"{name}={value} must be at least 1{none}")
         for name in ("dropout", "attention_dropout", "activation_dropout", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:  # false for NaN too
                 raise ValueError(f"{name}={getattr(self, name)} must be in [0, 1)")
@@ -190,10 +194,6 @@ class VanillaConfig(PreTrainedConfig):
             raise ValueError(f"initializer_range={self.initializer_range} must be positive and finite, or None")
         if self.type_vocab_size < 0:
             raise ValueError(f"type_vocab_size={self.type_vocab_size} must be 0 (none) or more")
-        if self.attention_window is not None and self.attention_window < 1:
-            raise ValueError(
-                f"attention_window={self.attention_window} must be at least 1, or None for full attention"
-            )
         if self.lm_head_bias and self.variant != "encoder-decoder":
             raise ValueError(f"lm_head_bias={self.lm_head_bias} needs variant='encoder-decoder', not {self.variant!r}")
         if self.activation not in ACT2FN:
@@ -226,6 +226,19 @@ class VanillaConfig(PreTrainedConfig):
     @custom_pipelines.setter
     def custom_pipelines(self, value: dict) -> None:
         """Ignore what a file says, and what a pipeline that is saved says of itself alone: the class decides."""
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs) -> "VanillaConfig":
+        """Build a config of what a file says, and of the caller's own arguments.
+
+        Raises:
+            ValueError: See `safety.check_fields` for the file, and `check`.
+        """
+        check_fields(cls, config_dict)
+        try:
+            return super().from_dict(config_dict, **kwargs)
+        except StrictDataclassError as error:
+            raise ValueError(str(error)) from error
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields, and the pipelines that the saved class can run."""

@@ -22,6 +22,7 @@ from .attention import MultiHeadAttention
 from .configuration_vanilla import VanillaConfig
 from .embeddings import Embeddings, SinusoidalPositions, TokenEmbedding, default_position_ids
 from .layers import DecoderLayer, EncoderLayer
+from .safety import check_files, check_folder, check_generation
 from .validation import can_read, check_inputs, check_places, may_be_packed
 
 
@@ -73,6 +74,29 @@ class VanillaPreTrainedModel(PreTrainedModel):
     def __init__(self, config: VanillaConfig, *args, **kwargs):
         config.check()
         super().__init__(config, *args, **kwargs)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, *model_args, **kwargs):
+        """Load a model as transformers does, from the safetensors of its folder or repository and from nothing else.
+
+        Raises:
+            ValueError: See `safety`: the files ask for more than weights and numbers.
+        """
+        if kwargs.get("use_safetensors") is False:
+            raise ValueError("use_safetensors=False must be None or True: pickled weights are not read")
+        kwargs["use_safetensors"] = True
+        check_folder(pretrained_model_name_or_path, kwargs.get("subfolder", ""), kwargs.get("variant"))
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
+        check_generation(getattr(loaded[0] if isinstance(loaded, tuple) else loaded, "generation_config", None))
+        return loaded
+
+    @staticmethod
+    def _load_pretrained_model(model, state_dict, checkpoint_files, load_config, *args, **kwargs):
+        # The one place that every way to the weights goes through, while the model takes no memory yet.
+        check_files(model, checkpoint_files, load_config.sharded_metadata)
+        return PreTrainedModel._load_pretrained_model(
+            model, state_dict, checkpoint_files, load_config, *args, **kwargs
+        )
 
     def init_parallel_plans(self) -> None:
         """Keep the rules that name a module of this model: the plans of the config are those of any stack."""

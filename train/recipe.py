@@ -120,8 +120,24 @@ def load_recipe(argv: Sequence[str] | str | Path) -> Recipe:
     return recipe
 
 
+# What jsonargparse reads in a file beside its arguments: it imports the module that `class_path` names.
+_PARSER_KEYS = {"class_path", "init_args", "dict_kwargs", "__path__", "__default_config__", "__orig__"}
+
+
 class _UniqueKeys(yaml.SafeLoader):
-    """YAML in which a key that is written twice is an error: the first value would be lost without a word."""
+    """YAML in which a key that is written twice is an error: the first value would be lost without a word.
+
+    So is an alias: nine lines of ten aliases each would fill the memory.
+    """
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Build a node, refusing an alias."""
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.constructor.ConstructorError(
+                None, None, f"alias *{event.anchor} must be written out", event.start_mark
+            )
+        return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         """Build a mapping, refusing a repeated key."""
@@ -132,6 +148,10 @@ class _UniqueKeys(yaml.SafeLoader):
                     None, None, f"key {key.value!r} is written twice", key.start_mark
                 )
             seen.add(key.value)
+            if key.value in _PARSER_KEYS:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key.value!r} is none of a recipe", key.start_mark
+                )
         return super().construct_mapping(node, deep=deep)
 
 
@@ -148,7 +168,7 @@ def _read_yaml(path: str) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise UserError(f"{path}:{line}: {error.problem}; a recipe must be valid YAML") from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, OSError, RecursionError) as error:
         raise UserError(f"{path}: {error}; a recipe must be valid YAML in UTF-8") from None
     if given is None:
         raise UserError(f"{path}: empty; a recipe must hold keys and values")
