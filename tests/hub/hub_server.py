@@ -181,7 +181,9 @@ class Hub:
             if wanted == method and (match := pattern.fullmatch(request.path)):
                 return function(self, request, **{name: unquote(part) for name, part in match.groupdict("").items()})
         if method == "GET" and re.fullmatch("/api/[a-z-]+", request.path):
-            return refusal(404, "none here")  # a list of something, which is the same for everybody and no repository's
+            return refusal(
+                404, "none here"
+            )  # a list of something, which is the same for everybody and no repository's
         self.complaints.append(f"{request.method} {request.path}: not known here")
         return refusal(501, f"this stand-in for the Hub does not know {request.method} {request.path}")
 
@@ -196,8 +198,8 @@ class Hub:
 
     def write(self, request: Request, kind: str, name: str) -> Repo:
         """Return a repository to whom this token may write, or refuse."""
-        self.signed_in(request)
         repo = self.see(request, kind, name)
+        self.signed_in(request)
         if not self.store.may_write(request.user, request.role, name.split("/")[0]):
             raise Problem(403, f"Forbidden: you do not have the rights to write to {name} with this token")
         return repo
