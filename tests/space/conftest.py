@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,7 +24,10 @@ from modeling_vanilla import VanillaConfig, VanillaForCausalLM, VanillaForCondit
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 LOOPBACK = ("http://127.0.0.1:", "data:", "blob:")
-SHARED = dict(label_smoothing=0.0, d_model=32, d_ff=48, num_heads=4, num_layers=2, dropout=0.0, attn_implementation="eager")
+NOTHING = "There is nothing to read"
+SHARED = dict(
+    label_smoothing=0.0, d_model=32, d_ff=48, num_heads=4, num_layers=2, dropout=0.0, attn_implementation="eager"
+)
 
 
 def learn(model, batch: dict, steps: int) -> None:
@@ -175,21 +179,21 @@ class Visitor:
         route.abort()
 
     def ask(self, text: str, expected: str = "tokens read") -> str:
-        """Type a text, press the button, wait for the line below the answer; return the answer."""
-        # What the last answer left is taken away, so that it cannot be mistaken for the next.
-        self.page.evaluate("document.querySelector('#note .prose, #note div').innerText = ''")
-        self.page.fill("#text textarea", text)
-        self.page.click("#run")
-        self.page.locator("#note", has_text=expected).wait_for()
+        """Type a text, press the button, wait for the line below the answer; return the answer.
+
+        An empty text goes first: it takes away the last answer, which could be mistaken for the next.
+        """
+        for typed, line in ((" ", NOTHING), (text, expected))[expected == NOTHING :]:
+            self.page.fill("#text textarea", typed)
+            self.page.click("#run")
+            self.page.locator("#note", has_text=line).wait_for()
         return self.page.input_value("#output textarea")
 
     def choose(self, name: str, option: str) -> None:
         """Choose a layer or a head, and wait for its picture."""
-        before = self.page.get_attribute("#picture svg", "aria-label")
         self.page.click(f"#{name} input")
         self.page.get_by_role("option", name=option, exact=True).click()
-        changed = "before => document.querySelector('#picture svg').getAttribute('aria-label') != before"
-        self.page.wait_for_function(changed, arg=before)
+        self.page.locator(f"#picture svg[aria-label*='{option}']").wait_for()
 
     def labels(self) -> list[str]:
         """Return the labels of the picture: rows, then columns."""
@@ -203,15 +207,17 @@ class Visitor:
         picture = Image.open(io.BytesIO(base64.b64decode(address.split(",", 1)[1])))
         return np.asarray(picture)[..., 3] / 255
 
-    def fonts(self, selector: str) -> dict[str, int]:
-        """Return which fonts the browser took for an element, with the number of glyphs out of each."""
+    def fonts(self, selector: str) -> Counter:
+        """Return which fonts the browser took for the text of some elements, with the number of glyphs out of each."""
         session = self.page.context.new_cdp_session(self.page)
         session.send("DOM.enable")
         session.send("CSS.enable")
         root = session.send("DOM.getDocument", {"depth": 0})["root"]["nodeId"]
-        node = session.send("DOM.querySelector", {"nodeId": root, "selector": selector})["nodeId"]
-        fonts = session.send("CSS.getPlatformFontsForNode", {"nodeId": node})["fonts"]
-        return {font["familyName"]: font["glyphCount"] for font in fonts}
+        counts = Counter()
+        for node in session.send("DOM.querySelectorAll", {"nodeId": root, "selector": selector})["nodeIds"]:
+            for font in session.send("CSS.getPlatformFontsForNode", {"nodeId": node})["fonts"]:
+                counts[font["familyName"]] += int(font["glyphCount"])
+        return counts
 
 
 @pytest.fixture
