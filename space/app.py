@@ -114,7 +114,7 @@ def _examples(model: Model) -> list[str]:
 def _connect(model: Model, inputs: tuple, button, outputs: tuple) -> None:
     """Say what happens on a click, on Enter, and when another layer or head is chosen.
 
-    While the model works, gradio shows the seconds on each output; what is asked meanwhile waits its turn.
+    While the model works, gradio shows the seconds on the answer; what is asked meanwhile waits its turn.
     """
     layer, head = inputs[-2:]
     picture, answer = outputs[-2:]
@@ -136,7 +136,8 @@ def _connect(model: Model, inputs: tuple, button, outputs: tuple) -> None:
 
     # One at a time: the model has all the cores, and sampling one seed.
     queue = {"concurrency_limit": 1, "concurrency_id": "model"}
-    gr.on([button.click, inputs[0].submit], ask, inputs, outputs, api_name=model.kind, trigger_mode="always_last", **queue)
+    shown = {"api_name": model.kind, "trigger_mode": "always_last", "show_progress_on": outputs[0]}
+    gr.on([button.click, inputs[0].submit], ask, inputs, outputs, **shown, **queue)
     for choice in (layer, head):
         choice.input(draw, [answer, layer, head], picture, api_visibility="private", **queue)
 

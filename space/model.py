@@ -105,7 +105,11 @@ class Model:
         room = min(max_new_tokens, self.limit - len(ids))
         options = {"max_new_tokens": int(room), "num_beams": 1, "do_sample": temperature > 0}
         if temperature > 0:
-            options |= {"temperature": temperature, "top_p": top_p, "top_k": 0}
+            options |= {
+                "temperature": float(temperature),
+                "top_p": float(top_p),
+                "top_k": 0,
+            }  # a slider at 1 gives an int
         torch.manual_seed(int(seed))
         output = self.net.generate(**self._batch(ids), **options)[0].tolist()
         note = self._note(started, ids, output[len(ids) :], room)

@@ -34,8 +34,8 @@ def heat_map(rows: list[str], columns: list[str], weights: np.ndarray, title: st
         short = _width(label) <= NARROW
         texts.append(_text(x, top - 10, "middle", label) if short else _text(x, top - 8, "start", label, steep=True))
     box = f"{left + width + right:.0f} {top + height + 4:.0f}"
-    # A column may shrink to 13 pixels on a narrow screen; below that the picture scrolls.
-    style = f"min-width:{0.65 * (left + width + right):.0f}px"
+    # A column may shrink to 10 pixels on a narrow screen; below that the picture scrolls.
+    style = f"min-width:{0.5 * (left + width + right):.0f}px"
     name = html.escape(
         f"{title}: {len(rows)} rows, {len(columns)} columns, strongest weight {strongest:.2f}", quote=True
     )

@@ -193,17 +193,19 @@ class Visitor:
         """Choose a layer or a head, and wait for its picture."""
         self.page.click(f"#{name} input")
         self.page.get_by_role("option", name=option, exact=True).click()
-        self.page.locator(f"#picture svg[aria-label*='{option}']").wait_for()
+        self.page.locator(f"#picture figure svg[aria-label*='{option}']").wait_for()
 
     def labels(self) -> list[str]:
         """Return the labels of the picture: rows, then columns."""
-        return self.page.locator("#picture svg text").evaluate_all("nodes => nodes.map(node => node.textContent)")
+        return self.page.locator("#picture figure svg text").evaluate_all(
+            "nodes => nodes.map(node => node.textContent)"
+        )
 
     def shares(self) -> np.ndarray:
         """Return the cells of the picture as shares of the strongest."""
         from PIL import Image
 
-        address = self.page.get_attribute("#picture svg image", "href")
+        address = self.page.get_attribute("#picture figure svg image", "href")
         picture = Image.open(io.BytesIO(base64.b64decode(address.split(",", 1)[1])))
         return np.asarray(picture)[..., 3] / 255
 
