@@ -7,17 +7,21 @@ PYTEST_ARGS ?= -n 2 -m "not slow"
 VENV ?= .venv
 # What transformers has to be, for test-matrix; everything else keeps the versions of constraints.txt.
 TRANSFORMERS ?=
+# What `make space` serves: a folder or a Hub id.
+MODEL ?= runs/dates-en-ko/final
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CLIENTS := $(VENV)/.clients
-CLIENT_PACKAGES = $(shell sed -n '/^clients = \[/,/^]/s/^ *"\([^"]*\)".*/\1/p' pyproject.toml)
+SPACE := $(VENV)/.space
+CLIENT_PACKAGES = $(shell sed -n -e '/^clients = \[/,/^]/s/^ *"\([^"]*\)".*/\1/p' -e '/^space = \[/s/.*"\(.*\)".*/\1/p' pyproject.toml)
 PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_ARGS) -c $(VENV)/constraints.txt
 
-.PHONY: help demo test test-slow test-matrix check format venv clean
+.PHONY: help demo space has-model test test-slow test-matrix check format venv clean
 
 help:
 	@echo "make demo       train, look at and load the embedded example, in minutes on a CPU"
+	@echo "make space      a page in the browser that asks that model and shows where it looks    MODEL=FOLDER_OR_HUB_ID"
 	@echo "make test       the test suite               PYTEST_ARGS='-k attention' narrows it"
 	@echo "make test-slow  the tests that take minutes each"
 	@echo "make test-matrix  the suite on the oldest transformers that is supported and on the newest"
@@ -27,6 +31,15 @@ help:
 
 demo: $(STAMP)
 	$(BIN)/python -m train.demo
+
+# The page of space/, as a Space of the Hub would show it; Ctrl-C ends it.
+space: has-model $(SPACE)
+	MODEL_ID="$(MODEL)" $(BIN)/python space/app.py
+
+# A Hub id is left to the page; what looks like a folder has to be one.
+has-model:
+	@case "$(MODEL)" in runs/*|.*|/*) test -e "$(MODEL)/config.json" || { \
+	  echo "$(MODEL): no model there; run 'make demo' first, or name another: make space MODEL=FOLDER_OR_HUB_ID"; exit 2; };; esac
 
 # One thread per worker: two workers with many threads each would fight for the same cores.
 test: $(CLIENTS)
@@ -66,11 +79,17 @@ $(STAMP): pyproject.toml constraints.txt
 	rm -rf modeling_vanilla.egg-info build
 	touch $@
 
+$(SPACE): $(STAMP)
+	$(PIP_INSTALL) --editable ".[space]"
+	$(BIN)/python -m pip uninstall --quiet --yes modeling_vanilla
+	rm -rf modeling_vanilla.egg-info build
+	touch $@
+
 # The other programs that the tests put these models into. What a Python or a transformers cannot have is left out, by
 # name; its tests skip.
 $(CLIENTS): $(STAMP)
 	@echo "installing the programs that tests/clients runs, once"
-	$(PIP_INSTALL) --editable ".[clients]" || for package in $(CLIENT_PACKAGES); do \
+	$(PIP_INSTALL) --editable ".[clients,space]" || for package in $(CLIENT_PACKAGES); do \
 	  $(PIP_INSTALL) $$package || echo "left out: $$package"; done
 	$(BIN)/python -m pip uninstall --quiet --yes modeling_vanilla
 	rm -rf modeling_vanilla.egg-info build

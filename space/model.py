@@ -1,0 +1,219 @@
+# Copyright 2026 The modeling_vanilla authors. Licensed under the Apache License, Version 2.0.
+"""A published checkpoint behind three questions: translate this, go on from here, what is missing; and where it looked.
+
+Dimension letters: L layers, H heads, T rows (tokens written), S columns (tokens read).
+"""
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from tokenizers import Tokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+)
+from transformers.utils import cached_file
+
+# By the variant of the config: what the model does, the end of the class that does it, and the class that loads it.
+KINDS = {
+    "encoder-decoder": ("translate", "ForConditionalGeneration", AutoModelForSeq2SeqLM),
+    "decoder": ("complete", "ForCausalLM", AutoModelForCausalLM),
+    "encoder": ("fill", "ForMaskedLM", AutoModelForMaskedLM),
+}
+# Tokens that could not be seen, or not be told from a line.
+SEEN = {" ": "␣", "▁": "␣", "\n": "↵", "\t": "⇥"}
+
+
+class Refused(ValueError):
+    """Something that the model cannot take; the message is for the person who typed it."""
+
+
+class Answer(NamedTuple):
+    """What the model said, and the ids that went in and that `generate` gave: enough to ask again where it looked."""
+
+    text: str
+    note: str
+    read: list[int]
+    output: list[int] = []
+    guesses: list[list[tuple[str, float]]] = []
+
+
+class Model:
+    """A checkpoint of this architecture with its tokenizer, on the CPU or the first GPU."""
+
+    def __init__(self, source: str, revision: str | None = None):
+        """Load a folder or a Hub id.
+
+        Its own Python files are executed, weights and code of the same revision.
+
+        Raises:
+            Refused: a model with another task than the three.
+            OSError: no such model.
+        """
+        code = {"revision": revision, "code_revision": revision, "trust_remote_code": True}
+        config = AutoConfig.from_pretrained(source, **code)
+        variant, architecture = getattr(config, "variant", None), (config.architectures or ["none"])[0]
+        self.kind, head, auto_class = KINDS.get(variant, ("", "?", None))
+        if not architecture.endswith(head):
+            raise Refused(f"{source}: {architecture} (variant {variant!r}) neither translates, completes nor fills in")
+        # Only the eager kernel hands out attention weights.
+        model = auto_class.from_pretrained(source, config=config, attn_implementation="eager", **code).eval()
+        self.net = model.to("cuda" if torch.cuda.is_available() else "cpu")
+        self.tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=True)
+        self.limit = config.max_position_embeddings
+        self.layers = config.num_decoder_layers if self.kind == "translate" else config.num_layers
+        self.heads = config.num_heads
+        self._encoder = _text_encoder(self.tokenizer, self.tokenizer.mask_token if self.kind == "fill" else None)
+        self.samples = _samples(source, revision)
+
+    def encode(self, text: str) -> list[int]:
+        """Return the ids of a text; what is written like a special token stays text.
+
+        Raises:
+            Refused: an empty text, or one that is longer than the model's positions reach.
+        """
+        if not text.strip():
+            raise Refused("There is nothing to read: type a text first.")
+        ids = self._encoder.encode(text).ids
+        # A decoder also has to have room for one token that it writes.
+        most = self.limit - 1 if self.kind == "complete" else self.limit
+        if len(ids) > most:
+            raise Refused(f"The text is too long: {len(ids):,} tokens, and this model reads {most:,} at most.")
+        return ids
+
+    @torch.inference_mode()
+    def translate(self, text: str, beams: int, max_new_tokens: int) -> Answer:
+        """Write the target of a source, with beam search."""
+        started, ids = time.monotonic(), self.encode(text.strip())
+        room = min(max_new_tokens, self.limit - 1)
+        options = {"num_beams": int(beams), "max_new_tokens": int(room), "do_sample": False}
+        output = self.net.generate(**self._batch(ids), **options)[0].tolist()
+        written = output[1:]  # the first is the start token, which nobody chose
+        return Answer(self._text(written), self._note(started, ids, written, room), ids, output)
+
+    @torch.inference_mode()
+    def complete(self, text: str, max_new_tokens: int, temperature: float, top_p: float, seed: int) -> Answer:
+        """Go on from a prompt: sampled with a seed, or the likeliest token each time at temperature 0."""
+        started, ids = time.monotonic(), self.encode(text)
+        room = min(max_new_tokens, self.limit - len(ids))
+        options = {"max_new_tokens": int(room), "num_beams": 1, "do_sample": temperature > 0}
+        if temperature > 0:
+            options |= {
+                "temperature": float(temperature),
+                "top_p": float(top_p),
+                "top_k": 0,
+            }  # a slider at 1 gives an int
+        torch.manual_seed(int(seed))
+        output = self.net.generate(**self._batch(ids), **options)[0].tolist()
+        note = self._note(started, ids, output[len(ids) :], room)
+        return Answer(self._text(output), note, ids, output)
+
+    @torch.inference_mode()
+    def fill(self, text: str, count: int) -> Answer:
+        """Guess the masked tokens: the text with the likeliest ones, and `count` guesses for each mask."""
+        started, ids = time.monotonic(), self.encode(text)
+        places = [place for place, token in enumerate(ids) if token == self.tokenizer.mask_token_id]
+        if not places:
+            raise Refused(f"Nothing is missing: write {self.tokenizer.mask_token} where a word should be guessed.")
+        chances = self.net(**self._batch(ids)).logits[0, places].float().softmax(-1)  # (masks, V)
+        values, tokens = chances.topk(min(int(count), chances.shape[-1]))
+        rows = zip(values.tolist(), tokens.tolist(), strict=True)
+        guesses = [list(zip(self.labels(row_ids), row, strict=True)) for row, row_ids in rows]
+        filled = list(ids)
+        for place, best in zip(places, tokens[:, 0].tolist(), strict=True):
+            filled[place] = best
+        return Answer(self._text(filled), self._note(started, ids), ids, guesses=guesses)
+
+    @torch.inference_mode()
+    def attention(self, answer: Answer, layer: int, head: int | None):
+        """Return where the model looked.
+
+        Args:
+            answer: what it said.
+            layer: counted from 1.
+            head: counted from 1; None = the mean of all.
+
+        Returns:
+            (row labels, column labels, weights): T and S tokens, and a numpy array (T, S) whose rows sum to 1.
+        """
+        read, output = answer.read, answer.output
+        if self.kind == "translate":
+            # Row t of the decoder saw the tokens before t and wrote token t: the row is named after what it wrote.
+            target = torch.tensor([output[:-1]], device=self.net.device)
+            outputs = self.net(**self._batch(read), decoder_input_ids=target, output_attentions=True)
+            weights, rows, columns = outputs.cross_attentions[layer - 1], output[1:], read
+        else:
+            # What a decoder wrote last, it never read; an encoder wrote nothing.
+            columns, rows = output[:-1] or read, output[len(read) :] or read
+            weights = self.net(**self._batch(columns), output_attentions=True).attentions[layer - 1][
+                :, :, -len(rows) :
+            ]
+        weights = weights[0].float()  # (H, T, S)
+        chosen = weights.mean(0) if head is None else weights[head - 1]
+        return self.labels(rows), self.labels(columns), chosen.cpu().numpy()
+
+    def labels(self, ids: list[int]) -> list[str]:
+        """Return a name for each token that can be seen; byte-level tokens are decoded, their names are no text."""
+        names = self.tokenizer.convert_ids_to_tokens(ids)
+        if type(self.tokenizer.backend_tokenizer.decoder).__name__ == "ByteLevel":
+            names = [self.tokenizer.decode([number]) for number in ids]
+        return [SEEN.get(name, name) for name in names]
+
+    def _batch(self, ids: list[int]) -> dict[str, torch.Tensor]:
+        """Return a batch of one row."""
+        row = torch.tensor([ids], device=self.net.device)
+        return {"input_ids": row, "attention_mask": torch.ones_like(row)}
+
+    def _text(self, ids: list[int]) -> str:
+        return self.tokenizer.decode(ids, skip_special_tokens=True)
+
+    def _note(self, started: float, read: list[int], written: Sequence[int] = (), room: int = 1) -> str:
+        """Say how much was read and written, and what the reader would not see otherwise."""
+        parts = [f"{len(read)} tokens read"] + [f"{len(written)} written"] * bool(written)
+        parts.append(f"{time.monotonic() - started:.2f} s")
+        if unknown := read.count(self.tokenizer.unk_token_id):
+            parts.append(f"{unknown} of the tokens read are unknown to the model")
+        if len(written) >= room and written[-1] != self.tokenizer.eos_token_id:
+            full = room == self.limit - (len(read) if self.kind == "complete" else 1)
+            parts.append("no place for more tokens" if full else "stopped at the number of new tokens")
+        return " · ".join(parts)
+
+
+def _text_encoder(tokenizer, mask: str | None) -> Tokenizer:
+    """Return an encoder to which nothing that is typed is a special token, the mask aside.
+
+    It is what `split_special_tokens=True` asks for; that option would also spell out the mask.
+    """
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    for token in content["added_tokens"]:
+        token["special"] = token["special"] and token["content"] != mask
+    encoder = Tokenizer.from_str(json.dumps(content))
+    encoder.encode_special_tokens = True
+    encoder.no_truncation()
+    encoder.no_padding()
+    return encoder
+
+
+def _samples(source: str, revision: str | None) -> list[str]:
+    """Return texts to try, from the results that were published with the model; none if there are none."""
+    beside = Path(source).parent / "results.json"  # where a run keeps it, whose model is in final/
+    missing_is_fine = {
+        "_raise_exceptions_for_missing_entries": False,
+        "_raise_exceptions_for_connection_errors": False,
+    }
+    path = cached_file(source, "results.json", revision=revision, **missing_is_fine)
+    if path is None and Path(source).is_dir() and beside.is_file():
+        path = beside
+    if path is None:
+        return []
+    with open(path, encoding="utf-8") as stream:
+        samples = json.load(stream).get("samples") or []
+    texts = (sample.get("source") or sample.get("text") for sample in samples)
+    return [text for text in texts if isinstance(text, str)][:5]
