@@ -103,6 +103,37 @@ def poisoned_memory():
     return poison
 
 
+# ---- the stand-in for the Hub, see tests/hub/hub_server.py
+
+
+def _hub():
+    from hub_server import Hub
+
+    server = Hub()
+    yield server
+    server.close()
+    assert server.complaints == []
+
+
+@pytest.fixture
+def hub():
+    """Return a stand-in for the Hub, empty; the test fails if anything was sent there that no right client sends."""
+    yield from _hub()
+
+
+@pytest.fixture(scope="module")
+def module_hub():
+    """Return a stand-in that the tests of a module share."""
+    yield from _hub()
+
+
+@pytest.fixture
+def hub_here(hub, tmp_path):
+    """Return the stand-in after leading this process there: huggingface_hub read where its Hub is when it was imported."""
+    with hub.here(tmp_path / "hub-home"):
+        yield hub
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_report_teststatus(report):
     """Report the tests of transformers shortly: what they skip is not for these models, and of parts there are thousands.
