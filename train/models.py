@@ -64,16 +64,17 @@ def load(
         head: Any = MODEL_OF_TASK[task] if ours else getattr(transformers, AUTO_OF_TASK[task])
         options = {"use_safetensors": True, "output_loading_info": True} | ({} if ours else trust)
         model, loaded = head.from_pretrained(folder, **options)
+        if missing := sorted(loaded["missing_keys"]):
+            rule = f"{missing[0]} is missing; task {task!r} needs that head"
+            raise UserError(f"{folder}: has no weights for {type(model).__name__}: {rule}")
         tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder or folder, **({} if ours else trust))
+    except UserError:
+        raise
     except (ValueError, OSError, ImportError, KeyError) as error:
         message = " ".join(str(error).split())
         if "trust_remote_code" in message:
             message = "it holds its own code; read it, then run it with --trust-remote-code"
         raise UserError(f"{folder}: cannot be loaded as a model for {task}: {message}") from None
-    if missing := sorted(loaded["missing_keys"]):
-        raise UserError(
-            f"{folder}: has no weights for {type(model).__name__}: {missing[0]} is missing; task {task!r} needs that head"
-        )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token  # what lies under a mask has no meaning
     most = getattr(config, "max_position_embeddings", None)
