@@ -107,7 +107,9 @@ def test_a_repository_is_evaluated_and_nothing_is_written_into_the_cache(run, on
     assert re.fullmatch("[0-9a-f]{40}", content["model"]["revision"])
     (cached,) = (tmp_path / "home").rglob("results.json")
     assert cached.read_bytes() == online[0].files(NAME)["results.json"]
-    assert not [path for path in (tmp_path / "home").rglob("*.py")], "code was fetched that nobody asked for"
+    assert not [path for path in (tmp_path / "home").joinpath("hub").rglob("*.py")], (
+        "code was fetched that nobody asked for"
+    )
     assert run("evaluate", NAME, "--recipe", recipe, "--split", "validation", "--output", "elsewhere") == 0
     assert json.loads((tmp_path / "elsewhere" / "results.json").read_text())["split"] == "validation"
 
