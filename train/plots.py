@@ -286,6 +286,11 @@ def attention(folder, text: str, output) -> Path:
     if variant != "encoder-decoder":
         raise UserError(f"{model_folder}: variant {variant!r}; only an encoder-decoder looks at a source")
     model, tokenizer = evaluate.load_model(model_folder, "translation", run_dir)
+    return draw_attention(model, tokenizer, text, output)
+
+
+def draw_attention(model, tokenizer, text: str, output) -> Path:
+    """Translate a text with an encoder-decoder and draw where it looked."""
     (source, target), weights = attention_for(model, tokenizer, text)
     written = "".join(piece for piece in target if piece not in tokenizer.all_special_tokens)
     return attention_figure(source, target, weights, output, title=f"{text}  →  {written.replace('▁', ' ').strip()}")
