@@ -140,7 +140,9 @@ def publish(words: list[str]) -> int:
     parser.add_argument("--revision", type=str, default="main", help="branch; it is made where it is missing")
     parser.add_argument("--create-pr", "--create_pr", dest="create_pr", action="store_true", help="ask for the change")
     parser.add_argument("--tag", type=str | None, help="name for the commit, such as v1")
-    parser.add_argument("--dry-run", "--dry_run", dest="dry_run", action="store_true", help="write, check, send nothing")
+    parser.add_argument(
+        "--dry-run", "--dry_run", dest="dry_run", action="store_true", help="write, check, send nothing"
+    )
     given = _parse(parser, words)
 
     from train import publish as publishing

@@ -46,10 +46,11 @@ FIGURES = {
     "f1": ("f1", "macro F1 (0-1)", 4),
     "masked_accuracy": ("accuracy", "accuracy of the predicted tokens (0-1)", 4),
 }
-SHOWN_SAMPLES = 5
+SHOWN_SAMPLES, WIDGET_SAMPLES = 5, 3
+OWN_LICENSE = "apache-2.0"
 
 
-def render(repo_id: str, recipe, content: dict, model) -> ModelCard:
+def render(repo_id: str, recipe, content: dict, model, pictures=()) -> ModelCard:
     """Return the card of a run.
 
     Args:
@@ -57,6 +58,7 @@ def render(repo_id: str, recipe, content: dict, model) -> ModelCard:
         recipe: the run's resolved recipe.
         content: the run's results.json.
         model: the model that is published.
+        pictures: names of the pictures beside the card, of curves.png and attention.png.
     """
     task = TASKS[recipe.task]
     columns, rows = _samples(content.get("samples") or [])
@@ -66,8 +68,10 @@ def render(repo_id: str, recipe, content: dict, model) -> ModelCard:
         "intended_use": task["intended_use"],
         "auto_class": task["auto_class"],
         "own_class": type(model).__name__,
+        "task": task["pipeline_tag"],
         "parameters": f"{content['parameters']:,}",
         "variant": model.config.variant,
+        "pipeline_usage": _pipeline_usage(recipe, content),
         "usage": _usage(recipe, content),
         "split_sentence": f"On {content['settings']['examples']:,} examples of the split `{content['split']}`.",
         "figures": [(FIGURES[name][1], f"{value:.{FIGURES[name][2]}f}") for name, value in content["metrics"].items()],
@@ -76,10 +80,14 @@ def render(repo_id: str, recipe, content: dict, model) -> ModelCard:
         "versions": ", ".join(f"{name} {version}" for name, version in content["versions"].items()),
         "sample_columns": columns,
         "samples": rows,
+        "first_source": _first_text(content),
         "data_sentence": _data_sentence(recipe),
         "data_hash": content["data_hash"],
+        "license_sentence": _license_sentence(recipe),
+        "base": recipe.model.init_from if is_hub_id(recipe.model.init_from) else None,
         "settings": _settings(recipe, content, model.config),
-        "limits": _limits(recipe, model.config),
+        "pictures": pictures,
+        "limits": _limits(model.config),
     }
     return ModelCard.from_template(
         _card_data(repo_id, recipe, content), template_path=str(TEMPLATE), repo_id=repo_id, **values
@@ -103,33 +111,79 @@ def _card_data(repo_id: str, recipe, content: dict) -> ModelCardData:
         )
         for name in names
     ]
+    base = recipe.model.init_from if is_hub_id(recipe.model.init_from) else None
+    license_id, license_name = license_of(recipe)
     return ModelCardData(
         language=languages(recipe),
-        license="apache-2.0",
+        license=license_id,
+        license_name=license_name,
         library_name="transformers",
         pipeline_tag=task["pipeline_tag"],
-        tags=["vanilla", "transformer", "from-scratch", "custom_code", recipe.task],
-        datasets=[recipe.data.hub] if _is_hub_id(recipe.data.hub) else None,
+        tags=tags(recipe),
+        datasets=[recipe.data.hub] if is_hub_id(recipe.data.hub) else None,
+        base_model=base,
         metrics=sorted({FIGURES[name][0] for name in names}),
         model_name=repo_id.split("/")[-1],
         eval_results=results,
+        widget=_widget(recipe, content) or None,
     )
 
 
+def tags(recipe) -> list[str]:
+    """Return the tags of a repository."""
+    return [
+        "vanilla",
+        "transformer",
+        *([] if recipe.model.init_from else ["from-scratch"]),
+        "custom_code",
+        recipe.task,
+    ]
+
+
+def license_of(recipe) -> tuple[str, str | None]:
+    """Return the licence of the weights by its identifier on the Hub, and its name where that is "other".
+
+    Text that a generator of this project made is under this project's licence; weights from any other text are under
+    that of the text, and under one that nobody has stated where the recipe states none.
+    """
+    if recipe.data.license or recipe.data.generator:
+        return recipe.data.license or OWN_LICENSE, None
+    return "other", "not-stated"
+
+
+def _license_sentence(recipe) -> str:
+    """Say under which licence data and weights are."""
+    if recipe.data.license:
+        return f"Its licence is `{recipe.data.license}`, and the weights are made of it."
+    if recipe.data.generator:
+        return f"It is part of the training code, under `{OWN_LICENSE}` like the weights."
+    return "The recipe states no licence for it: find out before you use the weights."
+
+
+def _widget(recipe, content: dict) -> list[dict]:
+    """Return texts to try on the page of the model, with what the model answered where that was measured."""
+    samples = (content.get("samples") or [])[:WIDGET_SAMPLES]
+    if recipe.task == "translation":
+        return [{"text": one["source"], "output": {"text": one["prediction"]}} for one in samples if "source" in one]
+    return [{"text": one["text"]} for one in samples if "text" in one]
+
+
 def languages(recipe) -> list[str] | None:
-    """Return the two languages of a translation recipe whose name ends in them (`dates-en-ko`), None otherwise."""
+    """Return the languages: those the recipe states, else those a translation's name ends in (`dates-en-ko`)."""
+    if recipe.data.language:
+        return recipe.data.language
     pair = re.search(r"-([a-z]{2})-([a-z]{2})(?=-|$)", recipe.name)
     return list(pair.groups()) if pair and recipe.task == "translation" else None
 
 
-def _is_hub_id(hub: str | None) -> bool:
-    """Say whether `data.hub` names a data set on the Hub; it may be a folder too."""
-    return bool(hub) and re.fullmatch(r"[\w.-]+(/[\w.-]+)?", hub) is not None and not Path(hub).exists()
+def is_hub_id(name: str | None) -> bool:
+    """Say whether a name in a recipe is one of the Hub; it may be a folder too."""
+    return bool(name) and re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) is not None and not Path(name).exists()
 
 
 def _source(recipe) -> str:
     """Return in one word what the data is: its id on the Hub, its generator, or the name of the recipe."""
-    if _is_hub_id(recipe.data.hub):
+    if is_hub_id(recipe.data.hub):
         return recipe.data.hub
     return recipe.data.generator or re.sub(r"-cpu$", "", recipe.name)
 
@@ -137,7 +191,7 @@ def _source(recipe) -> str:
 def _data_sentence(recipe) -> str:
     """Say where the data came from, without a path of the machine it was trained on."""
     data = recipe.data
-    if _is_hub_id(data.hub):
+    if is_hub_id(data.hub):
         return f"The data set [{data.hub}](https://huggingface.co/datasets/{data.hub})."
     if data.generator:
         arguments = ", ".join(f"{name}={value!r}" for name, value in sorted(data.generator_args.items()))
@@ -157,12 +211,23 @@ def _cell(value) -> str:
     return " ".join(str(value).split()).replace("|", "\\|")
 
 
+def _first_text(content: dict) -> str:
+    """Return the text of the first sample, to try the model with."""
+    samples = content.get("samples") or []
+    return next((sample[key] for sample in samples[:1] for key in ("source", "text") if key in sample), "Some text")
+
+
+def _pipeline_usage(recipe, content: dict) -> str:
+    """Return the line of Python that uses the pipeline."""
+    if recipe.task == "masked":
+        return 'print(pipe(f"Some text with a {pipe.tokenizer.mask_token} in it"))'
+    return f"print(pipe({_first_text(content)!r}{', max_new_tokens=200' if recipe.task == 'causal' else ''}))"
+
+
 def _usage(recipe, content: dict) -> str:
     """Return the lines of Python that use the model."""
-    samples = content.get("samples") or []
-    text = next((sample[key] for sample in samples[:1] for key in ("source", "text") if key in sample), "Some text")
     # User text is text: `</s>` typed by somebody must not become the end of the sentence.
-    encode = f'inputs = tokenizer({text!r}, return_tensors="pt", split_special_tokens=True)'
+    encode = f'inputs = tokenizer({_first_text(content)!r}, return_tensors="pt", split_special_tokens=True)'
     if recipe.task == "translation":
         return f"{encode}\nprint(tokenizer.decode(model.generate(**inputs)[0], skip_special_tokens=True))"
     if recipe.task == "causal":
@@ -218,14 +283,11 @@ def _settings(recipe, content: dict, config) -> list[tuple[str, str]]:
     return rows
 
 
-def _limits(recipe, config) -> list[str]:
+def _limits(config) -> list[str]:
     """Say what the model cannot do."""
-    lines = [
+    return [
         f"At most {config.max_position_embeddings:,} tokens a text.",
         "It knows its training data and little else: text of another kind, language or length is outside what was measured.",
         "It repeats what its data says, mistakes and prejudices included; nothing was filtered.",
         "The figures above come from one run with one seed.",
     ]
-    if recipe.task == "translation":
-        lines.append("transformers 5 has no translation pipeline: use `generate`, as shown above.")
-    return lines

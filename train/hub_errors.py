@@ -66,7 +66,9 @@ def reason(error: Exception) -> str:
     return f"{named}: {' '.join(words.split())[:200]}" if words else named
 
 
-def attempt(doing: str, action: Callable[[], Result], say: Say, recover: Callable[[], Result | None] = None) -> Result:
+def attempt(
+    doing: str, action: Callable[[], Result], say: Say, recover: Callable[[], Result | None] | None = None
+) -> Result:
     """Do something, and again after a while where the way there or the Hub failed; each further try is said.
 
     Args:
@@ -93,7 +95,7 @@ def attempt(doing: str, action: Callable[[], Result], say: Say, recover: Callabl
 
 def _asked(error: Exception) -> float:
     """Return the seconds that the Hub asks to wait, 0 where it does not."""
-    value = error.response.headers.get("Retry-After", "") if status_of(error) else ""
+    value = error.response.headers.get("Retry-After", "") if isinstance(error, HfHubHTTPError) else ""
     return float(value) if value.isdigit() else 0.0
 
 
@@ -133,7 +135,9 @@ def _explained(error: Exception, repo_id: str, doing: str) -> Exception:
     if status in (401, 404):
         return UserError(f"{repo_id}: no such repository, or this token may not see it ({reason(error)})")
     if is_conflict(error):
-        return PublishError(f"{repo_id}: somebody else changed it meanwhile ({reason(error)}); look, and publish again")
+        return PublishError(
+            f"{repo_id}: somebody else changed it meanwhile ({reason(error)}); look, and publish again"
+        )
     if status is not None and status < 500 and status not in (408, 429):
         return UserError(f"{repo_id}: the Hub refuses to {doing}: {reason(error)}")
     if isinstance(error, HTTPError) or is_transient(error):

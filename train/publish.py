@@ -30,7 +30,9 @@ def publish(run_dir, target: upload.Target, dry_run: bool = False) -> upload.Sen
         upload.log_in(api := HfApi(), print)
         before = upload.survey(api, target, print)  # now, and not after minutes of checks
         if target.private and before.exists and not before.private:
-            raise UserError(f"--private: {target.repo_id} is public already; make it private on its settings page first")
+            raise UserError(
+                f"--private: {target.repo_id} is public already; make it private on its settings page first"
+            )
     folder = hub_folder.write_hub_folder(run_dir, target.repo_id)
     report = hub_check.check_folder(folder)
     if report.failed:
@@ -38,7 +40,9 @@ def publish(run_dir, target: upload.Target, dry_run: bool = False) -> upload.Sen
         problem = (report.problems or ["nothing was checked"])[0]
         raise PublishError(f"{folder}: not fit to be published: {problem}")
     size = sum(path.stat().st_size for path in folder.iterdir())
-    print(f"{folder}: {len(list(folder.iterdir()))} files, {size / 1e6:,.1f} MB, loaded and checked as a stranger would")
+    print(
+        f"{folder}: {len(list(folder.iterdir()))} files, {size / 1e6:,.1f} MB, loaded and checked as a stranger would"
+    )
     if dry_run:
         print(f"complete Hub folder of {target.repo_id}; nothing was uploaded")
         return None

@@ -27,8 +27,10 @@ from train.writer import Writer
 FINISHED = "finished.json"
 # Fields that may differ between two starts of one run: where it and its data lie (a hash guards the data itself), how long
 # it goes on, how its processes share the work and wait for each other, and what the Hub is told and sent.
-MAY_DIFFER = ("run_dir", "data.root", "loop.max_steps", "loop.shard", "loop.timeout")
-MAY_DIFFER += ("data.license", "data.language", "loop.push_to", "loop.push_every", "loop.push_revision")
+MAY_DIFFER = (
+    *("run_dir", "data.root", "loop.max_steps", "loop.shard", "loop.timeout"),
+    *("data.license", "data.language", "loop.push_to", "loop.push_every", "loop.push_revision"),
+)
 
 
 @dataclass

@@ -22,7 +22,20 @@ from train.hub_folder import is_allowed
 MAIN = "main"
 # What the Hub itself, or its web page, puts into a new repository.
 INITIAL = {".gitattributes", "README.md"}
-WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", ".pkl", ".pickle", ".npz", ".gguf", ".onnx")
+WEIGHTS = (
+    ".safetensors",
+    ".bin",
+    ".pt",
+    ".pth",
+    ".ckpt",
+    ".h5",
+    ".msgpack",
+    ".pkl",
+    ".pickle",
+    ".npz",
+    ".gguf",
+    ".onnx",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,7 +196,7 @@ def _same(path: Path, there: RepoSibling) -> bool:
     if there.size is not None and path.stat().st_size != there.size:
         return False
     content = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest() == there.blob_id  # noqa: S324  (git's own)
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest() == there.blob_id
 
 
 def send(folder: Path, target: Target, message: str, say: Say) -> Sent:
@@ -222,8 +235,7 @@ def send(folder: Path, target: Target, message: str, say: Say) -> Sent:
         say(f"left alone in {repo_id}: {', '.join(kept[:5])}{' ...' if len(kept) > 5 else ''}")
     if target.tag:
         with in_words(repo_id, f"add the tag {target.tag} to the commit {sent.commit}, which is made"):
-            tag = {"tag": target.tag, "revision": sent.commit, "exist_ok": True}
-            attempt("tag", lambda: api.create_tag(repo_id, **tag), say)
+            attempt("tag", lambda: api.create_tag(repo_id, tag=target.tag, revision=sent.commit, exist_ok=True), say)
     return sent
 
 
@@ -237,7 +249,9 @@ def _made(api: HfApi, target: Target, remote: Remote, say: Say) -> Remote:
             remote = attempt("look", lambda: look(api, repo_id, branch), say)
     if not remote.branch:
         with in_words(repo_id, f"make the branch {branch}"):
-            attempt("make", lambda: api.create_branch(repo_id, branch=branch, revision=remote.head, exist_ok=True), say)
+            attempt(
+                "make", lambda: api.create_branch(repo_id, branch=branch, revision=remote.head, exist_ok=True), say
+            )
         say(f"made the branch {branch}")
     return remote
 
@@ -246,14 +260,25 @@ def _commit(api: HfApi, folder: Path, target: Target, remote: Remote, message: s
     """Send the content, then make the commit; one whose answer was lost is found, and not made twice."""
     repo_id = target.repo_id
     changed, stale = differences(folder, remote)
-    where = {"revision": target.revision, "create_pr": target.create_pr}
     additions = [CommitOperationAdd(name, folder / name) for name in changed]
     earlier = _requests(api, repo_id, message) if target.create_pr else set()
-    api.preupload_lfs_files(repo_id, additions, free_memory=False, **where)
-    operations = [*additions, *(CommitOperationDelete(name) for name in stale)]
+    api.preupload_lfs_files(
+        repo_id, additions, revision=target.revision, create_pr=target.create_pr, free_memory=False
+    )
+    operations: list[CommitOperationAdd | CommitOperationDelete] = [
+        *additions,
+        *(CommitOperationDelete(name) for name in stale),
+    ]
 
     def commit() -> Sent:
-        info = api.create_commit(repo_id, operations, commit_message=message, parent_commit=remote.head, **where)
+        info = api.create_commit(
+            repo_id,
+            operations,
+            commit_message=message,
+            parent_commit=remote.head,
+            revision=target.revision,
+            create_pr=target.create_pr,
+        )
         return Sent(info.oid, info.pr_url or info.commit_url)
 
     def made() -> Sent | None:
