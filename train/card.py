@@ -129,6 +129,25 @@ def _card_data(repo_id: str, recipe, content: dict) -> ModelCardData:
     )
 
 
+def of_checkpoint(repo_id: str, recipe, step: int) -> ModelCard:
+    """Return the short card of a checkpoint that is sent while its run goes on: nothing of it is measured."""
+    task = TASKS[recipe.task]
+    license_id, license_name = license_of(recipe)
+    data = ModelCardData(
+        language=languages(recipe),
+        license=license_id,
+        license_name=license_name,
+        library_name="transformers",
+        pipeline_tag=task["pipeline_tag"],
+        tags=[*tags(recipe), "checkpoint"],
+    )
+    return ModelCard(
+        f"---\n{data.to_yaml()}\n---\n\n# {repo_id}, step {step:,}\n\n{task['summary']} This is a checkpoint of the run "
+        f"`{recipe.name}`, after {step:,} of {recipe.loop.max_steps:,} steps, sent while the run went on. Nothing of it was "
+        f"measured. `{task['auto_class']}.from_pretrained` loads it with `trust_remote_code=True`.\n"
+    )
+
+
 def tags(recipe) -> list[str]:
     """Return the tags of a repository."""
     return [

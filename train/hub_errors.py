@@ -5,9 +5,10 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import TypeVar
 
-from huggingface_hub import constants, get_token
+from huggingface_hub import HfApi, constants, get_token
 from huggingface_hub.errors import (
     HfHubHTTPError,
     HTTPError,
@@ -66,31 +67,73 @@ def reason(error: Exception) -> str:
     return f"{named}: {' '.join(words.split())[:200]}" if words else named
 
 
-def attempt(
-    doing: str, action: Callable[[], Result], say: Say, recover: Callable[[], Result | None] | None = None
-) -> Result:
-    """Do something, and again after a while where the way there or the Hub failed; each further try is said.
+class _OneLine(logging.Filter):
+    """Makes one short line of the two, with a signed address, that huggingface_hub writes for each further try."""
 
-    Args:
-        doing: in words, for the line.
-        action: what to do.
-        say: takes the line.
-        recover: looks after a failure whether it was done all the same, because only the answer was lost; returns the
-            result then, None else.
+    def __init__(self, say: Say):
+        super().__init__()
+        self.say, self.cause = say, "no answer"
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Say it and drop the record; anything else passes."""
+        message = record.getMessage()
+        if " thrown while requesting " in message:
+            self.cause = message.split(" thrown while requesting ")[0].strip("'")
+            return False
+        if message.startswith("Retrying in "):
+            self.say(f"upload: {self.cause}; again in {message.removeprefix('Retrying in ')}")
+            return False
+        return True
+
+
+@dataclass(frozen=True)
+class Hub:
+    """The way to the Hub, and how much patience there is.
+
+    Attributes:
+        api: its client.
+        say: takes a line for people.
+        waits: seconds before each further try where the way there or the Hub failed.
     """
-    for wait in (*WAITS, None):
+
+    api: HfApi = field(default_factory=HfApi)
+    say: Say = print
+    waits: tuple[float, ...] = WAITS
+
+    def attempt(
+        self, doing: str, action: Callable[[], Result], recover: Callable[[], Result | None] | None = None
+    ) -> Result:
+        """Do something, again after a while where that may help; each further try is said.
+
+        Args:
+            doing: in words, for the line.
+            action: what to do.
+            recover: looks after a failure whether it was done all the same, because only the answer was lost; returns
+                the result then, None else.
+        """
+        for wait in (*self.waits, None):
+            try:
+                return action()
+            except (HTTPError, ValueError) as error:
+                done = recover() if recover and (is_transient(error) or is_conflict(error)) else None
+                if done is not None:
+                    return done
+                if wait is None or not is_transient(error):
+                    raise
+                wait = max(wait, min(_asked(error), LONGEST_WAIT))
+                self.say(f"{doing}: {reason(error)}; again in {wait:g} s")
+                time.sleep(wait)
+        raise AssertionError("the last try returns or raises")
+
+    @contextlib.contextmanager
+    def short_log(self) -> Iterator[None]:
+        """Let huggingface_hub say each further try of its own in one line too."""
+        logger, one_line = logging.getLogger("huggingface_hub.utils._http"), _OneLine(self.say)
+        logger.addFilter(one_line)
         try:
-            return action()
-        except (HTTPError, ValueError) as error:
-            done = recover() if recover and (is_transient(error) or is_conflict(error)) else None
-            if done is not None:
-                return done
-            if wait is None or not is_transient(error):
-                raise
-            wait = max(wait, min(_asked(error), LONGEST_WAIT))
-            say(f"{doing}: {reason(error)}; again in {wait:g} s")
-            time.sleep(wait)
-    raise AssertionError("the last try returns or raises")
+            yield
+        finally:
+            logger.removeFilter(one_line)
 
 
 def _asked(error: Exception) -> float:
@@ -143,33 +186,3 @@ def _explained(error: Exception, repo_id: str, doing: str) -> Exception:
     if isinstance(error, HTTPError) or is_transient(error):
         return PublishError(f"{repo_id}: failed to {doing}: {reason(error)}; run the same command again")
     return PublishError(f"{repo_id}: failed to {doing}: {error}")
-
-
-class OneLine(logging.Filter):
-    """Makes one short line of the two, with a signed address, that huggingface_hub writes for each further try."""
-
-    def __init__(self, say: Say):
-        super().__init__()
-        self.say, self.cause = say, "no answer"
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Say it and drop the record; anything else passes."""
-        message = record.getMessage()
-        if " thrown while requesting " in message:
-            self.cause = message.split(" thrown while requesting ")[0].strip("'")
-            return False
-        if message.startswith("Retrying in "):
-            self.say(f"upload: {self.cause}; again in {message.removeprefix('Retrying in ')}")
-            return False
-        return True
-
-
-@contextlib.contextmanager
-def short_log(say: Say) -> Iterator[None]:
-    """Let huggingface_hub say each further try of its own in one line."""
-    logger, one_line = logging.getLogger("huggingface_hub.utils._http"), OneLine(say)
-    logger.addFilter(one_line)
-    try:
-        yield
-    finally:
-        logger.removeFilter(one_line)

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from huggingface_hub import HfApi
-
 from train import card, hub_check, hub_folder, upload
 from train.errors import PublishError, UserError
+from train.hub_errors import Hub
 from train.recipe import load_recipe
 
 
@@ -24,11 +23,12 @@ def publish(run_dir, target: upload.Target, dry_run: bool = False) -> upload.Sen
         UserError: the run, the name or the token is not as it must be, or the repository holds something else.
         PublishError: the folder fails its check, or the Hub or the way there fails.
     """
+    hub = Hub()
     refuse_contradictions(target)
     hub_folder.finished(Path(run_dir), target.repo_id)
     if not dry_run:
-        upload.log_in(api := HfApi(), print)
-        before = upload.survey(api, target, print)  # now, and not after minutes of checks
+        upload.log_in(hub)
+        before = upload.survey(hub, target)  # now, and not after minutes of checks
         if target.private and before.exists and not before.private:
             raise UserError(
                 f"--private: {target.repo_id} is public already; make it private on its settings page first"
@@ -47,7 +47,7 @@ def publish(run_dir, target: upload.Target, dry_run: bool = False) -> upload.Sen
         print(f"complete Hub folder of {target.repo_id}; nothing was uploaded")
         return None
     recipe = load_recipe([str(folder / "recipe.yaml")])
-    sent = upload.send(folder, target, f"Publish {recipe.name}", print)
+    sent = upload.send(hub, folder, target, f"Publish {recipe.name}")
     print(_farewell(target, sent, card.TASKS[recipe.task]["auto_class"]))
     return sent
 

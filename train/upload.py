@@ -9,14 +9,14 @@ import json
 import tempfile
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 from huggingface_hub.errors import HTTPError, RepositoryNotFoundError, RevisionNotFoundError
 from huggingface_hub.hf_api import GitRefs, RepoSibling
 
 from modeling_vanilla import VanillaConfig
 from train import files
 from train.errors import PublishError, UserError
-from train.hub_errors import LOG_IN, Say, attempt, in_words, require_login, short_log
+from train.hub_errors import LOG_IN, Hub, in_words, require_login
 from train.hub_folder import is_allowed
 
 MAIN = "main"
@@ -93,7 +93,7 @@ class Sent:
     new: bool = True
 
 
-def log_in(api: HfApi, say: Say) -> str:
+def log_in(hub: Hub) -> str:
     """Return whose token this is.
 
     Raises:
@@ -101,14 +101,14 @@ def log_in(api: HfApi, say: Say) -> str:
         PublishError: the Hub does not answer.
     """
     require_login()
-    with in_words(api.endpoint, "log in"):
-        whose = attempt("log in", api.whoami, say)
+    with in_words(hub.api.endpoint, "log in"):
+        whose = hub.attempt("log in", hub.api.whoami)
     if ((whose.get("auth") or {}).get("accessToken") or {}).get("role") == "read":
         raise UserError(f"the token of {whose.get('name')} may only read: {LOG_IN}")
     return whose["name"]
 
 
-def survey(api: HfApi, target: Target, say: Say) -> Remote:
+def survey(hub: Hub, target: Target) -> Remote:
     """Look at where a folder is to go, and refuse what publishing would spoil; changes nothing.
 
     Raises:
@@ -117,21 +117,21 @@ def survey(api: HfApi, target: Target, say: Say) -> Remote:
     """
     repo_id = target.repo_id
     with in_words(repo_id, "look at the repository"):
-        remote = attempt("look", lambda: look(api, repo_id, target.revision), say)
+        remote = hub.attempt("look", lambda: look(hub, repo_id, target.revision))
         if not remote.exists:
             if target.create_pr:
                 raise UserError(f"{repo_id}: does not exist, so there is nobody to ask; publish without --create-pr")
             return remote
-        _refuse_names(attempt("look", lambda: api.list_repo_refs(repo_id), say), target, remote)
-        return _refuse_foreign(api, repo_id, remote, say)
+        _refuse_names(hub.attempt("look", lambda: hub.api.list_repo_refs(repo_id)), target, remote)
+        return _refuse_foreign(hub, repo_id, remote)
 
 
-def look(api: HfApi, repo_id: str, revision: str = MAIN) -> Remote:
+def look(hub: Hub, repo_id: str, revision: str = MAIN) -> Remote:
     """Return a revision's newest commit and its files with their digests, all of one moment."""
     try:
-        info = api.model_info(repo_id, revision=revision, files_metadata=True)
+        info = hub.api.model_info(repo_id, revision=revision, files_metadata=True)
     except RevisionNotFoundError:
-        return Remote(True) if revision == MAIN else dataclasses.replace(look(api, repo_id), branch=False)
+        return Remote(True) if revision == MAIN else dataclasses.replace(look(hub, repo_id), branch=False)
     except RepositoryNotFoundError:
         return Remote(False)
     found = {sibling.rfilename: sibling for sibling in info.siblings or []}
@@ -148,12 +148,12 @@ def _refuse_names(refs: GitRefs, target: Target, remote: Remote) -> None:
         raise UserError(f"--revision {target.revision}: is a commit or a tag of {target.repo_id}, must be a branch")
 
 
-def _refuse_foreign(api: HfApi, repo_id: str, remote: Remote, say: Say) -> Remote:
+def _refuse_foreign(hub: Hub, repo_id: str, remote: Remote) -> Remote:
     """Return a repository with what is known of its past, or say why it is not one for this model."""
     content = sorted(set(remote.files) - INITIAL)
     if not content:
         return remote
-    kind = attempt("look", lambda: _read_json(api, repo_id, "config.json", remote), say).get("model_type")
+    kind = hub.attempt("look", lambda: _read_json(hub, repo_id, "config.json", remote)).get("model_type")
     if kind != VanillaConfig.model_type:
         what = f"a model of type {kind!r}" if kind else f"other files ({', '.join(content[:3])})"
         raise UserError(f"{repo_id}: holds {what}, which has nothing to do with this run; name another repository")
@@ -163,17 +163,17 @@ def _refuse_foreign(api: HfApi, repo_id: str, remote: Remote, say: Say) -> Remot
             f"{repo_id}: holds weights or pickles that publishing does not write ({', '.join(strange[:3])}): "
             f"`hf repos delete-files {repo_id} {strange[0]}` removes one; or name another repository"
         )
-    listed = attempt("look", lambda: _read_json(api, repo_id, files.MANIFEST, remote), say).get("files") or {}
+    listed = hub.attempt("look", lambda: _read_json(hub, repo_id, files.MANIFEST, remote)).get("files") or {}
     published = {name for name in [*listed, files.MANIFEST] if listed and is_allowed(name)}
     return dataclasses.replace(remote, published=frozenset(published & set(remote.files)))
 
 
-def _read_json(api: HfApi, repo_id: str, name: str, remote: Remote) -> dict:
+def _read_json(hub: Hub, repo_id: str, name: str, remote: Remote) -> dict:
     """Return a small JSON document of a repository; nothing where it is missing, large, or none."""
     if name not in remote.files or (remote.files[name].size or 0) > 1 << 20:
         return {}
     with tempfile.TemporaryDirectory() as cache:
-        path = api.hf_hub_download(repo_id, name, revision=remote.head, cache_dir=cache)
+        path = hub.api.hf_hub_download(repo_id, name, revision=remote.head, cache_dir=cache)
         text = Path(path).read_bytes()
     try:
         content = json.loads(text)
@@ -199,16 +199,16 @@ def _same(path: Path, there: RepoSibling) -> bool:
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest() == there.blob_id
 
 
-def send(folder: Path, target: Target, message: str, say: Say) -> Sent:
+def send(hub: Hub, folder: Path, target: Target, message: str) -> Sent:
     """Make the repository and the branch where they are missing, and put the folder there in one commit.
 
     Files that an earlier publish wrote and this folder lacks go in the same commit; whatever else is there stays.
 
     Args:
+        hub: the way there.
         folder: files only, all of them on the allow-list.
         target: where to.
         message: of the commit.
-        say: takes a line for people.
 
     Raises:
         UserError: as `survey`, or the token may not write there.
@@ -216,53 +216,55 @@ def send(folder: Path, target: Target, message: str, say: Say) -> Sent:
     """
     if strange := [path.name for path in folder.iterdir() if not (path.is_file() and is_allowed(path.name))]:
         raise RuntimeError(f"{folder}: {', '.join(strange)} must not be published")
-    api, repo_id = HfApi(), target.repo_id
-    before = survey(api, target, say)
-    with short_log(say):
-        remote = _made(api, target, before, say)
+    repo_id = target.repo_id
+    before = survey(hub, target)
+    with hub.short_log():
+        remote = _made(hub, target, before)
         changed, stale = differences(folder, remote)
-        sent = Sent(remote.head, f"{api.endpoint}/{repo_id}/tree/{remote.head}", new=False)
+        sent = Sent(remote.head, f"{hub.api.endpoint}/{repo_id}/tree/{remote.head}", new=False)
         if changed or stale:
             try:
                 with in_words(repo_id, "write to the repository"):
-                    sent = _commit(api, folder, target, remote, message, say)
+                    sent = _commit(hub, folder, target, remote, message)
             except (UserError, PublishError) as error:
                 state = "as it was" if before.exists else "there and empty"
                 raise type(error)(f"{error}; the repository is {state}") from None
-            _verify(api, folder, target, sent, say)
+            _verify(hub, folder, target, sent)
     own = {path.name for path in folder.iterdir()}
     if kept := sorted(set(remote.files) - remote.published - own - INITIAL):
-        say(f"left alone in {repo_id}: {', '.join(kept[:5])}{' ...' if len(kept) > 5 else ''}")
+        hub.say(f"left alone in {repo_id}: {', '.join(kept[:5])}{' ...' if len(kept) > 5 else ''}")
     if target.tag:
         with in_words(repo_id, f"add the tag {target.tag} to the commit {sent.commit}, which is made"):
-            attempt("tag", lambda: api.create_tag(repo_id, tag=target.tag, revision=sent.commit, exist_ok=True), say)
+            hub.attempt(
+                "tag", lambda: hub.api.create_tag(repo_id, tag=target.tag, revision=sent.commit, exist_ok=True)
+            )
     return sent
 
 
-def _made(api: HfApi, target: Target, remote: Remote, say: Say) -> Remote:
+def _made(hub: Hub, target: Target, remote: Remote) -> Remote:
     """Make what is missing of repository and branch, and return what the commit is put on."""
     repo_id, branch = target.repo_id, target.revision
     if not remote.exists:
         with in_words(repo_id, "make the repository"):
-            attempt("make", lambda: api.create_repo(repo_id, private=target.private, exist_ok=True), say)
-            say(f"made the {'private' if target.private else 'public'} repository {repo_id}")
-            remote = attempt("look", lambda: look(api, repo_id, branch), say)
+            hub.attempt("make", lambda: hub.api.create_repo(repo_id, private=target.private, exist_ok=True))
+            hub.say(f"made the {'private' if target.private else 'public'} repository {repo_id}")
+            remote = hub.attempt("look", lambda: look(hub, repo_id, branch))
     if not remote.branch:
         with in_words(repo_id, f"make the branch {branch}"):
-            attempt(
-                "make", lambda: api.create_branch(repo_id, branch=branch, revision=remote.head, exist_ok=True), say
+            hub.attempt(
+                "make", lambda: hub.api.create_branch(repo_id, branch=branch, revision=remote.head, exist_ok=True)
             )
-        say(f"made the branch {branch}")
+        hub.say(f"made the branch {branch}")
     return remote
 
 
-def _commit(api: HfApi, folder: Path, target: Target, remote: Remote, message: str, say: Say) -> Sent:
+def _commit(hub: Hub, folder: Path, target: Target, remote: Remote, message: str) -> Sent:
     """Send the content, then make the commit; one whose answer was lost is found, and not made twice."""
     repo_id = target.repo_id
     changed, stale = differences(folder, remote)
     additions = [CommitOperationAdd(name, folder / name) for name in changed]
-    earlier = _requests(api, repo_id, message) if target.create_pr else set()
-    api.preupload_lfs_files(
+    earlier = _requests(hub, repo_id, message) if target.create_pr else set()
+    hub.api.preupload_lfs_files(
         repo_id, additions, revision=target.revision, create_pr=target.create_pr, free_memory=False
     )
     operations: list[CommitOperationAdd | CommitOperationDelete] = [
@@ -271,7 +273,7 @@ def _commit(api: HfApi, folder: Path, target: Target, remote: Remote, message: s
     ]
 
     def commit() -> Sent:
-        info = api.create_commit(
+        info = hub.api.create_commit(
             repo_id,
             operations,
             commit_message=message,
@@ -286,32 +288,32 @@ def _commit(api: HfApi, folder: Path, target: Target, remote: Remote, message: s
         try:
             revisions = {target.revision}
             if target.create_pr:
-                revisions = {f"refs/pr/{number}" for number in _requests(api, repo_id, message) - earlier}
+                revisions = {f"refs/pr/{number}" for number in _requests(hub, repo_id, message) - earlier}
             for revision in revisions:
-                there = dataclasses.replace(look(api, repo_id, revision), published=remote.published)
+                there = dataclasses.replace(look(hub, repo_id, revision), published=remote.published)
                 if there.branch and there.head != remote.head and differences(folder, there) == ([], []):
-                    return Sent(there.head, f"{api.endpoint}/{repo_id}/commit/{there.head}")
+                    return Sent(there.head, f"{hub.api.endpoint}/{repo_id}/commit/{there.head}")
         except (HTTPError, OSError, ValueError):
             pass  # it cannot be seen now; a second commit on the same parent would be refused
         return None
 
-    return attempt("commit", commit, say, recover=made)
+    return hub.attempt("commit", commit, recover=made)
 
 
-def _requests(api: HfApi, repo_id: str, title: str) -> set[int]:
+def _requests(hub: Hub, repo_id: str, title: str) -> set[int]:
     """Return the numbers of the open pull requests with a title."""
-    found = api.get_repo_discussions(repo_id, discussion_type="pull_request", discussion_status="open")
+    found = hub.api.get_repo_discussions(repo_id, discussion_type="pull_request", discussion_status="open")
     return {one.num for one in found if one.title == title}
 
 
-def _verify(api: HfApi, folder: Path, target: Target, sent: Sent, say: Say) -> None:
+def _verify(hub: Hub, folder: Path, target: Target, sent: Sent) -> None:
     """Compare what the Hub has now, by its digests, with the folder.
 
     Raises:
         PublishError: it has something else, or does not answer.
     """
     with in_words(target.repo_id, f"look at the commit {sent.commit}, which is made"):
-        there = attempt("verify", lambda: look(api, target.repo_id, sent.commit), say)
+        there = hub.attempt("verify", lambda: look(hub, target.repo_id, sent.commit))
     changed, _ = differences(folder, there)
     if changed or not there.branch:
         raise PublishError(f"{target.repo_id}: commit {sent.commit} has other content in {', '.join(changed)}")
