@@ -103,6 +103,52 @@ def poisoned_memory():
     return poison
 
 
+# ---- the stand-in for the Hub, see tests/hub/hub_server.py
+
+
+def _hub():
+    from hub_server import Hub
+
+    server = Hub()
+    yield server
+    server.close()
+    assert server.complaints == []
+
+
+@pytest.fixture
+def hub():
+    """Return a stand-in for the Hub, empty; the test fails if anything was sent there that no right client sends."""
+    yield from _hub()
+
+
+@pytest.fixture(scope="module")
+def module_hub():
+    """Return a stand-in that the tests of a module share."""
+    yield from _hub()
+
+
+@pytest.fixture
+def hub_here(hub, monkeypatch, tmp_path):
+    """Return the stand-in after leading this process there: huggingface_hub read where its Hub is when it was imported."""
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    for name, value in hub.environment(tmp_path / "hub-home").items():
+        monkeypatch.setenv(name, value)
+    for name, value in {
+        "ENDPOINT": hub.url,
+        "HUGGINGFACE_CO_URL_TEMPLATE": hub.url + "/{repo_id}/resolve/{revision}/{filename}",
+        "HF_HUB_CACHE": str(tmp_path / "hub-home" / "hub"),
+        "HF_TOKEN_PATH": str(tmp_path / "hub-home" / "token"),
+        "HF_HUB_DISABLE_XET": True,
+        "HF_HUB_OFFLINE": False,
+    }.items():
+        monkeypatch.setattr(constants, name, value)
+    monkeypatch.setattr(huggingface_hub.hf_api.api, "endpoint", hub.url)
+    monkeypatch.setattr("transformers.utils.hub._hf_api", None, raising=False)
+    yield hub
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_report_teststatus(report):
     """Report the tests of transformers shortly: what they skip is not for these models, and of parts there are thousands.
