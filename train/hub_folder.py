@@ -81,6 +81,8 @@ def finished(run_dir: Path, repo_id: str):
         validate_repo_id(repo_id)
     except HFValidationError as error:
         raise UserError(f"repo-id {repo_id!r}: {error}") from None
+    if "/" not in repo_id:
+        raise UserError(f"repo-id {repo_id!r}: must be user/name")
     if not (run_dir / "recipe.yaml").is_file():
         raise UserError(f"{run_dir}: not a run, it has no recipe.yaml")
     if not (run_dir / "final" / "config.json").is_file():
