@@ -15,9 +15,11 @@ USAGE = """usage: python -m train COMMAND ...
 
   fit RECIPE.yaml [--optim.lr 1e-3 ...]       train; the same command again goes on where it stopped
   plan RECIPE.yaml [--gpu NAME ...]       parameters, operations, memory, hours and money, without training
-  evaluate RUN_OR_MODEL_DIR                   measure a run or a model folder, write results.json
+  evaluate RUN_OR_MODEL_DIR_OR_ID             measure a run, a model folder or anyone's model of the Hub
+  reproduce RUN_OR_ID                         train a published run again, compare every figure
   average RUN_DIR --last 5                    mean of the last checkpoints, as a model folder
   publish RUN_DIR --repo-id USER/NAME         check a finished run as a stranger would, send it to the Hugging Face Hub
+  hub-check FOLDER_OR_ID                      does it work for a stranger: code, files, card, numbers
   attention RUN_OR_MODEL_DIR TEXT             draw where a translation looks
   curves RUN_DIR                              draw the losses and the learning rate, also of a run under way
 
@@ -157,6 +159,25 @@ def publish(words: list[str]) -> int:
     return 0
 
 
+def hub_check(words: list[str]) -> int:
+    """Check that a repository works for a stranger."""
+    parser = _parser(
+        "hub-check",
+        "Check a folder or a repository of the Hub in an empty cache, offline, in a process without this project: files, "
+        "weights, code, card, every Auto class, the same numbers, pipelines, a step of the Trainer. Exit code 1: it fails.",
+    )
+    parser.add_argument("place", type=str, help="a folder, or user/name on the Hub")
+    parser.add_argument("--revision", type=str | None, help="branch, tag or commit; default: the main branch")
+    _add_trust(parser, "run code that is not that of the installed package")
+    given = _parse(parser, words)
+
+    from train import hub_check as checking
+
+    report = checking.check(given.place, given.revision, given.trust)
+    print(report)
+    return int(report.failed)
+
+
 def attention(words: list[str]) -> int:
     """Draw the cross-attention of one translation."""
     parser = _parser("attention", "Translate a text and draw where each output token looked, one panel per head.")
@@ -192,6 +213,7 @@ COMMANDS = {
     "evaluate": evaluate,
     "average": average,
     "publish": publish,
+    "hub-check": hub_check,
     "attention": attention,
     "curves": curves,
 }
@@ -200,6 +222,12 @@ COMMANDS = {
 def _parser(command: str, description: str) -> ArgumentParser:
     """Return an empty parser for one command."""
     return ArgumentParser(prog=f"python -m train {command}", description=description, exit_on_error=False)
+
+
+def _add_trust(parser: ArgumentParser, what: str) -> None:
+    """Add the flag that runs code of a repository."""
+    names = ("--trust-remote-code", "--trust_remote_code")
+    parser.add_argument(*names, dest="trust", action="store_true", help=f"{what}; read it first")
 
 
 def _parse(parser: ArgumentParser, words: list[str]) -> Namespace:

@@ -78,14 +78,17 @@ def render(repo_id: str, recipe, content: dict, model, pictures=()) -> ModelCard
         "figure_notes": notes + _search_notes(recipe, content),
         "command": content["command"],
         "versions": ", ".join(f"{name} {version}" for name, version in content["versions"].items()),
+        "tolerance": ", ".join(
+            f"{FIGURES[name][1]} {value}" for name, value in (content.get("tolerance") or {}).items()
+        ),
         "sample_columns": columns,
         "samples": rows,
         "first_source": _first_text(content),
         "data_sentence": _data_sentence(recipe),
-        "data_hash": content["data_hash"],
         "license_sentence": _license_sentence(recipe),
         "base": recipe.model.init_from if is_hub_id(recipe.model.init_from) else None,
         "settings": _settings(recipe, content, model.config),
+        "receipts": _receipts(content),
         "pictures": pictures,
         "limits": _limits(model.config),
     }
@@ -112,11 +115,9 @@ def _card_data(repo_id: str, recipe, content: dict) -> ModelCardData:
         for name in names
     ]
     base = recipe.model.init_from if is_hub_id(recipe.model.init_from) else None
-    license_id, license_name = license_of(recipe)
     return ModelCardData(
         language=languages(recipe),
-        license=license_id,
-        license_name=license_name,
+        license=license_of(recipe),
         library_name="transformers",
         pipeline_tag=task["pipeline_tag"],
         tags=tags(recipe),
@@ -132,11 +133,9 @@ def _card_data(repo_id: str, recipe, content: dict) -> ModelCardData:
 def of_checkpoint(repo_id: str, recipe, step: int) -> ModelCard:
     """Return the short card of a checkpoint that is sent while its run goes on: nothing of it is measured."""
     task = TASKS[recipe.task]
-    license_id, license_name = license_of(recipe)
     data = ModelCardData(
         language=languages(recipe),
-        license=license_id,
-        license_name=license_name,
+        license=license_of(recipe),
         library_name="transformers",
         pipeline_tag=task["pipeline_tag"],
         tags=[*tags(recipe), "checkpoint"],
@@ -159,15 +158,13 @@ def tags(recipe) -> list[str]:
     ]
 
 
-def license_of(recipe) -> tuple[str, str | None]:
-    """Return the licence of the weights by its identifier on the Hub, and its name where that is "other".
+def license_of(recipe) -> str:
+    """Return the licence of the weights by its identifier on the Hub.
 
     Text that a generator of this project made is under this project's licence; weights from any other text are under
-    that of the text, and under one that nobody has stated where the recipe states none.
+    that of the text, which is unknown where the recipe does not state it.
     """
-    if recipe.data.license or recipe.data.generator:
-        return recipe.data.license or OWN_LICENSE, None
-    return "other", "not-stated"
+    return recipe.data.license or (OWN_LICENSE if recipe.data.generator else "unknown")
 
 
 def _license_sentence(recipe) -> str:
@@ -296,10 +293,37 @@ def _settings(recipe, content: dict, config) -> list[tuple[str, str]]:
         ("weights", {"average": f"average of the last {loop.average_last} checkpoints"}.get(loop.final, loop.final)),
     ]
     if train:
-        duration = f"{train['seconds'] / 60:,.1f} minutes" if "seconds" in train else "unknown"
         rows.append(("steps, real tokens", f"{train.get('step', 0):,}, {train.get('tokens', 0):,}"))
-        rows.append(("training time", f"{duration} on {train.get('hardware', 'unknown hardware')}"))
     return rows
+
+
+def _receipts(content: dict) -> list[tuple[str, str]]:
+    """Return the table of what identifies the run, all of it from results.json."""
+    train = content.get("train") or {}
+    code = train.get("code") or content.get("code") or {}
+    state = ", with changes that are not committed" if code.get("changed") else ""
+    version = code["version"] if "version" in code else None
+    found = {
+        "code": f"version {version}{_commit(code)}{state}" if version else None,
+        "recipe, sha256": _quoted(content.get("recipe_hash")),
+        "data, sha256 over its rows": _quoted(content["data_hash"]),
+        **{f"{name}, sha256": _quoted(value) for name, value in (content.get("weights") or {}).items()},
+        "seed": str(content.get("seed")),
+        "hardware": f"{train['hardware']}, {train.get('processes', 1)} process(es)" if "hardware" in train else None,
+        "training time": f"{train['seconds'] / 60:,.1f} minutes" if "seconds" in train else None,
+        "arithmetic": f"{train['flops']:.3g} FLOPs of the model over the real tokens" if "flops" in train else None,
+    }
+    return [(name, value) for name, value in found.items() if value is not None]
+
+
+def _commit(code: dict) -> str:
+    """Return the commit of the code, as the end of a phrase; a release has none."""
+    return f", commit `{code['commit']}`" if code.get("commit") else ""
+
+
+def _quoted(value: str | None) -> str | None:
+    """Return a digest as code."""
+    return f"`{value}`" if value else None
 
 
 def _limits(config) -> list[str]:

@@ -227,6 +227,7 @@ def evaluate_folder(folder, recipe=None, split=None, *, accelerator=None, splits
         measured,
         recipe=recipe,
         model=model,
+        folder=model_folder,
         split=split,
         data_hash=data.fingerprint(splits),
         # What the run itself wrote at its end knows more than its log.

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from train import checkpoint, evaluate, files, results, scoring, state
+from train import checkpoint, evaluate, files, receipts, results, scoring, state
 from train.setup import FINISHED
 
 if TYPE_CHECKING:
@@ -105,15 +105,20 @@ def write_model_folder(run: "Run", folder: Path) -> None:
 
 def _write_results(run: "Run", scores: Any, source: str) -> None:
     """Write results.json and print its table."""
-    training = {name: value for name, value in asdict(run.progress).items() if name != "watch"} | {
+    progress, processes = run.progress, run.accelerator.num_processes
+    training = {name: value for name, value in asdict(progress).items() if name != "watch"} | {
         "weights": source,
-        "processes": run.accelerator.num_processes,
-        "hardware": results.hardware(),
+        "processes": processes,
+        "hardware": receipts.hardware(),
+        "code": receipts.code(),
+        "versions": receipts.versions(),
     }
+    training |= receipts.cost(progress.flops, progress.seconds, processes)
     content = results.build(
         scores,
         recipe=run.recipe,
         model=run.bare,
+        folder=run.folder / "final",
         split=run.recipe.eval.split,
         data_hash=run.identity["data"],
         train=training,

@@ -1,13 +1,17 @@
-"""`python -m train hub-check`: does a Hub repository work for a stranger? Publishing asks this first.
+"""`python -m train hub-check`: does a folder, or a repository of the Hub, work for a stranger? Publishing asks this first.
 
-`publish.check` is to become `check_folder`: what it looked for is in `hub_check_code` and below.
+What is looked at without running anything is in `hub_check_files`, `hub_check_code` and `hub_check_card`; a process that does
+not know this project then uses the folder, see `hub_check_stranger`.
 """
 
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from train import hub_check_code
+from train import hub_check_card, hub_check_code, hub_check_files, hub_fetch
+from train.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -39,9 +43,9 @@ class Report:
         """Return what failed, one line each."""
         return [f"{finding.name}: {finding.detail}" for finding in self.findings if not finding.passed]
 
-    def add(self, name: str, problems: Iterator[str], seen: str) -> None:
+    def add(self, name: str, problems: Iterable[str], seen: str) -> None:
         """Take in a check: what it yields are its faults; `seen` says what was looked at where there is none."""
-        found = list(problems)
+        found = [" ".join(problem.split()) for problem in problems]
         self.findings += [Finding(name, False, problem) for problem in found] or [Finding(name, True, seen)]
 
     def __str__(self) -> str:
@@ -52,16 +56,64 @@ class Report:
         return "\n".join([*lines, "", f"{len(self.findings) - failed} passed, {failed} failed"])
 
 
-Problems = Callable[[Path], Iterator[str]]
+def check(place: str, revision: str | None = None, trust_remote_code: bool = False) -> Report:
+    """Check a folder, or a repository of the Hub at the commit that a revision means now.
+
+    Args:
+        place: a folder, or user/name.
+        revision: branch, tag or commit of a repository; None = its main branch.
+        trust_remote_code: run code that is not, byte for byte, that of the installed package.
+
+    Raises:
+        UserError: there is nothing to check.
+    """
+    if Path(place).is_dir():
+        if revision:
+            raise UserError(f"--revision {revision}: {place} is a folder here, which has no revisions")
+        return check_folder(Path(place), trust_remote_code)
+    if not hub_fetch.is_id(place):
+        raise UserError(f"{place}: neither a folder nor an id of the Hub (user/name)")
+    commit = hub_fetch.commit_of(place, revision)
+    print(f"{place} at commit {commit}", flush=True)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as empty:
+        folder = hub_fetch.folder(place, commit, Path(empty) / "repository")
+        return check_folder(folder, trust_remote_code, hub_fetch.listing(place, commit))
 
 
-def check_folder(folder: Path) -> Report:
+def check_folder(
+    folder: Path, trust_remote_code: bool = False, listing: dict[str, dict[str, Any]] | None = None
+) -> Report:
     """Check that a stranger can load, use, fine-tune and trust a folder.
+
+    Args:
+        folder: all files of a repository.
+        trust_remote_code: run code that is not, byte for byte, that of the installed package.
+        listing: what the Hub says of the files, see `hub_fetch.listing`; None = the folder's manifest.json, if it has one.
 
     Returns:
         The report; a fault of the folder is a finding in it, never an exception.
     """
-    report, folder = Report(), Path(folder)
+    from train import hub_check_stranger as use  # here: it needs transformers, which takes seconds
+
+    folder, report = Path(folder), Report()
+    own = use.own_class(hub_check_code.config_of(folder))
+    report.add("files", hub_check_files.file_problems(folder, own), "complete, and only kinds that run nothing")
+    report.add("no pickle", hub_check_files.pickle_problems(folder), "no file is one, by name or by content")
+    report.add("weights", hub_check_files.weight_problems(folder), "safetensors as long as announced, all finite")
+    counted = "those of the Hub" if listing else "no listing to compare with" if listing is None else "empty"
+    report.add("sizes, hashes", hub_check_files.listing_problems(folder, listing), counted)
+    report.add("card", hub_check_card.card_problems(folder), "front matter, links and pictures")
+    report.add(
+        "figures", hub_check_card.figure_problems(folder), "those of results.json; receipts belong to these files"
+    )
     report.add("auto_map", hub_check_code.auto_map_problems(folder), "every class that config.json names is there")
     report.add("imports", hub_check_code.import_problems(folder), "neighbours, torch, transformers, standard library")
+    foreign = use.foreign_code(folder)
+    if foreign and not trust_remote_code:
+        rule = "is not the code of the installed package; read it, then run it with --trust-remote-code"
+        report.add("use", [f"{', '.join(foreign)} {rule}"], "")
+        return report
+    tag, text = hub_check_card.front_matter(folder).get("pipeline_tag"), hub_check_card.sample_text(folder)
+    for name, passed, detail in use.findings(folder, tag, text):
+        report.add(name, [] if passed else [detail], detail)
     return report

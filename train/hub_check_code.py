@@ -50,8 +50,8 @@ def import_problems(folder: Path) -> Iterator[str]:
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and node.level:
                 if node.level > 1 or not node.module or not (folder / f"{node.module}.py").is_file():
-                    names = node.module or ", ".join(alias.name for alias in node.names)
-                    yield f"{path.name}:{node.lineno}: relative import of {names}, which is not a file of the folder"
+                    wanted = node.module or ", ".join(alias.name for alias in node.names)
+                    yield f"{path.name}:{node.lineno}: relative import of {wanted}, which is not a file of the folder"
             elif isinstance(node, ast.Import | ast.ImportFrom):
                 names = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
                 for name in (name.split(".")[0] for name in names if name):

@@ -1,7 +1,5 @@
 """The Hub folder of a finished run: weights, config, code, tokenizer, card, and how it all came about."""
 
-import ast
-import dataclasses
 import json
 import shutil
 import sys
@@ -10,7 +8,7 @@ from pathlib import Path
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from train import card, evaluate, files, results, scoring
+from train import card, evaluate, files, receipts, results, scoring
 from train.errors import UserError
 from train.recipe import load_recipe
 
@@ -20,8 +18,6 @@ REQUIRED = ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_con
 COPIED = (results.FILE, "metrics.jsonl")
 PICTURES = ("curves.png", "attention.png")
 ALLOWED = {*REQUIRED, *COPIED, *PICTURES, "generation_config.json", files.MANIFEST}
-# What a reader of remote code has: transformers, what that always brings along, and torch.
-READERS_PACKAGES = {"torch", "transformers", "huggingface_hub"}
 
 
 def write_hub_folder(run_dir, repo_id: str, output=None) -> Path:
@@ -47,7 +43,7 @@ def write_hub_folder(run_dir, repo_id: str, output=None) -> Path:
     with files.staged_folder(output, manifest=True) as staging:
         model.save_pretrained(staging, max_shard_size="1TB")
         tokenizer.save_pretrained(staging)
-        public(recipe).save(staging / "recipe.yaml")
+        receipts.public(recipe).save(staging / "recipe.yaml")
         for name in COPIED:
             _copy_text(run_dir / name, staging)
         content = json.loads((staging / results.FILE).read_text(encoding="utf-8"))
@@ -55,7 +51,6 @@ def write_hub_folder(run_dir, repo_id: str, output=None) -> Path:
         pictures = [name for name in PICTURES if (staging / name).is_file()]
         card.render(repo_id, recipe, content, model, pictures).save(staging / "README.md")
         keep_allowed(staging)
-        check(staging)
     return output
 
 
@@ -92,25 +87,13 @@ def finished(run_dir: Path, repo_id: str):
         raise UserError(
             f"{run_dir}: a run without {results.FILE}: a card needs figures, run python -m train evaluate {run_dir}"
         )
-    return load_recipe([str(run_dir / "recipe.yaml")]), content
-
-
-def public(recipe):
-    """Return the recipe without the paths of the machine it ran on: nobody else has them, and they name people."""
-    data, tokenizer, model = recipe.data, recipe.tokenizer, recipe.model
-    return dataclasses.replace(
-        recipe,
-        run_dir=None,
-        data=dataclasses.replace(data, root="." if Path(data.root).is_absolute() else data.root, hub=_name(data.hub)),
-        tokenizer=dataclasses.replace(tokenizer, path=_name(tokenizer.path)),
-        model=dataclasses.replace(model, init_from=_name(model.init_from)),
-        loop=dataclasses.replace(recipe.loop, push_to=None),  # whoever runs it again must not push here
-    )
-
-
-def _name(path: str | None) -> str | None:
-    """Return the last part of an absolute path, anything else as it is."""
-    return Path(path).name if path and Path(path).is_absolute() else path
+    recipe = load_recipe([str(run_dir / "recipe.yaml")])
+    if content.get("recipe_hash", receipts.recipe_hash(recipe)) != receipts.recipe_hash(recipe):
+        raise UserError(
+            f"{run_dir}: {results.FILE} has the figures of another recipe, or an older version wrote it: "
+            f"run python -m train evaluate {run_dir}"
+        )
+    return recipe, content
 
 
 def _copy_text(path: Path, folder: Path) -> None:
@@ -136,51 +119,3 @@ def keep_allowed(folder: Path) -> None:
             shutil.rmtree(path)
         elif not is_allowed(path.name):
             path.unlink()
-
-
-def check(folder: Path) -> None:
-    """Check that a stranger without the package can load a folder: files, code, and what config.json names of it.
-
-    Raises:
-        RuntimeError: names what is missing; that is a fault of this program, not of its user.
-    """
-    missing = [name for name in REQUIRED if not (folder / name).is_file()]
-    if missing:
-        raise RuntimeError(f"{folder}: missing {', '.join(missing)}")
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    auto_map, pipelines = config.get("auto_map") or {}, config.get("custom_pipelines") or {}
-    if "AutoConfig" not in auto_map or "AutoModel" not in auto_map:
-        raise RuntimeError(f"{folder}/config.json: auto_map {auto_map} lacks AutoConfig or AutoModel")
-    references = [("auto_map", reference) for reference in auto_map.values()]
-    references += [(f"custom_pipelines, {task}", entry.get("impl")) for task, entry in pipelines.items()]
-    for origin, reference in references:
-        if not _is_class(folder, reference):
-            raise RuntimeError(f"{folder}/config.json: {origin} names {reference}, which is not there")
-    for task, entry in pipelines.items():
-        if unknown := [auto for auto in entry.get("pt", ()) if auto not in auto_map]:
-            raise RuntimeError(f"{folder}/config.json: custom_pipelines, {task} loads {unknown}, which auto_map lacks")
-    for path in folder.glob("*.py"):
-        _check_imports(path)
-
-
-def _is_class(folder: Path, reference: str | None) -> bool:
-    """Tell whether `module.Class` is defined in a file of the folder."""
-    module, _, name = (reference or "").partition(".")
-    path = folder / f"{module}.py"
-    tree = ast.parse(path.read_text(encoding="utf-8")) if path.is_file() else ast.Module([], [])
-    return name in {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
-
-
-def _check_imports(path: Path) -> None:
-    """Check that a file imports its neighbours, the standard library and what every reader has, and nothing else."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            if node.level > 1 or not node.module or not (path.parent / f"{node.module}.py").is_file():
-                raise RuntimeError(
-                    f"{path}:{node.lineno}: relative import of {node.module}, which is not in the folder"
-                )
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
-            for name in (name.split(".")[0] for name in names):
-                if name not in READERS_PACKAGES and name not in sys.stdlib_module_names:
-                    raise RuntimeError(f"{path}:{node.lineno}: imports {name}, which a reader may not have")

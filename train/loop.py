@@ -200,6 +200,7 @@ def _advance(progress: state.Progress, place: feed.Place, report: StepReport, se
     """Move a run's position past a step."""
     progress.step += 1
     progress.tokens += report.real_tokens
+    progress.flops += report.flops
     progress.seconds += seconds
     ended = place.position + 1 == place.batches
     progress.epoch, progress.position = (place.epoch + 1, 0) if ended else (place.epoch, place.position + 1)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from huggingface_hub.utils import disable_progress_bars
 from tqdm import tqdm
 
-from train import card, checkpoint, files, hub_folder, scoring, upload
+from train import card, checkpoint, files, hub_folder, receipts, scoring, upload
 from train.errors import PublishError
 from train.hub_errors import Hub
 
@@ -119,7 +119,7 @@ class Pusher:
         if run.recipe.task == "translation":
             longest = run.bare.config.max_position_embeddings - 1  # the start token takes one position
             scoring.generation_config(run.recipe, run.bare.config, longest).save_pretrained(folder)
-        hub_folder.public(run.recipe).save(folder / "recipe.yaml")
+        receipts.public(run.recipe).save(folder / "recipe.yaml")
         card.of_checkpoint(self.target.repo_id, run.recipe, step).save(folder / "README.md")
         return folder
 

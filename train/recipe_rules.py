@@ -134,8 +134,10 @@ def _packing_problems(recipe: "Recipe") -> Iterator[Problem]:
 def _hub_problems(recipe: "Recipe") -> Iterator[Problem]:
     """Yield what the Hub would not take: names, and pushes that no checkpoint feeds."""
     data, loop = recipe.data, recipe.loop
-    if data.license is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", data.license):
-        yield "data.license", data.license, "must be an identifier of the Hub, such as cc-by-4.0 or mit"
+    if data.license is not None and (
+        not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", data.license) or data.license == "other"
+    ):
+        yield "data.license", data.license, "must be an identifier of the Hub, such as cc-by-4.0; null where none fits"
     for code in data.language:
         if not re.fullmatch(r"[a-z]{2,3}", code):
             yield "data.language", data.language, "must be codes of two or three small letters, such as en"

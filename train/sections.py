@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 Column = int | str | None
 Files = str | list[str] | None
+PUSH_REVISION = "checkpoints"
 
 
 @dataclass
@@ -222,7 +223,7 @@ class LoopSection:
     num_workers: int = 0
     push_to: str | None = None
     push_every: int | None = None
-    push_revision: str = "checkpoints"
+    push_revision: str = PUSH_REVISION
 
 
 @dataclass

@@ -29,6 +29,7 @@ class Progress:
         position: global batches of that pass already used.
         tokens: real tokens seen, over all processes.
         seconds: time spent training, over all starts of the run.
+        flops: of the model over those tokens, see `train.flops`.
         evaluated: step of the last evaluation, 0 = none yet.
         best: best value of `eval.best_metric`, None = none yet.
         best_step: the step it was measured at.
@@ -41,6 +42,7 @@ class Progress:
     position: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    flops: int = 0
     evaluated: int = 0
     best: float | None = None
     best_step: int = 0
