@@ -302,7 +302,7 @@ def _receipts(content: dict) -> list[tuple[str, str]]:
     train = content.get("train") or {}
     code = train.get("code") or content.get("code") or {}
     state = ", with changes that are not committed" if code.get("changed") else ""
-    version = code["version"] if "version" in code else None
+    version = code.get("version")
     found = {
         "code": f"version {version}{_commit(code)}{state}" if version else None,
         "recipe, sha256": _quoted(content.get("recipe_hash")),
