@@ -128,25 +128,10 @@ def module_hub():
 
 
 @pytest.fixture
-def hub_here(hub, monkeypatch, tmp_path):
+def hub_here(hub, tmp_path):
     """Return the stand-in after leading this process there: huggingface_hub read where its Hub is when it was imported."""
-    import huggingface_hub
-    from huggingface_hub import constants
-
-    for name, value in hub.environment(tmp_path / "hub-home").items():
-        monkeypatch.setenv(name, value)
-    for name, value in {
-        "ENDPOINT": hub.url,
-        "HUGGINGFACE_CO_URL_TEMPLATE": hub.url + "/{repo_id}/resolve/{revision}/{filename}",
-        "HF_HUB_CACHE": str(tmp_path / "hub-home" / "hub"),
-        "HF_TOKEN_PATH": str(tmp_path / "hub-home" / "token"),
-        "HF_HUB_DISABLE_XET": True,
-        "HF_HUB_OFFLINE": False,
-    }.items():
-        monkeypatch.setattr(constants, name, value)
-    monkeypatch.setattr(huggingface_hub.hf_api.api, "endpoint", hub.url)
-    monkeypatch.setattr("transformers.utils.hub._hf_api", None, raising=False)
-    yield hub
+    with hub.here(tmp_path / "hub-home"):
+        yield hub
 
 
 @pytest.hookimpl(tryfirst=True)

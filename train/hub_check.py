@@ -100,20 +100,24 @@ def check_folder(
     report.add("files", hub_check_files.file_problems(folder, own), "complete, and only kinds that run nothing")
     report.add("no pickle", hub_check_files.pickle_problems(folder), "no file is one, by name or by content")
     report.add("weights", hub_check_files.weight_problems(folder), "safetensors as long as announced, all finite")
-    counted = "those of the Hub" if listing else "no listing to compare with" if listing is None else "empty"
-    report.add("sizes, hashes", hub_check_files.listing_problems(folder, listing), counted)
-    report.add("card", hub_check_card.card_problems(folder), "front matter, links and pictures")
-    report.add(
-        "figures", hub_check_card.figure_problems(folder), "those of results.json; receipts belong to these files"
-    )
+    compared = "as the Hub lists them" if listing is not None else "as in manifest.json, where there is one"
+    report.add("sizes, hashes", hub_check_files.listing_problems(folder, listing), compared)
     report.add("auto_map", hub_check_code.auto_map_problems(folder), "every class that config.json names is there")
     report.add("imports", hub_check_code.import_problems(folder), "neighbours, torch, transformers, standard library")
+    report.add("trust", hub_check_code.trust_problems(folder), "the tokenizer needs no code")
+    unfit = report.failed
+    report.add("card", hub_check_card.card_problems(folder), "front matter, links and pictures")
+    report.add(
+        "figures", hub_check_card.figure_problems(folder), "those of results.json; its receipts are of these files"
+    )
     foreign = use.foreign_code(folder)
-    if foreign and not trust_remote_code:
-        rule = "is not the code of the installed package; read it, then run it with --trust-remote-code"
-        report.add("use", [f"{', '.join(foreign)} {rule}"], "")
-        return report
-    tag, text = hub_check_card.front_matter(folder).get("pipeline_tag"), hub_check_card.sample_text(folder)
-    for name, passed, detail in use.findings(folder, tag, text):
-        report.add(name, [] if passed else [detail], detail)
+    if unfit:
+        report.add("use", ["left out, nothing of the folder runs before its files and its code are in order"], "")
+    elif foreign and not trust_remote_code:
+        rule = "not the code of the installed package; read it, then run it with --trust-remote-code"
+        report.add("use", [f"{', '.join(foreign)}: {rule}"], "")
+    else:
+        tag, text = hub_check_card.front_matter(folder).get("pipeline_tag"), hub_check_card.sample_text(folder)
+        for name, passed, detail in use.findings(folder, tag, text):
+            report.add(name, [] if passed else [detail], detail)
     return report

@@ -12,11 +12,16 @@ READERS_PACKAGES = {"torch", "transformers", "huggingface_hub"}
 
 def config_of(folder: Path) -> dict:
     """Return the content of a folder's config.json, {} where it holds none that can be read."""
+    return _object(folder / "config.json")
+
+
+def _object(path: Path) -> dict:
+    """Return the JSON object in a file, {} where there is none."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return config if isinstance(config, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def auto_map_problems(folder: Path) -> Iterator[str]:
@@ -37,6 +42,15 @@ def auto_map_problems(folder: Path) -> Iterator[str]:
     for task, entry in pipelines.items():
         if unknown := [auto for auto in entry.get("pt", ()) if auto not in auto_map]:
             yield f"config.json: custom_pipelines, {task} loads {', '.join(unknown)}, which auto_map lacks"
+
+
+def trust_problems(folder: Path) -> Iterator[str]:
+    """Yield what makes the tokenizer code that a reader has to trust: `tokenizer.json` needs none."""
+    for name in ("config.json", "tokenizer_config.json"):
+        auto_map = _object(folder / name).get("auto_map") or {}
+        for auto in ("AutoTokenizer", "AutoProcessor"):
+            if auto in auto_map:
+                yield f"{name}: auto_map names {auto}; a tokenizer must load without trust_remote_code"
 
 
 def import_problems(folder: Path) -> Iterator[str]:

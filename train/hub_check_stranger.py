@@ -18,6 +18,7 @@ from transformers.models.auto import modeling_auto
 import modeling_vanilla
 from modeling_vanilla import VanillaConfig, doctor
 from modeling_vanilla import doctor_subject as subjects
+from modeling_vanilla.doctor_files import SAMPLE
 from train import stranger
 from train.hub_check_code import config_of
 
@@ -69,7 +70,7 @@ def findings(folder: Path, tag: str | None, text: str | None) -> Iterator[tuple[
     Args:
         folder: its code runs, in a process of its own.
         tag: `pipeline_tag` of the card.
-        text: that the tokenizer and the pipelines are tried on; None = one of its own vocabulary.
+        text: that the tokenizer and the pipelines are tried on; None = an English sentence.
     """
     config = config_of(folder)
     ours = config.get("model_type") == VanillaConfig.model_type
@@ -117,7 +118,8 @@ def _job(folder: Path, config: dict, tag: str | None, text: str | None) -> dict[
         "tokenizer": any(folder.glob("tokenizer*")) or any(folder.glob("vocab*")),
         "inputs": _inputs(config),
         "pipelines": tasks + [task for task in TEXT_PIPELINES if task == tag],
-        "text": text,
+        "text": text or SAMPLE,
+        "fit": _positions(config) // 2,
     }
 
 
@@ -126,16 +128,20 @@ def _inputs(config: dict) -> dict[str, list[list[int]]]:
     special = {value for name, value in config.items() if name.endswith("_token_id") and isinstance(value, int)}
     size = config.get("vocab_size") or 100
     ordinary = [value for value in range(size) if value not in special] or list(range(size))
-    most = config.get("max_position_embeddings") or config.get("n_positions") or 32
     draw = torch.Generator().manual_seed(0)
 
     def rows(length: int) -> list[list[int]]:
-        chosen = torch.randint(len(ordinary), (2, max(1, min(length, most // 2))), generator=draw)
+        chosen = torch.randint(len(ordinary), (2, max(1, min(length, _positions(config) // 2))), generator=draw)
         return [[ordinary[value] for value in row] for row in chosen.tolist()]
 
     if config.get("is_encoder_decoder"):
         return {"input_ids": rows(7), "decoder_input_ids": rows(5)}
     return {"input_ids": rows(7)}
+
+
+def _positions(config: dict) -> int:
+    """Return how many tokens a model can read."""
+    return config.get("max_position_embeddings") or config.get("n_positions") or 64
 
 
 def _visit(job: dict, work: Path) -> tuple[list[tuple[str, bool, str]], dict[str, torch.Tensor]]:

@@ -17,8 +17,11 @@ import re
 import threading
 import time
 import traceback
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from unittest import mock
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import hub_cards  # noqa: F401  (each registers what it answers)
@@ -85,8 +88,8 @@ class Hub:
     def environment(self, home, token: str | None = "hf_alice", **more: str) -> dict[str, str]:
         """Return the variables of a process that takes this server for the Hub, with nothing in its caches.
 
-        huggingface_hub reads them when it is imported, so they are for processes that start anew; in this one,
-        the fixture `hub_here` changes what was read. `home` is the folder of the caches.
+        huggingface_hub reads them when it is imported, so they are for processes that start anew; for this one there is
+        `here`. `home` is the folder of the caches.
         """
         kept = {
             name: value
@@ -102,6 +105,30 @@ class Hub:
             "OMP_NUM_THREADS": "1",
         }
         return kept | ours | ({"HF_TOKEN": token} if token else {}) | more
+
+    @contextmanager
+    def here(self, home):
+        """Let this process take the server for the Hub: environment, and what huggingface_hub read of it."""
+        import huggingface_hub
+        import transformers
+        from huggingface_hub import constants
+
+        read = {
+            "ENDPOINT": self.url,
+            "HUGGINGFACE_CO_URL_TEMPLATE": f"{self.url}/{{repo_id}}/resolve/{{revision}}/{{filename}}",
+            "HF_HUB_CACHE": str(Path(home) / "hub"),
+            "HF_TOKEN_PATH": str(Path(home) / "token"),
+            "HF_HUB_DISABLE_XET": True,
+            "HF_HUB_DISABLE_TELEMETRY": True,
+            "HF_HUB_OFFLINE": False,
+        }
+        with (
+            mock.patch.dict(os.environ, self.environment(home)),
+            mock.patch.multiple(constants, **read),
+            mock.patch.object(huggingface_hub.hf_api.api, "endpoint", self.url),
+            mock.patch.object(transformers.utils.hub, "_hf_api", None, create=True),
+        ):
+            yield
 
     def add_user(self, name: str, **orgs: str) -> None:
         """Add a user with the token hf_NAME, which may write; `orgs` are roles, read or write."""
@@ -181,7 +208,9 @@ class Hub:
             if wanted == method and (match := pattern.fullmatch(request.path)):
                 return function(self, request, **{name: unquote(part) for name, part in match.groupdict("").items()})
         if method == "GET" and re.fullmatch("/api/[a-z-]+", request.path):
-            return refusal(404, "none here")  # a list of something, which is the same for everybody and no repository's
+            return refusal(
+                404, "none here"
+            )  # a list of something, which is the same for everybody and no repository's
         self.complaints.append(f"{request.method} {request.path}: not known here")
         return refusal(501, f"this stand-in for the Hub does not know {request.method} {request.path}")
 
@@ -196,8 +225,8 @@ class Hub:
 
     def write(self, request: Request, kind: str, name: str) -> Repo:
         """Return a repository to whom this token may write, or refuse."""
-        self.signed_in(request)
         repo = self.see(request, kind, name)
+        self.signed_in(request)
         if not self.store.may_write(request.user, request.role, name.split("/")[0]):
             raise Problem(403, f"Forbidden: you do not have the rights to write to {name} with this token")
         return repo

@@ -19,10 +19,11 @@ def contribute(hub, request: Request, kind: str, name: str, pull: bool) -> Repo:
     """Return a repository to write to; for a pull request it is enough to see it."""
     if not pull:
         return hub.write(request, kind, name)
+    repo = hub.see(request, kind, name)
     hub.signed_in(request)
     if request.role != "write":
         raise Problem(403, "Forbidden: this token may only read")
-    return hub.see(request, kind, name)
+    return repo
 
 
 @route("POST", "/api/{kind}/{repo}/preupload/{revision}")
@@ -110,7 +111,10 @@ def upload_action(hub, repo: Repo, oid: str, size: int, parts_allowed: bool) -> 
     if not count:
         return {"href": f"{hub.storage_url}/upload/{secret}"}
     header = {str(n): f"{hub.storage_url}/upload/{secret}/{n}" for n in range(1, count + 1)}
-    return {"href": f"{hub.storage_url}/upload/{secret}/complete", "header": {"chunk_size": str(hub.part_size)} | header}
+    return {
+        "href": f"{hub.storage_url}/upload/{secret}/complete",
+        "header": {"chunk_size": str(hub.part_size)} | header,
+    }
 
 
 def upload_of(hub, secret: str) -> dict:
