@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
-from train import card, hub_check, hub_folder, upload
+from train import card, hub_check, upload
 from train.errors import PublishError, UserError
 from train.hub_errors import Hub
+from train.hub_folder import finished, write_hub_folder
 from train.recipe import load_recipe
 
 
@@ -25,7 +26,7 @@ def publish(run_dir, target: upload.Target, dry_run: bool = False) -> upload.Sen
     """
     hub = Hub()
     refuse_contradictions(target)
-    hub_folder.finished(Path(run_dir), target.repo_id)
+    finished(Path(run_dir), target.repo_id)
     if not dry_run:
         upload.log_in(hub)
         before = upload.survey(hub, target)  # now, and not after minutes of checks
@@ -33,7 +34,7 @@ def publish(run_dir, target: upload.Target, dry_run: bool = False) -> upload.Sen
             raise UserError(
                 f"--private: {target.repo_id} is public already; make it private on its settings page first"
             )
-    folder = hub_folder.write_hub_folder(run_dir, target.repo_id)
+    folder = write_hub_folder(run_dir, target.repo_id)
     report = hub_check.check_folder(folder)
     if report.failed:
         print(report)

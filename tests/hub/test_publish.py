@@ -1,4 +1,4 @@
-"""`python -m train publish` and pushes during training, from a real run to a stand-in for the Hub, and back to a stranger."""
+"""`python -m train publish`, from a real run to a stand-in for the Hub, and on to a stranger."""
 
 import json
 import os
@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import HfApi
-from safetensors.torch import load_file
+from transformers import AutoTokenizer
 
-from train import __main__, hub_check, upload
+from modeling_vanilla import VanillaForConditionalGeneration
+from train import __main__, hub_check, hub_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "alice/dates-en-ko"
@@ -43,24 +44,19 @@ print(tokenizer.decode(model.generate(**inputs)[0], skip_special_tokens=True))
 """
 
 
-def start(words, environment=None, folder=ROOT) -> subprocess.Popen:
-    """Start a process of its own."""
-    return subprocess.Popen(
+def call(words, environment=None, folder=ROOT) -> tuple[int, str, str]:
+    """Run a process to its end; return exit code, stdout and stderr."""
+    done = subprocess.run(
         [sys.executable, *map(str, words)],
         cwd=folder,
         env=(environment or os.environ) | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
+        timeout=240,
+        check=False,
     )
-
-
-def call(words, environment=None, folder=ROOT) -> tuple[int, str, str]:
-    """Run a process to its end; return exit code, stdout and stderr."""
-    process = start(words, environment, folder)
-    output, errors = process.communicate(timeout=240)
-    return process.returncode, output, errors
+    return done.returncode, done.stdout, done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -86,9 +82,10 @@ def run(trained, tmp_path):
 
 @pytest.fixture
 def unchecked(monkeypatch):
-    """Leave out the check of the folder, which takes its time and has tests of its own."""
+    """Leave out the check of the folder and its pictures, which take their time and have tests of their own."""
     passed = hub_check.Report([hub_check.Finding("left out", True, "")])
     monkeypatch.setattr(hub_check, "check_folder", lambda folder: passed)
+    monkeypatch.setattr(hub_folder, "_draw", lambda *_: None)
 
 
 def publish(*words) -> int:
@@ -103,8 +100,9 @@ def there(hub, revision="main", name=NAME) -> dict[str, bytes]:
     return {path: data for path, data in hub.files(name, revision).items() if path != ".gitattributes"}
 
 
-def test_published_and_used_by_a_stranger(hub, run, tmp_path):
+def test_published_and_used_by_a_stranger(hub_here, run, tmp_path):
     """The whole way: the command checks and sends; the three lines it prints load the model where nothing else is."""
+    hub = hub_here
     words = ["-m", "train", "publish", run, "--repo-id", NAME, "--tag", "v1"]
     code, output, errors = call(words, hub.environment(tmp_path / "home"))
     assert code == 0, output + errors
@@ -113,25 +111,19 @@ def test_published_and_used_by_a_stranger(hub, run, tmp_path):
     assert f"commit {sha}, tag v1\n" in output
     lines = re.search(r"^from transformers import .*\n.*\n.*\n", output, re.MULTILINE).group()
     assert lines.count(f'"{NAME}", revision="{sha}"') == 2
-    found = call(["-I", "-c", STRANGER, lines, "May 1, 2020"], hub.environment(tmp_path / "elsewhere", token=None), tmp_path)
+    found = call(
+        ["-I", "-c", STRANGER, lines, "May 1, 2020"], hub.environment(tmp_path / "elsewhere", token=None), tmp_path
+    )
     assert found[0] == 0, found[2]
-    own = call(["-c", OWN, run / "final", "May 1, 2020"])
-    assert found[1] == own[1] != ""
-    # Once more: the same content is no commit.
-    code, output, errors = call(words[:-2], hub.environment(tmp_path / "home"))
-    assert (code, hub.repo(NAME).branches["main"]) == (0, sha), output + errors
-    assert "nothing to send" in output
+    assert found[1].strip() == translated(run / "final", "May 1, 2020") != ""
 
 
-OWN = """
-import sys
-from modeling_vanilla import VanillaForConditionalGeneration
-from transformers import AutoTokenizer
-tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
-model = VanillaForConditionalGeneration.from_pretrained(sys.argv[1])
-inputs = tokenizer(sys.argv[2], return_tensors="pt")
-print(tokenizer.decode(model.generate(**inputs)[0], skip_special_tokens=True))
-"""
+def translated(folder, text: str) -> str:
+    """Return what the model of a folder makes of a text, by the package."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = VanillaForConditionalGeneration.from_pretrained(folder)
+    inputs = tokenizer(text, return_tensors="pt")
+    return tokenizer.decode(model.generate(**inputs)[0], skip_special_tokens=True)
 
 
 def test_a_run_that_went_on_is_one_more_commit(hub_here, run, unchecked, capsys):
@@ -144,7 +136,10 @@ def test_a_run_that_went_on_is_one_more_commit(hub_here, run, unchecked, capsys)
     titles = [commit.title for commit in HfApi().list_repo_commits(NAME)]
     assert titles[:2] == ["Publish dates-en-ko"] * 2
     assert titles.count("Publish dates-en-ko") == 2
-    assert capsys.readouterr().out.count("published: ") == 2
+    assert publish(run, "--repo-id", NAME) == 0  # once more: the same content is no commit
+    assert [commit.title for commit in HfApi().list_repo_commits(NAME)] == titles
+    output = capsys.readouterr().out
+    assert (output.count("published: "), output.count("nothing to send")) == (2, 1)
 
 
 def test_a_branch_and_a_pull_request(hub_here, run, unchecked, capsys):
@@ -208,95 +203,3 @@ def test_who_may_not_publish_is_told_before_the_work(hub_here, run, monkeypatch,
     words = {"token": "no token", "wrong": "does not know this token", "offline": "OFFLINE", "public": "is public"}
     assert words[reason] in capsys.readouterr().err
     assert not (run / "hub").exists()
-
-
-# ---- during training
-
-
-def pushing(recipe, folder, *more) -> list:
-    words = ["-m", "train", "fit", recipe, "--run_dir", folder, "--loop.push_to", NAME, *more]
-    return words
-
-
-def same_end(run, other) -> None:
-    """Check that two runs have the same weights and figures."""
-    ends = [load_file(folder / "final" / "model.safetensors") for folder in (run, other)]
-    assert all((ends[0][name] == ends[1][name]).all() for name in ends[0] | ends[1])
-    figures = [json.loads((folder / "results.json").read_text())["metrics"] for folder in (run, other)]
-    assert figures[0] == figures[1]
-
-
-def test_checkpoints_are_pushed_beside_the_training(hub, recipe, trained, tmp_path):
-    run = tmp_path / "run"
-    words = pushing(recipe, run, "--loop.push_every", "4")
-    code, output, errors = call(words, hub.environment(tmp_path / "home"))
-    assert code == 0, output + errors
-    same_end(run, trained)
-    assert HfApi(endpoint=hub.url, token="hf_alice").model_info(NAME).private
-    titles = [commit.title for commit in hub.repo(NAME).history("checkpoints")]
-    assert titles[0] == "Checkpoint of step 12"
-    assert set(titles) - {"initial commit"} <= {f"Checkpoint of step {step}" for step in (4, 8, 12)}
-    files = there(hub, "checkpoints")
-    assert files["model.safetensors"] == (run / "checkpoints" / "step-00000012" / "model.safetensors").read_bytes()
-    assert there(hub) == {}
-    assert not {"optimizer.safetensors", "state.json", "rng-00000.safetensors"} & set(files)
-    assert str(tmp_path).encode() not in b"".join(files.values())
-    assert b"push_to: null" in files["recipe.yaml"]
-    assert not list(run.glob(".staging*"))
-    # What was pushed is a model that a stranger loads.
-    where = f'"{NAME}", revision="checkpoints", trust_remote_code=True'
-    lines = (
-        "from transformers import AutoModelForSeq2SeqLM, AutoTokenizer\n"
-        f"tokenizer = AutoTokenizer.from_pretrained({where})\nmodel = AutoModelForSeq2SeqLM.from_pretrained({where})\n"
-    )
-    script = ["-I", "-c", STRANGER, lines, "May 1, 2020"]
-    found = call(script, hub.environment(tmp_path / "elsewhere"), tmp_path)
-    own = call(["-c", OWN, run / "final", "May 1, 2020"])
-    assert found[0] == 0, found[2]
-    assert found[1] == own[1] != ""
-
-
-def test_a_hub_that_is_down_costs_warnings_and_nothing_else(hub, recipe, trained, tmp_path):
-    hub.fail("", cut="request", times=10**6)
-    run = tmp_path / "run"
-    code, output, errors = call(pushing(recipe, run), hub.environment(tmp_path / "home"))
-    assert code == 0, output + errors
-    same_end(run, trained)
-    warnings = [line for line in output.splitlines() if line.startswith("warning: ")]
-    assert warnings[0].startswith("warning: loop.push_to: ")
-    assert warnings[-1].startswith(f"warning: step 12 not pushed to {NAME}@checkpoints: ")
-    assert hub.store.repos == {}
-    assert "Traceback" not in output + errors
-
-
-def test_two_processes_push_once(hub, recipe, tmp_path):
-    run = tmp_path / "run"
-    environment = hub.environment(tmp_path / "home") | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    words = pushing(recipe, run, "--loop.push_every", "12")
-    ranks = [
-        start(words, environment | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}) for rank in (0, 1)
-    ]
-    ends = [rank.communicate(timeout=240) for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], ends
-    assert len(hub.sent("^POST .*/commit/")) == 1
-    weights = (run / "checkpoints" / "step-00000012" / "model.safetensors").read_bytes()
-    assert there(hub, "checkpoints")["model.safetensors"] == weights
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
-@pytest.mark.parametrize(
-    ("token", "message"), [(None, "no token for the Hub"), ("hf_wrong", "does not know this token")]
-)
-def test_no_token_is_said_before_the_training(hub, recipe, tmp_path, token, message):
-    run = tmp_path / "run"
-    code, output, errors = call(pushing(recipe, run), hub.environment(tmp_path / "home", token))
-    assert code == 2, output + errors
-    assert message in errors
-    assert not run.exists()
