@@ -232,7 +232,7 @@ def test_the_card_shows_texts_to_try_with_what_the_model_answered(run):
         ("data: {hub: some/texts, train: train}", "unknown", ["en", "ko"], None, "huggingface.co/datasets/some/texts"),
         ("data: {generator: dates, train: null}", "apache-2.0", ["en", "ko"], None, "part of the training code"),
         ("model: {init_from: some/base}", "unknown", ["en", "ko"], "some/base", "fine-tuned from [some/base]"),
-        ("model: {init_from: /home/me/base}", "unknown", ["en", "ko"], None, "a run"),
+        ("model: {init_from: /home/me/base}", "unknown", ["en", "ko"], None, "Local files of the recipe"),
     ],
 )
 def test_the_card_says_where_the_model_comes_from(run, lines, license, language, base, words):
