@@ -18,7 +18,17 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 GUIDES = ROOT / "docs" / "guides"
 PLAYER = ROOT / "tests" / "play_guide.py"
-WITH_CODE = ("use", "finetune", "lora", "translate-a-file", "sentence-embeddings", "convert", "export", "paper")
+WITH_CODE = (
+    "use",
+    "finetune",
+    "lora",
+    "translate-a-file",
+    "sentence-embeddings",
+    "convert",
+    "export",
+    "paper",
+    "sharing",
+)
 SECONDS = 300
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # small models: more threads only wait for each other
 
@@ -144,7 +154,7 @@ def reader(shelf, tmp_path):
         link.parent.mkdir(parents=True, exist_ok=True)
         link.symlink_to(path)
 
-    def run(guide: Path) -> subprocess.CompletedProcess:
+    def run(guide: Path, online: dict[str, str] | None = None) -> subprocess.CompletedProcess:
         paths = [str(ROOT)] + [p for p in [os.environ.get("PYTHONPATH")] if p]
         environment = (
             ONE_THREAD
@@ -157,6 +167,7 @@ def reader(shelf, tmp_path):
                 "HF_HOME": str(tmp_path / "hub"),
                 "CUDA_VISIBLE_DEVICES": "",
             }
+            | (online or {})
         )
         return subprocess.run(
             [sys.executable, str(PLAYER), str(guide)],
@@ -193,11 +204,13 @@ def test_every_fence_is_known(guide):
 
 
 @pytest.mark.parametrize("name", WITH_CODE)
-def test_guide_runs(name, reader):
+def test_guide_runs(name, reader, hub, tmp_path):
     guide = GUIDES / f"{name}.md"
     if lacking := play_guide.missing(guide):
         pytest.skip(f"not installed: {', '.join(lacking)}")
-    done = reader(guide)
+    hub.add_user("you")
+    online = hub.variables(tmp_path / "hub", "hf_you") | {"HF_HUB_OFFLINE": "0"} if name == "sharing" else None
+    done = reader(guide, online)
     assert done.returncode == 0, done.stdout[-6000:]
     assert len(re.findall(rf"(?m)^{re.escape(str(guide))}:\d+: (?:python|bash)$", done.stdout)) == runnable(guide) > 0
 

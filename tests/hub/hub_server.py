@@ -85,26 +85,26 @@ class Hub:
         self.http.server_close()
         self.thread.join()
 
-    def environment(self, home, token: str | None = "hf_alice", **more: str) -> dict[str, str]:
-        """Return the variables of a process that takes this server for the Hub, with nothing in its caches.
-
-        huggingface_hub reads them when it is imported, so they are for processes that start anew; for this one there is
-        `here`. `home` is the folder of the caches.
-        """
-        kept = {
-            name: value
-            for name, value in os.environ.items()
-            if not name.startswith(("HF_", "HUGGING", "TRANSFORMERS_", "PYTEST_")) and name != "PYTHONPATH"
-        }
+    def variables(self, home, token: str | None = "hf_alice") -> dict[str, str]:
+        """Return the variables that lead a process here, with its caches in a folder `home` of their own."""
         ours = {
             "HF_ENDPOINT": self.url,
             "HF_HOME": str(home),
             "HF_HUB_DISABLE_XET": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
             "NO_PROXY": "127.0.0.1,localhost",
-            "OMP_NUM_THREADS": "1",
         }
-        return kept | ours | ({"HF_TOKEN": token} if token else {}) | more
+        return ours | ({"HF_TOKEN": token} if token else {})
+
+    def environment(self, home, token: str | None = "hf_alice", **more: str) -> dict[str, str]:
+        """Return the whole environment of a process that takes this server for the Hub, with nothing in its caches.
+
+        huggingface_hub reads it when it is imported, so it is for processes that start anew; for this one there is `here`.
+        """
+        ours = ("HF_", "HUGGING", "TRANSFORMERS_", "PYTEST_", "PYTHONPATH")
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+        return kept | {"OMP_NUM_THREADS": "1"} | self.variables(home, token) | more
 
     @contextmanager
     def here(self, home):

@@ -40,7 +40,8 @@ def look(name, auto, label=None, **options):
 
 for name, auto in job["models"].items():
     model = look(job["owner"] + "/" + name, auto)
-    tokenizer = AutoTokenizer.from_pretrained(job["owner"] + "/" + name)  # no flag
+    # By default transformers asks before it runs the code of the config, and hears no here; with False it does not ask.
+    tokenizer = AutoTokenizer.from_pretrained(job["owner"] + "/" + name, **({} if job["again"] else {"trust_remote_code": False}))
     assert tokenizer.decode(tokenizer(texts[0]).input_ids, skip_special_tokens=True) == texts[0]
     if job["again"]:
         model.push_to_hub(name)
