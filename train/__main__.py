@@ -5,11 +5,14 @@ import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
 
 from train.errors import UserError
+
+if TYPE_CHECKING:
+    from train.recipe import Recipe
 
 USAGE = """usage: python -m train COMMAND ...
 
@@ -63,8 +66,11 @@ def fit(words: list[str]) -> int:
         own.usage = "python -m train fit RECIPE.yaml [--KEY VALUE ...]"
         print(FIT_HELP + own.format_help().split("\n\n", 1)[-1])
         return 0
-    recipe = quick.load(words)
+    return _train(quick.load(words))
 
+
+def _train(recipe: "Recipe") -> int:
+    """Train and return the exit code; whatever ends a run is said in one line."""
     import torch.distributed
 
     from train import alive, loop, state, stop
@@ -114,6 +120,25 @@ def evaluate(words: list[str]) -> int:
 
     evaluate_folder(given.folder, given.recipe, given.split)
     return 0
+
+
+def reproduce(words: list[str]) -> int:
+    """Train a published run again and compare."""
+    parser = _parser(
+        "reproduce",
+        "Train the recipe of a published run into a run folder of its own, on data with the same hash, and compare every "
+        "figure of its results.json. The same command again goes on. Exit code 1: a figure is not within its tolerance.",
+    )
+    parser.add_argument("place", type=str, help="a run folder, a Hub folder, or user/name on the Hub")
+    parser.add_argument("--revision", type=str | None, help="branch, tag or commit; default: the main branch")
+    parser.add_argument("--run_dir", type=str | None, help="folder of the new run; default: runs/<name>-reproduced")
+    parser.add_argument("--data.root", dest="root", type=str | None, help="folder of the data; default: the recipe's")
+    parser.add_argument("--tolerance", type=str | None, help="bleu=1,loss=2%%: instead of what results.json states")
+    given = _parse(parser, words)
+
+    from train import reproduce as reproducing
+
+    return reproducing.reproduce(given.place, given.revision, given.run_dir, given.root, given.tolerance, train=_train)
 
 
 def average(words: list[str]) -> int:
@@ -211,6 +236,7 @@ COMMANDS = {
     "fit": fit,
     "plan": plan,
     "evaluate": evaluate,
+    "reproduce": reproduce,
     "average": average,
     "publish": publish,
     "hub-check": hub_check,

@@ -55,7 +55,7 @@ FAULTS = {
     "layers.py": "_forward = FeedForward.forward\nFeedForward.forward = lambda self, *a, **k: _forward(self, *a, **k) * 1.001\n",
     "pipelines.py": "def _no(self, *a, **k):\n    raise RuntimeError('no translation today')\n\n\n"
     "TranslationPipeline.__init__ = _no\n",
-    "tasks.py": "import importlib\n\n\ndef _no(self, config):\n    importlib.import_module('modeling' + '_vanilla')\n\n\n"
+    "modeling_vanilla.py": "import importlib\n\n\ndef _no(self, config):\n    importlib.import_module('modeling' + '_vanilla')\n\n\n"
     "VanillaForMultipleChoice.__init__ = _no\n",
     "configuration_vanilla.py": "import os\nimport socket\n\nif 'HF_TOKEN' in os.environ:\n"
     "    raise RuntimeError('a token is here')\ntry:\n    socket.create_connection(('127.0.0.1', 9), 1)\n"
