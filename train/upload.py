@@ -263,7 +263,7 @@ def _commit(hub: Hub, folder: Path, target: Target, remote: Remote, message: str
     repo_id = target.repo_id
     changed, stale = differences(folder, remote)
     additions = [CommitOperationAdd(name, folder / name) for name in changed]
-    earlier = _requests(hub, repo_id, message) if target.create_pr else set()
+    earlier = hub.attempt("look", lambda: _requests(hub, repo_id, message)) if target.create_pr else set()
     hub.api.preupload_lfs_files(
         repo_id, additions, revision=target.revision, create_pr=target.create_pr, free_memory=False
     )
@@ -291,7 +291,7 @@ def _commit(hub: Hub, folder: Path, target: Target, remote: Remote, message: str
                 revisions = {f"refs/pr/{number}" for number in _requests(hub, repo_id, message) - earlier}
             for revision in revisions:
                 there = dataclasses.replace(look(hub, repo_id, revision), published=remote.published)
-                if there.branch and there.head != remote.head and differences(folder, there) == ([], []):
+                if there.branch and differences(folder, there) == ([], []):
                     return Sent(there.head, f"{hub.api.endpoint}/{repo_id}/commit/{there.head}")
         except (HTTPError, OSError, ValueError):
             pass  # it cannot be seen now; a second commit on the same parent would be refused
@@ -301,8 +301,8 @@ def _commit(hub: Hub, folder: Path, target: Target, remote: Remote, message: str
 
 
 def _requests(hub: Hub, repo_id: str, title: str) -> set[int]:
-    """Return the numbers of the open pull requests with a title."""
-    found = hub.api.get_repo_discussions(repo_id, discussion_type="pull_request", discussion_status="open")
+    """Return the numbers of the pull requests with a title."""
+    found = hub.api.get_repo_discussions(repo_id, discussion_type="pull_request")
     return {one.num for one in found if one.title == title}
 
 

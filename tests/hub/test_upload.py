@@ -5,6 +5,7 @@ import json
 import logging
 
 import pytest
+from hub_protocol import Reply, refusal
 from huggingface_hub import HfApi
 
 from train import files, hub_errors, upload
@@ -170,6 +171,15 @@ def test_busy_twice_then_well(hub_here, way, folder, said):
     assert len(tries) == 4, said
     assert all("\n" not in line and len(line) < 100 for line in tries)
     assert "look: HTTP 429" in tries[0]
+
+
+def test_an_error_page_in_between_is_a_busy_hub(hub_here, way, folder, said, monkeypatch):
+    page = Reply(b"<html>Bad Gateway</html>", 502)
+    monkeypatch.setattr("hub_server.refusal", lambda status, *more: page if status == 502 else refusal(status, *more))
+    hub_here.fail(r"^POST /api/validate-yaml", 502)
+    upload.send(way, folder, upload.Target(NAME), "Publish it")
+    assert there(hub_here) == content(folder)
+    assert len([line for line in said if "again in" in line]) == 1
 
 
 @pytest.mark.parametrize("create_pr", [False, True])

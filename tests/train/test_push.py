@@ -108,6 +108,19 @@ def test_a_hub_that_comes_back_gets_the_next_checkpoint(starter, hub_here, tmp_p
     assert f"pushed step 24 to {NAME}@checkpoints" in job.text
 
 
+def test_a_slow_hub_gets_the_newest_and_not_all(starter, without, hub_here, tmp_path):
+    hub_here.fail("^POST .*/commit/", 0, delay=3.0)
+    run = tmp_path / "run"
+    (job,) = starter.start(run, "--loop.push_to", NAME, **pushing(hub_here, tmp_path))
+    assert job.wait() == 0, job.text
+    titles = [commit.title for commit in hub_here.repo(NAME).history("checkpoints")][:-1]
+    assert titles[0] == "Checkpoint of step 24"
+    assert len(titles) < 12  # of the 12 checkpoints
+    assert "warning" not in job.text
+    assert not list(run.glob(".staging*"))
+    same_end(run, without)
+
+
 def test_a_hub_that_never_answers_does_not_hold_the_run(starter, without, hub_here, tmp_path):
     hub_here.fail("^GET /api/models", 0, delay=30.0, after=1, times=10**6)
     run = tmp_path / "run"
