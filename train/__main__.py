@@ -110,15 +110,31 @@ def plan(words: list[str]) -> int:
 
 def evaluate(words: list[str]) -> int:
     """Measure a run or a model folder."""
-    parser = _parser("evaluate", "Measure a run or a model folder; print a table and write results.json.")
-    parser.add_argument("folder", type=str, help="a run folder (its final/ is measured), or a model folder")
+    parser = _parser(
+        "evaluate", "Measure a run, a model folder or a repository of the Hub; print a table and write results.json."
+    )
+    parser.add_argument(
+        "folder", type=str, help="a run (its final/ is measured), a model folder, or user/name on the Hub"
+    )
     parser.add_argument("--recipe", type=str | None, help="recipe with the data; default: the run's own recipe.yaml")
     parser.add_argument("--split", type=str | None, help="train, validation or test; default: the recipe's eval.split")
+    parser.add_argument("--revision", type=str | None, help="branch, tag or commit of a repository; default: main")
+    parser.add_argument(
+        "--output", type=str | None, help="folder for results.json; of a repository: runs/evaluated/..."
+    )
+    _add_trust(parser, "run code of the folder, where its model is neither ours nor one of transformers")
     given = _parse(parser, words)
 
     from train.evaluate import evaluate_folder
 
-    evaluate_folder(given.folder, given.recipe, given.split)
+    evaluate_folder(
+        given.folder,
+        given.recipe,
+        given.split,
+        revision=given.revision,
+        output=given.output,
+        trust_remote_code=given.trust,
+    )
     return 0
 
 

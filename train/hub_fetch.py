@@ -65,6 +65,12 @@ def folder(repo_id: str, commit: str, target: Path) -> Path:
     return target
 
 
+def cached(repo_id: str, commit: str, patterns: list[str]) -> Path:
+    """Return the folder in the client's cache with those files of a commit that match."""
+    with _explained(repo_id, commit):
+        return Path(snapshot_download(repo_id, revision=commit, allow_patterns=patterns))
+
+
 def file(repo_id: str, commit: str, name: str) -> Path | None:
     """Return one file of a commit, None where the repository has none of that name."""
     with _explained(repo_id, commit):

@@ -9,7 +9,7 @@ from hub_protocol import Reply, Request, route
 # What the Hub knows, as far as models of text need it.
 LICENSES = (
     "apache-2.0 mit openrail bigscience-openrail-m bsd bsd-2-clause bsd-3-clause cc cc0-1.0 cc-by-2.0 cc-by-3.0 cc-by-4.0 "
-    "cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nc-sa-4.0 cc-by-nd-4.0 gpl gpl-2.0 gpl-3.0 lgpl lgpl-3.0 "
+    "cc-by-sa-3.0 cc-by-sa-4.0 cc-by-nc-3.0 cc-by-nc-4.0 cc-by-nc-sa-4.0 cc-by-nc-nd-4.0 cc-by-nd-4.0 gfdl odc-by gpl gpl-2.0 gpl-3.0 lgpl lgpl-3.0 "
     "agpl-3.0 mpl-2.0 epl-2.0 isc unlicense wtfpl afl-3.0 artistic-2.0 bsl-1.0 ms-pl ofl-1.1 odbl pddl postgresql "
     "ncsa unknown other"
 ).split()

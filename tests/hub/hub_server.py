@@ -212,7 +212,8 @@ class Hub:
                 404, "none here"
             )  # a list of something, which is the same for everybody and no repository's
         self.complaints.append(f"{request.method} {request.path}: not known here")
-        return refusal(501, f"this stand-in for the Hub does not know {request.method} {request.path}")
+        hint = "; set HF_HUB_DISABLE_XET=1" if "xet" in request.path else ""
+        return refusal(501, f"this stand-in for the Hub does not know {request.method} {request.path}{hint}")
 
     def see(self, request: Request, kind: str, name: str) -> Repo:
         """Return a repository, or what the Hub says where there is none for this user."""

@@ -124,7 +124,8 @@ def commit(hub, request: Request, kind: str, repo: str, revision: str) -> Reply:
     files = dict(head.files)
     for key, value in operations:
         OPERATIONS[key](found, revision, files, value)
-    if "README.md" in files and (errors := check_card(files["README.md"].data.decode())[0]):
+    card = files["README.md"].data.decode() if kind == "models" and "README.md" in files else ""
+    if errors := check_card(card)[0]:
         raise Problem(400, f"README.md: {'; '.join(errors)}")
     author, title = request.user, header["summary"]
     made = hub.store.commit(found, head.sha, files, author, title, header["description"])

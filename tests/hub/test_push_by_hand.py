@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from hub_stranger import LANGUAGE_AUTO, TEMPLATES, TEXTS, numbers, run
+from huggingface_hub.errors import HfHubHTTPError
 from safetensors.torch import save_file
 from transformers import pipeline
 
@@ -157,3 +158,37 @@ def test_the_repositories_are_complete(module_hub, pushed, first, owner):
         assert ("generation_config.json" in files) == generates
         if generates:
             assert json.loads(files["generation_config.json"])["max_new_tokens"] == 6
+
+
+# ---- where a push goes, and when it fails; by the package's own process
+
+
+def test_a_branch_a_pull_request_and_shards(module_hub, build, batch_of, tmp_path):
+    model = build("decoder")
+    expected = model(**batch_of("decoder")).logits
+    with module_hub.here(tmp_path):
+        model.push_to_hub("places", private=True, commit_message="first")
+        assert module_hub.repo("alice/places").private
+        model.push_to_hub("places", revision="shards", max_shard_size="10KB")
+        module_hub.repo("alice/places").private = False
+        with torch.no_grad():
+            model.lm_head.weight += 1
+        changed = model(**batch_of("decoder")).logits
+        assert model.push_to_hub("alice/places", token="hf_bob", create_pr=True).pr_revision == "refs/pr/1"
+        shards = [path for path in module_hub.files("alice/places", "shards") if path.startswith("model-0")]
+        assert len(shards) > 2
+        for revision, logits in {"main": expected, "shards": expected, "refs/pr/1": changed}.items():
+            again = type(model).from_pretrained("alice/places", revision=revision)
+            assert torch.equal(again(**batch_of("decoder")).logits, logits), revision
+
+
+@pytest.mark.parametrize("place", ["validate-yaml", "preupload", "objects/batch", "PUT /upload", "verify", "/commit/"])
+def test_a_push_that_fails_leaves_nothing_and_can_be_repeated(hub_here, build, place):
+    model = build("encoder")
+    hub_here.fail(place, status=403)
+    with pytest.raises((HfHubHTTPError, RuntimeError)):
+        model.push_to_hub("fails")
+    assert set(hub_here.files("alice/fails")) == {".gitattributes"}
+    assert len(hub_here.repo("alice/fails").commits) == 1
+    model.push_to_hub("fails")
+    assert {"config.json", "model.safetensors", "modeling_vanilla.py"} < set(hub_here.files("alice/fails"))
