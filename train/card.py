@@ -89,7 +89,8 @@ def render(repo_id: str, recipe, content: dict, model, pictures=()) -> ModelCard
         "base": recipe.model.init_from if is_hub_id(recipe.model.init_from) else None,
         "settings": _settings(recipe, content, model.config),
         "receipts": _receipts(content),
-        "pictures": pictures,
+        "curves": "curves.png" if "curves.png" in pictures else None,
+        "attention": "attention.png" if "attention.png" in pictures else None,
         "limits": _limits(model.config),
     }
     return ModelCard.from_template(

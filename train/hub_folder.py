@@ -47,19 +47,19 @@ def write_hub_folder(run_dir, repo_id: str, output=None) -> Path:
         for name in COPIED:
             _copy_text(run_dir / name, staging)
         content = json.loads((staging / results.FILE).read_text(encoding="utf-8"))
-        _draw(run_dir, staging, model, tokenizer, content)
+        _draw(run_dir, staging, model, tokenizer, content, recipe.name)
         pictures = [name for name in PICTURES if (staging / name).is_file()]
         card.render(repo_id, recipe, content, model, pictures).save(staging / "README.md")
         keep_allowed(staging)
     return output
 
 
-def _draw(run_dir: Path, folder: Path, model, tokenizer, content: dict) -> None:
+def _draw(run_dir: Path, folder: Path, model, tokenizer, content: dict, title: str) -> None:
     """Draw the course of the run, and where an encoder-decoder looks in the first sample; no picture is worth a failure."""
     from train import plots  # here: a push during training needs none of it
 
     source = next((sample["source"] for sample in content.get("samples") or [] if "source" in sample), None)
-    drawings = [("curves.png", lambda path: plots.curves_of(run_dir, path))]
+    drawings = [("curves.png", lambda path: plots.loss_curve(run_dir / "metrics.jsonl", path, title))]
     if model.config.variant == "encoder-decoder" and source is not None:
         drawings.append(("attention.png", lambda path: plots.draw_attention(model, tokenizer, source, path)))
     for name, draw in drawings:
