@@ -21,7 +21,7 @@ USAGE = """usage: python -m train COMMAND ...
   evaluate RUN_OR_MODEL_DIR_OR_ID             measure a run, a model folder or anyone's model of the Hub
   reproduce RUN_OR_ID                         train a published run again, compare every figure
   average RUN_DIR --last 5                    mean of the last checkpoints, as a model folder
-  publish RUN_DIR --repo-id USER/NAME         write what goes to the Hugging Face Hub
+  publish RUN_DIR --repo-id USER/NAME         check a finished run as a stranger would, send it to the Hugging Face Hub
   hub-check FOLDER_OR_ID                      does it work for a stranger: code, files, card, numbers
   attention RUN_OR_MODEL_DIR TEXT             draw where a translation looks
   curves RUN_DIR                              draw the losses and the learning rate, also of a run under way
@@ -174,17 +174,29 @@ def average(words: list[str]) -> int:
 
 
 def publish(words: list[str]) -> int:
-    """Write what goes to the Hub."""
-    parser = _parser("publish", "Write the complete folder of a Hugging Face model repository for a finished run.")
+    """Send a run to the Hub."""
+    about = "Write the complete folder of a Hugging Face model repository for a finished run, check it, and send it."
+    parser = _parser("publish", about)
     parser.add_argument("run_dir", type=str, help="folder of the run")
     parser.add_argument("--repo-id", "--repo_id", dest="repo_id", type=str, required=True, help="user/name on the Hub")
-    parser.add_argument("--private", action="store_true", help="make the repository private")
-    parser.add_argument("--dry-run", "--dry_run", dest="dry_run", action="store_true", help="write, send nothing")
+    parser.add_argument("--private", action="store_true", help="make the repository private, where it has to be made")
+    parser.add_argument("--revision", type=str, default="main", help="branch; it is made where it is missing")
+    parser.add_argument("--create-pr", "--create_pr", dest="create_pr", action="store_true", help="ask for the change")
+    parser.add_argument("--tag", type=str | None, help="name for the commit, such as v1")
+    parser.add_argument(
+        "--dry-run", "--dry_run", dest="dry_run", action="store_true", help="write, check, send nothing"
+    )
     given = _parse(parser, words)
 
     from train import publish as publishing
+    from train.errors import PublishError
+    from train.upload import Target
 
-    publishing.publish(given.run_dir, given.repo_id, private=given.private, dry_run=given.dry_run)
+    target = Target(given.repo_id, given.revision, given.private, given.create_pr, given.tag)
+    try:
+        publishing.publish(given.run_dir, target, given.dry_run)
+    except PublishError as error:
+        return _report(error, 1)
     return 0
 
 

@@ -14,3 +14,7 @@ class UserError(ValueError):
 
 class NonFiniteError(RuntimeError):
     """The loss or its gradient is no number; the weights on disk are the last good ones."""
+
+
+class PublishError(RuntimeError):
+    """The Hub or the way there failed, or a folder is not fit for it: one line, exit code 1, nothing is half published."""

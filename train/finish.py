@@ -31,6 +31,22 @@ def finish(run: "Run") -> None:
     end = {"step": run.progress.step, "max_steps": run.recipe.loop.max_steps}
     state.on_main(run.accelerator, lambda: files.write_json(run.folder / FINISHED, end))
     say(f"finished: {run.folder}")
+    if run.recipe.loop.push_to is not None:
+        state.on_main(run.accelerator, lambda: run.pusher.close())
+
+
+def saved(run: "Run", step: int, last: bool) -> None:
+    """Do what follows a checkpoint: offer it to the Hub, drop those that are too old.
+
+    Args:
+        run: the run; main process only.
+        step: the checkpoint's.
+        last: whether the run ends with it.
+    """
+    if run.pusher is not None:
+        run.pusher.offer(step, last)
+    loop = run.recipe.loop
+    checkpoint.prune(run.folder, max(loop.keep_last, loop.average_last if loop.final == "average" else 1))
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ import torch
 import modeling_vanilla
 from train import files, gpus
 from train.recipe import load_recipe
+from train.sections import PUSH_REVISION
 
 if TYPE_CHECKING:
     from train.recipe import Recipe
@@ -94,6 +95,8 @@ def public(recipe: "Recipe") -> "Recipe":
         data=dataclasses.replace(data, root=root, **places),
         tokenizer=dataclasses.replace(own, path=_name(own.path)),
         model=dataclasses.replace(model, init_from=_name(model.init_from)),
+        # Whoever trains it again must not push to where this run did.
+        loop=dataclasses.replace(recipe.loop, push_to=None, push_every=None, push_revision=PUSH_REVISION),
     )
 
 

@@ -17,15 +17,28 @@ TRAIN = """
 from pathlib import Path
 from transformers import (
     DataCollatorForLanguageModeling, DataCollatorForSeq2Seq, Seq2SeqTrainer, Seq2SeqTrainingArguments,
+    default_data_collator,
 )
 
 inputs = {path.stem: load_file(path) for path in Path(job["inputs"]).iterdir()}
 found = {}
 
-def trainer_of(variant, name, prepare=False, **settings):
-    model = load(job["autos"][variant], f"alice/{variant}")
+def labelled(head, tokenizer):
+    row = dict(tokenizer(texts[0]))
+    if head == "AutoModelForTokenClassification":
+        return row | {"labels": [0, 1] * (len(row["input_ids"]) // 2) + [-100] * (len(row["input_ids"]) % 2)}
+    if head == "AutoModelForQuestionAnswering":
+        return row | {"start_positions": 1, "end_positions": 2}
+    if head == "AutoModelForMultipleChoice":
+        row = {name: [values, values[::-1]] for name, values in row.items()}
+    return row | {"labels": 1}
+
+def trainer_of(variant, name, prepare=False, head=None, **settings):
+    model = load(head or job["autos"][variant], f"alice/{variant}")
     tokenizer = AutoTokenizer.from_pretrained(f"alice/{variant}")
-    if variant == "encoder-decoder":
+    if head:
+        rows, collator = [labelled(head, tokenizer)] * 3, default_data_collator
+    elif variant == "encoder-decoder":
         rows, collator = [tokenizer(t, text_target=t) for t in texts], DataCollatorForSeq2Seq(tokenizer, model=model)
     else:
         rows = [tokenizer(t) for t in texts]
@@ -47,8 +60,11 @@ def train(name, variant, end=True, **settings):
     values = numbers(trainer.model, inputs[variant])
     found.update({f"{name}/{kind}": v.contiguous() for kind, v in values.items()})
 
+once = {"max_steps": 1, "save_strategy": "no", "push_to_hub": True, "hub_strategy": "end"}
 for variant in job["autos"]:
-    train(variant, variant, max_steps=1, save_strategy="no", push_to_hub=True, hub_strategy="end")
+    train(variant, variant, **once)
+for name, (variant, head) in job["heads"].items():
+    train(name, variant, head=head, **once)
 saves = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1, "push_to_hub": True, "hub_always_push": True}
 train("by-call", "encoder-decoder", max_steps=1, save_strategy="no", prepare=True)
 train("plain", "encoder-decoder", hub_strategy="every_save", **saves)
@@ -77,7 +93,10 @@ save_file(found, "found.safetensors")
 pathlib.Path("failed.json").write_text(json.dumps(failed))
 """
 
-MODELS = LANGUAGE_AUTO | dict.fromkeys(("by-call", "plain", "no-end", "resumable", "flaky"), "AutoModelForSeq2SeqLM")
+TASKS = ("SequenceClassification", "TokenClassification", "QuestionAnswering", "MultipleChoice")
+HEADS = {f"{variant}-{task}": (variant, f"AutoModelFor{task}") for variant in TEMPLATES for task in TASKS}
+MODELS = LANGUAGE_AUTO | {name: auto for name, (_, auto) in HEADS.items()}
+MODELS |= dict.fromkeys(("by-call", "plain", "no-end", "resumable", "flaky"), "AutoModelForSeq2SeqLM")
 STEPS = ["Training in progress, step 1", "Training in progress, step 2"]
 
 
@@ -95,7 +114,9 @@ def trained(module_hub, build, batch_of, tmp_path_factory):
             model.push_to_hub(variant)
             tokenizers.build("char", TEXTS, 31, template, min_frequency=1, show_progress=False).push_to_hub(variant)
     module_hub.fail("/bob/flaky/commit/", status=500, message="out of order")
-    return root, run(root / "bob", module_hub, "hf_bob", TRAIN, inputs=str(root / "inputs"), autos=LANGUAGE_AUTO)
+    return root, run(
+        root / "bob", module_hub, "hf_bob", TRAIN, inputs=str(root / "inputs"), autos=LANGUAGE_AUTO, heads=HEADS
+    )
 
 
 def titled(hub, name: str, titles: list[str]) -> list:
@@ -123,7 +144,7 @@ def test_what_the_end_holds(module_hub, trained, name):
     config = json.loads(files["config.json"])
     assert {f"{target.split('.')[0]}.py" for target in config["auto_map"].values()} < set(files)
     assert {"model.safetensors", "tokenizer.json", "tokenizer_config.json"} < set(files)
-    assert ("generation_config.json" in files) == (name != "encoder")
+    assert ("generation_config.json" in files) == (MODELS[name] in LANGUAGE_AUTO.values() and name != "encoder")
     assert ("README.md" in files) == (name != "no-end")
     # The second remedy; a checkpoint to resume from is a folder of pickles, whatever is done.
     pickles = {path for path in files if path.endswith((".bin", ".pt", ".pth"))}
