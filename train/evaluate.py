@@ -244,8 +244,7 @@ def evaluate_folder(
         # What the run itself wrote at its end knows more than its log.
         train=((results.read(run_dir) or {}).get("train") or results.train_summary(run_dir)) if run_dir else None,
     )
-    if about:
-        content["model"] = about | {"class": type(model).__name__}
+    content["model"] = (about or {}) | {"class": type(model).__name__}
     home = Path(output) if output else run_dir if run_dir and model_folder == run_dir / "final" else model_folder
     if accelerator.is_main_process:
         home.mkdir(parents=True, exist_ok=True)

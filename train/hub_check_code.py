@@ -12,10 +12,10 @@ READERS_PACKAGES = {"torch", "transformers", "huggingface_hub"}
 
 def config_of(folder: Path) -> dict:
     """Return the content of a folder's config.json, {} where it holds none that can be read."""
-    return _object(folder / "config.json")
+    return object_in(folder / "config.json")
 
 
-def _object(path: Path) -> dict:
+def object_in(path: Path) -> dict:
     """Return the JSON object in a file, {} where there is none."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -47,7 +47,7 @@ def auto_map_problems(folder: Path) -> Iterator[str]:
 def trust_problems(folder: Path) -> Iterator[str]:
     """Yield what makes the tokenizer code that a reader has to trust: `tokenizer.json` needs none."""
     for name in ("config.json", "tokenizer_config.json"):
-        auto_map = _object(folder / name).get("auto_map") or {}
+        auto_map = object_in(folder / name).get("auto_map") or {}
         for auto in ("AutoTokenizer", "AutoProcessor"):
             if auto in auto_map:
                 yield f"{name}: auto_map names {auto}; a tokenizer must load without trust_remote_code"

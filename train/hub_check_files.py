@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 
 from modeling_vanilla.bridge_files import INDEX, complete_folder
 from train import files
+from train.hub_check_code import object_in
 
 TEXT = {".json", ".jsonl", ".py", ".md", ".yaml", ".yml", ".txt"}
 # First bytes of the other kinds; of safetensors the header is read.
@@ -43,6 +44,7 @@ def file_problems(folder: Path, own: str | None) -> Iterator[str]:
         yield f"{WEIGHTS}: missing; weights must be safetensors"
     if own in GENERATING and not (folder / "generation_config.json").is_file():
         yield f"generation_config.json: missing; without it {own} stops after 20 tokens"
+    yield from _length_problems(folder, own)
     for path in paths(folder):
         name, kind = path.relative_to(folder).as_posix(), path.suffix.lower()
         if path.is_symlink():
@@ -55,6 +57,14 @@ def file_problems(folder: Path, own: str | None) -> Iterator[str]:
             yield f"{name}: is not a {kind[1:]} picture"
         elif kind == ".json" and (fault := _json_fault(path)):
             yield f"{name}: is not JSON: {fault}"
+
+
+def _length_problems(folder: Path, own: str | None) -> Iterator[str]:
+    """Yield a limit of the output with which `generate` of a decoder runs past its positions: its prompt takes some."""
+    most = object_in(folder / "config.json").get("max_position_embeddings")
+    wanted = object_in(folder / "generation_config.json").get("max_new_tokens")
+    if own == "AutoModelForCausalLM" and isinstance(most, int) and isinstance(wanted, int) and wanted >= most - 1:
+        yield f"generation_config.json: max_new_tokens={wanted} leaves a prompt no place in {most} positions; set max_length"
 
 
 def pickle_problems(folder: Path) -> Iterator[str]:

@@ -7,8 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from evaluation import translation_recipe
+import torch
+from evaluation import LINES, SIZES, model_and_tokenizer, recipe_of, translation_recipe
+from transformers import GPT2Config, GPT2LMHeadModel, MarianConfig, MarianMTModel
 
+from modeling_vanilla import VanillaConfig, VanillaForCausalLM, VanillaModel
 from train import data, evaluate, examples, models, receipts, results
 from train.errors import UserError
 
@@ -117,12 +120,6 @@ def test_two_processes_give_the_figures_of_one(tmp_path, translation, accelerato
 
 def test_a_stock_model_is_scored_by_its_own_loss(tmp_path, accelerator, capsys):
     """A GPT-2 of transformers, with the loss that its own forward gives row by row; its folder runs no code."""
-    import torch
-    from evaluation import LINES, model_and_tokenizer, recipe_of
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    from modeling_vanilla import VanillaForCausalLM
-
     (tmp_path / "text.txt").write_text("\n".join(LINES) + "\n")
     text = f"data: {{root: {tmp_path}, train: text.txt, test: text.txt}}\ntokenizer: {{kind: char}}\n"
     recipe = recipe_of(tmp_path, "causal", text, "--batch.block_size=11", "--eval.metrics=[loss]")
@@ -166,10 +163,6 @@ def test_a_model_that_cannot_do_the_task_is_refused(tmp_path, translation, accel
 
 
 def test_a_head_without_weights_is_refused(tmp_path, accelerator):
-    from evaluation import SIZES
-
-    from modeling_vanilla import VanillaConfig, VanillaModel
-
     VanillaModel(VanillaConfig(variant="encoder", vocab_size=40, **SIZES)).save_pretrained(tmp_path / "base")
     with pytest.raises(UserError, match="has no weights for VanillaForSequenceClassification: classifier.*is missing"):
         models.load(tmp_path / "base", "classification", trust_remote_code=False)
@@ -183,3 +176,32 @@ def test_classes_in_another_order_are_refused():
     with pytest.raises(UserError, match="its classes are good, bad; those of the data are bad, good"):
         models.check_classes(Model, ["bad", "good"], Path("x"))
     models.check_classes(Model, ["good", "bad"], Path("x"))
+
+
+def test_a_stock_translator_is_scored_by_its_own_loss_and_its_own_search(tmp_path, translation, accelerator):
+    """A MarianMT of transformers: it starts its output with another token than ours, and has fewer positions."""
+    recipe, splits, _, built = translation
+    torch.manual_seed(0)
+    ids = {
+        "pad_token_id": 0,
+        "eos_token_id": built.eos_token_id,
+        "decoder_start_token_id": 0,
+        "forced_eos_token_id": None,
+    }
+    layers = {
+        f"{side}_{name}": n for side in ("encoder", "decoder") for name, n in (("layers", 1), ("attention_heads", 4))
+    }
+    sizes = {"d_model": 24, "encoder_ffn_dim": 29, "decoder_ffn_dim": 29, "max_position_embeddings": 60} | layers
+    model = MarianMTModel(MarianConfig(vocab_size=len(built), **sizes, **ids)).eval()
+    model.save_pretrained(tmp_path / "marian")
+    built.save_pretrained(tmp_path / "marian")
+    content = evaluate.evaluate_folder(tmp_path / "marian", recipe, accelerator=accelerator, splits=splits)
+    nll = count = 0
+    for source, target in zip(splits["test"]["source"][:], splits["test"]["target"][:], strict=True):
+        labels = built(text_target=target, return_tensors="pt")["input_ids"]
+        with torch.no_grad():
+            loss = model(input_ids=built(source, return_tensors="pt")["input_ids"], labels=labels).loss
+        nll, count = nll + float(loss) * labels.numel(), count + labels.numel()
+    assert content["metrics"]["loss"] == pytest.approx(nll / count, rel=1e-5)
+    assert content["metrics"].keys() == {"loss", "exact_match", "bleu"}
+    assert content["model"]["class"] == "MarianMTModel"

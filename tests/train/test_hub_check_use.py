@@ -13,8 +13,9 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 import modeling_vanilla
 import tokenizer as tokenizers
-from train import hub_check
+from train import hub_check, scoring
 from train import hub_folder as hub_folders
+from train.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXTS = ["to be or not to be", "that is the question"]
@@ -172,3 +173,22 @@ def test_a_config_of_other_sizes_is_found(translator, tmp_path):
     (folder / "config.json").write_text(config.replace('"d_ff": 48', '"d_ff": 40'))
     problems = hub_check.check_folder(folder).problems
     assert [problem for problem in problems if "AutoModelForSeq2SeqLM" in problem], problems
+
+
+def test_a_limit_that_leaves_a_prompt_no_place_is_found(tmp_path, monkeypatch):
+    """`generate` without a word about lengths then runs past the positions, unless the text ends before."""
+    monkeypatch.setattr("train.hub_check_stranger.findings", lambda *_: iter([]))
+    folder, recipe = hub_folder("decoder", tmp_path / "hub"), Recipe(name="tiny", task="causal")
+    model = modeling_vanilla.VanillaForCausalLM.from_pretrained(folder).eval()
+    for limit, problems in ((None, 0), (36, 1)):
+        model.generation_config = scoring.generation_config(recipe, model.config, limit)
+        model.generation_config.eos_token_id = None
+        model.save_pretrained(folder)
+        found = [line for line in hub_check.check_folder(folder).problems if "leaves a prompt no place" in line]
+        assert len(found) == problems
+        ids = torch.tensor([[7, 8, 9]])
+        if problems:
+            with pytest.raises(ValueError, match="longer than max_position_embeddings"):
+                model.generate(ids)
+        else:
+            assert model.generate(ids).shape == (1, 37)
