@@ -88,7 +88,7 @@ def finished(run_dir: Path, repo_id: str):
             f"{run_dir}: a run without {results.FILE}: a card needs figures, run python -m train evaluate {run_dir}"
         )
     recipe = load_recipe([str(run_dir / "recipe.yaml")])
-    if content.get("recipe_hash", receipts.recipe_hash(recipe)) != receipts.recipe_hash(recipe):
+    if content.get("recipe_hash") not in (None, receipts.hash_of_file(run_dir / "recipe.yaml")):
         raise UserError(
             f"{run_dir}: {results.FILE} has the figures of another recipe, or an older version wrote it: "
             f"run python -m train evaluate {run_dir}"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+import yaml
 
 import modeling_vanilla
 from train import files, gpus
@@ -39,6 +40,8 @@ TOLERANCE = {
     "masked_accuracy": "0.01",
     "f1": "0.01",
 }
+# Keys of a recipe that may hold paths.
+PLACES = {"data": ("train", "validation", "test", "hub"), "tokenizer": ("path",), "model": ("init_from",)}
 # What a tokenizer is made of; its settings beside these files name folders, and change with the library.
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "*.spm", "*.model")
 
@@ -109,17 +112,28 @@ def _name(path: Any) -> Any:
 
 def recipe_hash(recipe: "Recipe") -> str:
     """Return the sha256 of the resolved recipe, wherever its run and its data lie."""
-    content = dataclasses.asdict(public(recipe))
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode("utf-8")).hexdigest()
+    return _hash(public(recipe).to_dict())
 
 
 def hash_of_file(path: Path) -> str:
-    """Return the hash of the recipe in a file.
+    """Return the hash of a resolved recipe in a file, of its own keys: a later version may know more.
 
     Raises:
         UserError: it is no recipe.
     """
-    return recipe_hash(load_recipe([str(path)]))
+    load_recipe([str(path)])
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    data = content.get("data") or {}
+    if Path(data.get("root") or ".").is_absolute():
+        data["root"] = "."
+    for section, names in PLACES.items():
+        part = content.get(section) or {}
+        part.update({name: _name(part[name]) for name in names if name in part})
+    return _hash(content | {"run_dir": None})
+
+
+def _hash(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode("utf-8")).hexdigest()
 
 
 def hardware() -> str:

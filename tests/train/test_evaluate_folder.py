@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from evaluation import LINES, SIZES, model_and_tokenizer, recipe_of, translation_recipe
 from transformers import GPT2Config, GPT2LMHeadModel, MarianConfig, MarianMTModel
 
 from modeling_vanilla import VanillaConfig, VanillaForCausalLM, VanillaModel
 from train import data, evaluate, examples, models, receipts, results
 from train.errors import UserError
+from train.recipe import load_recipe
 
 
 def run_folder(tmp_path, translation) -> Path:
@@ -85,6 +87,20 @@ def test_recipe_hash_ignores_where_the_run_lies_and_nothing_else(tmp_path):
         translation_recipe(tmp_path, *words) for words in ([], ["--run_dir=/elsewhere"], ["--optim.lr=0.5"])
     )
     assert receipts.recipe_hash(one) == receipts.recipe_hash(moved) != receipts.recipe_hash(other)
+
+
+def test_the_hash_of_a_saved_recipe_is_that_of_the_recipe_and_outlives_new_keys(tmp_path):
+    """A file says what was known when it was written: what a later version adds is no difference."""
+    recipe = translation_recipe(tmp_path, f"--data.root={tmp_path}", f"--tokenizer.path={tmp_path / 'mine'}")
+    for one in (recipe, receipts.public(recipe)):
+        one.save(tmp_path / "saved.yaml")
+        assert receipts.hash_of_file(tmp_path / "saved.yaml") == receipts.recipe_hash(recipe)
+    content = yaml.safe_load((tmp_path / "saved.yaml").read_text())
+    del content["loop"]["matmul_precision"]
+    (tmp_path / "older.yaml").write_text(yaml.safe_dump(content))
+    older = receipts.recipe_hash(load_recipe([str(tmp_path / "older.yaml")]))
+    assert older == receipts.recipe_hash(recipe), "the default is the value that was left out"
+    assert receipts.hash_of_file(tmp_path / "older.yaml") != older
 
 
 def test_two_processes_give_the_figures_of_one(tmp_path, translation, accelerator):
