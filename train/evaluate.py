@@ -215,15 +215,10 @@ def evaluate_folder(
     Raises:
         UserError: no model there, or no recipe to be found.
     """
-    place, about = str(folder), None
-    if not Path(folder).is_dir() and hub_fetch.is_id(place):
-        if recipe is None:
-            raise UserError(f"{place}: belongs to no run here, so say how to score it: --recipe RECIPE.yaml")
-        recipe = _recipe_for(recipe, None, Path(place))
-        folder, about = models.fetched(place, revision, trust_remote_code)
-        output = output or Path("runs") / "evaluated" / place.replace("/", "--")
-    elif revision:
-        raise UserError(f"--revision {revision}: {place} is no repository of the Hub, so it has no revisions")
+    about: dict[str, str] = {}
+    if _on_the_hub(str(folder), recipe, revision):
+        output = output or Path("runs") / "evaluated" / str(folder).replace("/", "--")
+        folder, about = models.fetched(str(folder), revision, trust_remote_code)
     run_dir, model_folder = (None, Path(folder)) if about else locate(Path(folder))
     recipe = _recipe_for(recipe, run_dir, Path(folder))
     split = split or recipe.eval.split
@@ -244,7 +239,7 @@ def evaluate_folder(
         # What the run itself wrote at its end knows more than its log.
         train=((results.read(run_dir) or {}).get("train") or results.train_summary(run_dir)) if run_dir else None,
     )
-    content["model"] = (about or {}) | {"class": type(model).__name__}
+    content["model"] = about | {"class": type(model).__name__}
     home = Path(output) if output else run_dir if run_dir and model_folder == run_dir / "final" else model_folder
     if accelerator.is_main_process:
         home.mkdir(parents=True, exist_ok=True)
@@ -252,6 +247,17 @@ def evaluate_folder(
         print(f"{results.table(content)}\nwritten to {path}")
     accelerator.wait_for_everyone()
     return content
+
+
+def _on_the_hub(place: str, recipe, revision: str | None) -> bool:
+    """Say whether a place is a repository of the Hub; the words that only one of the two takes are checked."""
+    if Path(place).is_dir() or not hub_fetch.is_id(place):
+        if revision:
+            raise UserError(f"--revision {revision}: {place} is no repository of the Hub, so it has no revisions")
+        return False
+    if recipe is None:
+        raise UserError(f"{place}: belongs to no run here, so say how to score it: --recipe RECIPE.yaml")
+    return True
 
 
 def _as_read_by(model, recipe):
