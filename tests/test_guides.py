@@ -20,6 +20,7 @@ GUIDES = ROOT / "docs" / "guides"
 PLAYER = ROOT / "tests" / "play_guide.py"
 WITH_CODE = (
     "use",
+    "trust",
     "finetune",
     "lora",
     "translate-a-file",
@@ -27,8 +28,10 @@ WITH_CODE = (
     "convert",
     "export",
     "paper",
+    "publishing",
     "sharing",
 )
+ONLINE = ("publishing", "sharing")  # these speak to a Hub
 SECONDS = 300
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # small models: more threads only wait for each other
 
@@ -209,7 +212,7 @@ def test_guide_runs(name, reader, hub, tmp_path):
     if lacking := play_guide.missing(guide):
         pytest.skip(f"not installed: {', '.join(lacking)}")
     hub.add_user("you")
-    online = hub.variables(tmp_path / "hub", "hf_you") | {"HF_HUB_OFFLINE": "0"} if name == "sharing" else None
+    online = hub.variables(tmp_path / "hub", "hf_you") | {"HF_HUB_OFFLINE": "0"} if name in ONLINE else None
     done = reader(guide, online)
     assert done.returncode == 0, done.stdout[-6000:]
     assert len(re.findall(rf"(?m)^{re.escape(str(guide))}:\d+: (?:python|bash)$", done.stdout)) == runnable(guide) > 0

@@ -6,19 +6,24 @@ import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
 
 from train.errors import DriftError, NonFiniteError, UserError
 
+if TYPE_CHECKING:
+    from train.recipe import Recipe
+
 USAGE = """usage: python -m train COMMAND ...
 
   fit RECIPE.yaml [--optim.lr 1e-3 ...]       train; the same command again goes on where it stopped
   plan RECIPE.yaml [--gpu NAME ...]       parameters, operations, memory, hours and money, without training
-  evaluate RUN_OR_MODEL_DIR                   measure a run or a model folder, write results.json
+  evaluate RUN_OR_MODEL_DIR_OR_ID             measure a run, a model folder or anyone's model of the Hub
+  reproduce RUN_OR_ID                         train a published run again, compare every figure
   average RUN_DIR --last 5                    mean of the last checkpoints, as a model folder
-  publish RUN_DIR --repo-id USER/NAME         write what goes to the Hugging Face Hub
+  publish RUN_DIR --repo-id USER/NAME         check a finished run as a stranger would, send it to the Hugging Face Hub
+  hub-check FOLDER_OR_ID                      does it work for a stranger: code, files, card, numbers
   attention RUN_OR_MODEL_DIR TEXT             draw where a translation looks
   curves RUN_DIR                              draw the losses and the learning rate, also of a run under way
 
@@ -62,8 +67,11 @@ def fit(words: list[str]) -> int:
         own.usage = "python -m train fit RECIPE.yaml [--KEY VALUE ...]"
         print(FIT_HELP + own.format_help().split("\n\n", 1)[-1])
         return 0
-    recipe = quick.load(words)
+    return _train(quick.load(words))
 
+
+def _train(recipe: "Recipe") -> int:
+    """Train and return the exit code; whatever ends a run is said in one line."""
     import torch.distributed
 
     from train import alive, loop, state, stop
@@ -104,16 +112,51 @@ def plan(words: list[str]) -> int:
 
 def evaluate(words: list[str]) -> int:
     """Measure a run or a model folder."""
-    parser = _parser("evaluate", "Measure a run or a model folder; print a table and write results.json.")
-    parser.add_argument("folder", type=str, help="a run folder (its final/ is measured), or a model folder")
+    parser = _parser(
+        "evaluate", "Measure a run, a model folder or a repository of the Hub; print a table and write results.json."
+    )
+    parser.add_argument(
+        "folder", type=str, help="a run (its final/ is measured), a model folder, or user/name on the Hub"
+    )
     parser.add_argument("--recipe", type=str | None, help="recipe with the data; default: the run's own recipe.yaml")
     parser.add_argument("--split", type=str | None, help="train, validation or test; default: the recipe's eval.split")
+    parser.add_argument("--revision", type=str | None, help="branch, tag or commit of a repository; default: main")
+    parser.add_argument(
+        "--output", type=str | None, help="folder for results.json; of a repository: runs/evaluated/..."
+    )
+    _add_trust(parser, "run code of the folder, where its model is neither ours nor one of transformers")
     given = _parse(parser, words)
 
     from train.evaluate import evaluate_folder
 
-    evaluate_folder(given.folder, given.recipe, given.split)
+    evaluate_folder(
+        given.folder,
+        given.recipe,
+        given.split,
+        revision=given.revision,
+        output=given.output,
+        trust_remote_code=given.trust,
+    )
     return 0
+
+
+def reproduce(words: list[str]) -> int:
+    """Train a published run again and compare."""
+    parser = _parser(
+        "reproduce",
+        "Train the recipe of a published run into a run folder of its own, on data with the same hash, and compare every "
+        "figure of its results.json. The same command again goes on. Exit code 1: a figure is not within its tolerance.",
+    )
+    parser.add_argument("place", type=str, help="a run folder, a Hub folder, or user/name on the Hub")
+    parser.add_argument("--revision", type=str | None, help="branch, tag or commit; default: the main branch")
+    parser.add_argument("--run_dir", type=str | None, help="folder of the new run; default: runs/<name>-reproduced")
+    parser.add_argument("--data.root", dest="root", type=str | None, help="folder of the data; default: the recipe's")
+    parser.add_argument("--tolerance", type=str | None, help="bleu=1,loss=2%%: instead of what results.json states")
+    given = _parse(parser, words)
+
+    from train import reproduce as reproducing
+
+    return reproducing.reproduce(given.place, given.revision, given.run_dir, given.root, given.tolerance, train=_train)
 
 
 def average(words: list[str]) -> int:
@@ -133,18 +176,49 @@ def average(words: list[str]) -> int:
 
 
 def publish(words: list[str]) -> int:
-    """Write what goes to the Hub."""
-    parser = _parser("publish", "Write the complete folder of a Hugging Face model repository for a finished run.")
+    """Send a run to the Hub."""
+    about = "Write the complete folder of a Hugging Face model repository for a finished run, check it, and send it."
+    parser = _parser("publish", about)
     parser.add_argument("run_dir", type=str, help="folder of the run")
     parser.add_argument("--repo-id", "--repo_id", dest="repo_id", type=str, required=True, help="user/name on the Hub")
-    parser.add_argument("--private", action="store_true", help="make the repository private")
-    parser.add_argument("--dry-run", "--dry_run", dest="dry_run", action="store_true", help="write, send nothing")
+    parser.add_argument("--private", action="store_true", help="make the repository private, where it has to be made")
+    parser.add_argument("--revision", type=str, default="main", help="branch; it is made where it is missing")
+    parser.add_argument("--create-pr", "--create_pr", dest="create_pr", action="store_true", help="ask for the change")
+    parser.add_argument("--tag", type=str | None, help="name for the commit, such as v1")
+    parser.add_argument(
+        "--dry-run", "--dry_run", dest="dry_run", action="store_true", help="write, check, send nothing"
+    )
     given = _parse(parser, words)
 
     from train import publish as publishing
+    from train.errors import PublishError
+    from train.upload import Target
 
-    publishing.publish(given.run_dir, given.repo_id, private=given.private, dry_run=given.dry_run)
+    target = Target(given.repo_id, given.revision, given.private, given.create_pr, given.tag)
+    try:
+        publishing.publish(given.run_dir, target, given.dry_run)
+    except PublishError as error:
+        return _report(error, 1)
     return 0
+
+
+def hub_check(words: list[str]) -> int:
+    """Check that a repository works for a stranger."""
+    parser = _parser(
+        "hub-check",
+        "Check a folder or a repository of the Hub in an empty cache, offline, in a process without this project: files, "
+        "weights, code, card, every Auto class, the same numbers, pipelines, a step of the Trainer. Exit code 1: it fails.",
+    )
+    parser.add_argument("place", type=str, help="a folder, or user/name on the Hub")
+    parser.add_argument("--revision", type=str | None, help="branch, tag or commit; default: the main branch")
+    _add_trust(parser, "run code that is not that of the installed package")
+    given = _parse(parser, words)
+
+    from train import hub_check as checking
+
+    report = checking.check(given.place, given.revision, given.trust)
+    print(report)
+    return int(report.failed)
 
 
 def attention(words: list[str]) -> int:
@@ -180,8 +254,10 @@ COMMANDS = {
     "fit": fit,
     "plan": plan,
     "evaluate": evaluate,
+    "reproduce": reproduce,
     "average": average,
     "publish": publish,
+    "hub-check": hub_check,
     "attention": attention,
     "curves": curves,
 }
@@ -190,6 +266,12 @@ COMMANDS = {
 def _parser(command: str, description: str) -> ArgumentParser:
     """Return an empty parser for one command."""
     return ArgumentParser(prog=f"python -m train {command}", description=description, exit_on_error=False)
+
+
+def _add_trust(parser: ArgumentParser, what: str) -> None:
+    """Add the flag that runs code of a repository."""
+    names = ("--trust-remote-code", "--trust_remote_code")
+    parser.add_argument(*names, dest="trust", action="store_true", help=f"{what}; read it first")
 
 
 def _parse(parser: ArgumentParser, words: list[str]) -> Namespace:

@@ -46,10 +46,11 @@ FIGURES = {
     "f1": ("f1", "macro F1 (0-1)", 4),
     "masked_accuracy": ("accuracy", "accuracy of the predicted tokens (0-1)", 4),
 }
-SHOWN_SAMPLES = 5
+SHOWN_SAMPLES, WIDGET_SAMPLES = 5, 3
+OWN_LICENSE = "apache-2.0"
 
 
-def render(repo_id: str, recipe, content: dict, model) -> ModelCard:
+def render(repo_id: str, recipe, content: dict, model, pictures=()) -> ModelCard:
     """Return the card of a run.
 
     Args:
@@ -57,6 +58,7 @@ def render(repo_id: str, recipe, content: dict, model) -> ModelCard:
         recipe: the run's resolved recipe.
         content: the run's results.json.
         model: the model that is published.
+        pictures: names of the pictures beside the card, of curves.png and attention.png.
     """
     task = TASKS[recipe.task]
     columns, rows = _samples(content.get("samples") or [])
@@ -66,20 +68,30 @@ def render(repo_id: str, recipe, content: dict, model) -> ModelCard:
         "intended_use": task["intended_use"],
         "auto_class": task["auto_class"],
         "own_class": type(model).__name__,
+        "task": task["pipeline_tag"],
         "parameters": f"{content['parameters']:,}",
         "variant": model.config.variant,
+        "pipeline_usage": _pipeline_usage(recipe, content),
         "usage": _usage(recipe, content),
         "split_sentence": f"On {content['settings']['examples']:,} examples of the split `{content['split']}`.",
         "figures": [(FIGURES[name][1], f"{value:.{FIGURES[name][2]}f}") for name, value in content["metrics"].items()],
         "figure_notes": notes + _search_notes(recipe, content),
         "command": content["command"],
         "versions": ", ".join(f"{name} {version}" for name, version in content["versions"].items()),
+        "tolerance": ", ".join(
+            f"{FIGURES[name][1]} {value}" for name, value in (content.get("tolerance") or {}).items()
+        ),
         "sample_columns": columns,
         "samples": rows,
+        "first_source": _first_text(content),
         "data_sentence": _data_sentence(recipe),
-        "data_hash": content["data_hash"],
+        "license_sentence": _license_sentence(recipe),
+        "base": recipe.model.init_from if is_hub_id(recipe.model.init_from) else None,
         "settings": _settings(recipe, content, model.config),
-        "limits": _limits(recipe, model.config),
+        "receipts": _receipts(content),
+        "curves": "curves.png" if "curves.png" in pictures else None,
+        "attention": "attention.png" if "attention.png" in pictures else None,
+        "limits": _limits(model.config),
     }
     return ModelCard.from_template(
         _card_data(repo_id, recipe, content), template_path=str(TEMPLATE), repo_id=repo_id, **values
@@ -103,33 +115,92 @@ def _card_data(repo_id: str, recipe, content: dict) -> ModelCardData:
         )
         for name in names
     ]
+    base = recipe.model.init_from if is_hub_id(recipe.model.init_from) else None
     return ModelCardData(
         language=languages(recipe),
-        license="apache-2.0",
+        license=license_of(recipe),
         library_name="transformers",
         pipeline_tag=task["pipeline_tag"],
-        tags=["vanilla", "transformer", "from-scratch", "custom_code", recipe.task],
-        datasets=[recipe.data.hub] if _is_hub_id(recipe.data.hub) else None,
+        tags=tags(recipe),
+        datasets=[recipe.data.hub] if is_hub_id(recipe.data.hub) else None,
+        base_model=base,
         metrics=sorted({FIGURES[name][0] for name in names}),
         model_name=repo_id.split("/")[-1],
         eval_results=results,
+        widget=_widget(recipe, content) or None,
     )
 
 
+def of_checkpoint(repo_id: str, recipe, step: int) -> ModelCard:
+    """Return the short card of a checkpoint that is sent while its run goes on: nothing of it is measured."""
+    task = TASKS[recipe.task]
+    data = ModelCardData(
+        language=languages(recipe),
+        license=license_of(recipe),
+        library_name="transformers",
+        pipeline_tag=task["pipeline_tag"],
+        tags=[*tags(recipe), "checkpoint"],
+    )
+    return ModelCard(
+        f"---\n{data.to_yaml()}\n---\n\n# {repo_id}, step {step:,}\n\n{task['summary']} This is a checkpoint of the run "
+        f"`{recipe.name}`, after {step:,} of {recipe.loop.max_steps:,} steps, sent while the run went on. Nothing of it was "
+        f"measured. `{task['auto_class']}.from_pretrained` loads it with `trust_remote_code=True`.\n"
+    )
+
+
+def tags(recipe) -> list[str]:
+    """Return the tags of a repository."""
+    return [
+        "vanilla",
+        "transformer",
+        *([] if recipe.model.init_from else ["from-scratch"]),
+        "custom_code",
+        recipe.task,
+    ]
+
+
+def license_of(recipe) -> str:
+    """Return the licence of the weights by its identifier on the Hub.
+
+    Text that a generator of this project made is under this project's licence; weights from any other text are under
+    that of the text, which is unknown where the recipe does not state it.
+    """
+    return recipe.data.license or (OWN_LICENSE if recipe.data.generator else "unknown")
+
+
+def _license_sentence(recipe) -> str:
+    """Say under which licence data and weights are."""
+    if recipe.data.license:
+        return f"Its licence is `{recipe.data.license}`, and the weights are made of it."
+    if recipe.data.generator:
+        return f"It is part of the training code, under `{OWN_LICENSE}` like the weights."
+    return "The recipe states no licence for it: find out before you use the weights."
+
+
+def _widget(recipe, content: dict) -> list[dict]:
+    """Return texts to try on the page of the model, with what the model answered where that was measured."""
+    samples = (content.get("samples") or [])[:WIDGET_SAMPLES]
+    if recipe.task == "translation":
+        return [{"text": one["source"], "output": {"text": one["prediction"]}} for one in samples if "source" in one]
+    return [{"text": one["text"]} for one in samples if "text" in one]
+
+
 def languages(recipe) -> list[str] | None:
-    """Return the two languages of a translation recipe whose name ends in them (`dates-en-ko`), None otherwise."""
+    """Return the languages: those the recipe states, else those a translation's name ends in (`dates-en-ko`)."""
+    if recipe.data.language:
+        return recipe.data.language
     pair = re.search(r"-([a-z]{2})-([a-z]{2})(?=-|$)", recipe.name)
     return list(pair.groups()) if pair and recipe.task == "translation" else None
 
 
-def _is_hub_id(hub: str | None) -> bool:
-    """Say whether `data.hub` names a data set on the Hub; it may be a folder too."""
-    return bool(hub) and re.fullmatch(r"[\w.-]+(/[\w.-]+)?", hub) is not None and not Path(hub).exists()
+def is_hub_id(name: str | None) -> bool:
+    """Say whether a name in a recipe is one of the Hub; it may be a folder too."""
+    return bool(name) and re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) is not None and not Path(name).exists()
 
 
 def _source(recipe) -> str:
     """Return in one word what the data is: its id on the Hub, its generator, or the name of the recipe."""
-    if _is_hub_id(recipe.data.hub):
+    if is_hub_id(recipe.data.hub):
         return recipe.data.hub
     return recipe.data.generator or re.sub(r"-cpu$", "", recipe.name)
 
@@ -137,7 +208,7 @@ def _source(recipe) -> str:
 def _data_sentence(recipe) -> str:
     """Say where the data came from, without a path of the machine it was trained on."""
     data = recipe.data
-    if _is_hub_id(data.hub):
+    if is_hub_id(data.hub):
         return f"The data set [{data.hub}](https://huggingface.co/datasets/{data.hub})."
     if data.generator:
         arguments = ", ".join(f"{name}={value!r}" for name, value in sorted(data.generator_args.items()))
@@ -157,12 +228,23 @@ def _cell(value) -> str:
     return " ".join(str(value).split()).replace("|", "\\|")
 
 
+def _first_text(content: dict) -> str:
+    """Return the text of the first sample, to try the model with."""
+    samples = content.get("samples") or []
+    return next((sample[key] for sample in samples[:1] for key in ("source", "text") if key in sample), "Some text")
+
+
+def _pipeline_usage(recipe, content: dict) -> str:
+    """Return the line of Python that uses the pipeline."""
+    if recipe.task == "masked":
+        return 'print(pipe(f"Some text with a {pipe.tokenizer.mask_token} in it"))'
+    return f"print(pipe({_first_text(content)!r}{', max_new_tokens=200' if recipe.task == 'causal' else ''}))"
+
+
 def _usage(recipe, content: dict) -> str:
     """Return the lines of Python that use the model."""
-    samples = content.get("samples") or []
-    text = next((sample[key] for sample in samples[:1] for key in ("source", "text") if key in sample), "Some text")
     # User text is text: `</s>` typed by somebody must not become the end of the sentence.
-    encode = f'inputs = tokenizer({text!r}, return_tensors="pt", split_special_tokens=True)'
+    encode = f'inputs = tokenizer({_first_text(content)!r}, return_tensors="pt", split_special_tokens=True)'
     if recipe.task == "translation":
         return f"{encode}\nprint(tokenizer.decode(model.generate(**inputs)[0], skip_special_tokens=True))"
     if recipe.task == "causal":
@@ -212,20 +294,44 @@ def _settings(recipe, content: dict, config) -> list[tuple[str, str]]:
         ("weights", {"average": f"average of the last {loop.average_last} checkpoints"}.get(loop.final, loop.final)),
     ]
     if train:
-        duration = f"{train['seconds'] / 60:,.1f} minutes" if "seconds" in train else "unknown"
         rows.append(("steps, real tokens", f"{train.get('step', 0):,}, {train.get('tokens', 0):,}"))
-        rows.append(("training time", f"{duration} on {train.get('hardware', 'unknown hardware')}"))
     return rows
 
 
-def _limits(recipe, config) -> list[str]:
+def _receipts(content: dict) -> list[tuple[str, str]]:
+    """Return the table of what identifies the run, all of it from results.json."""
+    train = content.get("train") or {}
+    code = train.get("code") or content.get("code") or {}
+    state = ", with changes that are not committed" if code.get("changed") else ""
+    version = code.get("version")
+    found = {
+        "code": f"version {version}{_commit(code)}{state}" if version else None,
+        "recipe, sha256": _quoted(content.get("recipe_hash")),
+        "data, sha256 over its rows": _quoted(content["data_hash"]),
+        **{f"{name}, sha256": _quoted(value) for name, value in (content.get("weights") or {}).items()},
+        "seed": str(content.get("seed")),
+        "hardware": f"{train['hardware']}, {train.get('processes', 1)} process(es)" if "hardware" in train else None,
+        "training time": f"{train['seconds'] / 60:,.1f} minutes" if "seconds" in train else None,
+        "arithmetic": f"{train['flops']:.3g} FLOPs of the model over the real tokens" if "flops" in train else None,
+    }
+    return [(name, value) for name, value in found.items() if value is not None]
+
+
+def _commit(code: dict) -> str:
+    """Return the commit of the code, as the end of a phrase; a release has none."""
+    return f", commit `{code['commit']}`" if code.get("commit") else ""
+
+
+def _quoted(value: str | None) -> str | None:
+    """Return a digest as code."""
+    return f"`{value}`" if value else None
+
+
+def _limits(config) -> list[str]:
     """Say what the model cannot do."""
-    lines = [
+    return [
         f"At most {config.max_position_embeddings:,} tokens a text.",
         "It knows its training data and little else: text of another kind, language or length is outside what was measured.",
         "It repeats what its data says, mistakes and prejudices included; nothing was filtered.",
         "The figures above come from one run with one seed.",
     ]
-    if recipe.task == "translation":
-        lines.append("transformers 5 has no translation pipeline: use `generate`, as shown above.")
-    return lines

@@ -18,3 +18,7 @@ class NonFiniteError(RuntimeError):
 
 class DriftError(RuntimeError):
     """The processes of a job no longer hold the same weights; those on disk are from before."""
+
+
+class PublishError(RuntimeError):
+    """The Hub or the way there failed, or a folder is not fit for it: one line, exit code 1, nothing is half published."""

@@ -1,19 +1,13 @@
 """Evaluation: the figures of a model on a split, and of a folder on disk with its results.json."""
 
+import dataclasses
 import os
 from pathlib import Path
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
-from transformers import AutoTokenizer
 
-from modeling_vanilla import (
-    VanillaForCausalLM,
-    VanillaForConditionalGeneration,
-    VanillaForMaskedLM,
-    VanillaForSequenceClassification,
-)
-from train import data, examples, results, scoring, state
+from train import data, examples, hub_fetch, models, results, scoring, state
 from train import metrics as scorers
 from train.errors import UserError
 from train.recipe import load_recipe
@@ -28,12 +22,6 @@ METRICS_OF_TASK = {
     "causal": ("loss", *PERPLEXITIES, "masked_accuracy"),
     "masked": ("loss", "perplexity", "masked_accuracy"),
     "classification": ("loss", *CLASSIFICATION),
-}
-MODEL_OF_TASK = {
-    "translation": VanillaForConditionalGeneration,
-    "causal": VanillaForCausalLM,
-    "masked": VanillaForMaskedLM,
-    "classification": VanillaForSequenceClassification,
 }
 SHOWN_SAMPLES = 20
 
@@ -197,14 +185,27 @@ def _on_main(accelerator, name: str, **inputs) -> dict:
     return broadcast_object_list([result])[0]
 
 
-def evaluate_folder(folder, recipe=None, split=None, *, accelerator=None, splits=None) -> dict:
-    """Score a run folder or a model folder, write results.json there and print a small table.
+def evaluate_folder(
+    folder,
+    recipe=None,
+    split=None,
+    *,
+    revision=None,
+    output=None,
+    trust_remote_code=False,
+    accelerator=None,
+    splits=None,
+) -> dict:
+    """Score a run, a model folder or a repository of the Hub, write results.json and print a small table.
 
     Args:
-        folder: a run (then its `final/` is scored and the run's results.json written), or a folder with a model and
-            tokenizer (then results.json is written beside them).
+        folder: a run (then its `final/` is scored and the run's results.json written), a folder with a model and
+            tokenizer (then results.json is written beside them), or user/name on the Hub.
         recipe: a `Recipe`, or the path of one; None = the recipe.yaml of the run the folder belongs to.
         split: None = the recipe's `eval.split`.
+        revision: branch, tag or commit of a repository; None = its main branch.
+        output: folder for results.json; None = as above, and for a repository `runs/evaluated/<user>--<name>`.
+        trust_remote_code: run code of the folder, where the model is neither ours nor one of transformers.
         accelerator: one that exists already; None makes one.
         splits: the data, where it is loaded already.
 
@@ -212,31 +213,59 @@ def evaluate_folder(folder, recipe=None, split=None, *, accelerator=None, splits
         The content of results.json.
 
     Raises:
-        UserError: no model in the folder, or no recipe to be found.
+        UserError: no model there, or no recipe to be found.
     """
-    folder = Path(folder)
-    run_dir, model_folder = locate(folder)
-    recipe = _recipe_for(recipe, run_dir, folder)
+    about: dict[str, str] = {}
+    if _on_the_hub(str(folder), recipe, revision):
+        output = output or Path("runs") / "evaluated" / str(folder).replace("/", "--")
+        folder, about = models.fetched(str(folder), revision, trust_remote_code)
+    run_dir, model_folder = (None, Path(folder)) if about else locate(Path(folder))
+    recipe = _recipe_for(recipe, run_dir, Path(folder))
     split = split or recipe.eval.split
     accelerator = accelerator or Accelerator(mixed_precision="bf16" if recipe.loop.precision == "bf16" else "no")
-    model, tokenizer = load_model(model_folder, recipe.task, run_dir)
+    model, tokenizer = load_model(model_folder, recipe.task, run_dir, trust_remote_code)
     splits = splits or data.load_splits(recipe)
-    measured = evaluate(model.to(accelerator.device), tokenizer, splits, recipe, accelerator, split)
-    home = run_dir if run_dir and model_folder == run_dir / "final" else model_folder
+    if recipe.task == "classification":
+        models.check_classes(model, next(iter(splits.values())).features["label"].names, model_folder)
+    scored = _as_read_by(model, recipe)
+    measured = evaluate(model.to(accelerator.device), tokenizer, splits, scored, accelerator, split)
     content = results.build(
         measured,
         recipe=recipe,
         model=model,
+        folder=model_folder,
         split=split,
         data_hash=data.fingerprint(splits),
         # What the run itself wrote at its end knows more than its log.
         train=((results.read(run_dir) or {}).get("train") or results.train_summary(run_dir)) if run_dir else None,
     )
+    content["model"] = about | {"class": type(model).__name__}
+    home = Path(output) if output else run_dir if run_dir and model_folder == run_dir / "final" else model_folder
     if accelerator.is_main_process:
+        home.mkdir(parents=True, exist_ok=True)
         path = results.write(home, content, recipe.eval.split)
         print(f"{results.table(content)}\nwritten to {path}")
     accelerator.wait_for_everyone()
     return content
+
+
+def _on_the_hub(place: str, recipe, revision: str | None) -> bool:
+    """Say whether a place is a repository of the Hub; the words that only one of the two takes are checked."""
+    if Path(place).is_dir() or not hub_fetch.is_id(place):
+        if revision:
+            raise UserError(f"--revision {revision}: {place} is no repository of the Hub, so it has no revisions")
+        return False
+    if recipe is None:
+        raise UserError(f"{place}: belongs to no run here, so say how to score it: --recipe RECIPE.yaml")
+    return True
+
+
+def _as_read_by(model, recipe):
+    """Return the recipe with as many positions as the model has: rows are cut where it ends, not where the recipe's would."""
+    most = getattr(model.config, "max_position_embeddings", None)
+    return dataclasses.replace(
+        recipe, model=dataclasses.replace(recipe.model, max_position_embeddings=most or 1 << 20)
+    )
 
 
 def locate(folder: Path) -> tuple[Path | None, Path]:
@@ -267,8 +296,7 @@ def _recipe_for(recipe, run_dir: Path | None, folder: Path):
     return load_recipe([str(path)])
 
 
-def load_model(folder: Path, task: str, run_dir: Path | None = None):
-    """Load the model of a task, and the tokenizer that lies beside it or in its run."""
-    tokenizer_folder = folder if (folder / "tokenizer_config.json").is_file() or not run_dir else run_dir / "tokenizer"
-    model = MODEL_OF_TASK[task].from_pretrained(folder)
-    return model, AutoTokenizer.from_pretrained(tokenizer_folder)
+def load_model(folder: Path, task: str, run_dir: Path | None = None, trust_remote_code: bool = False):
+    """Load the model of a task, and the tokenizer that lies beside it or in its run; see `models.load`."""
+    beside = (folder / "tokenizer_config.json").is_file() or not run_dir
+    return models.load(folder, task, folder if beside else run_dir / "tokenizer", trust_remote_code)

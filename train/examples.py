@@ -178,8 +178,9 @@ def _encoded(split: "Dataset", column: str, tokenizer, name: str, special: bool 
         disable=None if _shows() else True,
     ) as bar:
         for batch in split.select_columns(column).iter(batch_size=_BATCH):
+            # Marian's tokenizer has pieces of its own for the other language.
             yield from tokenizer(
-                batch[column],
+                **{"text_target" if column == "target" else "text": batch[column]},
                 add_special_tokens=special,
                 split_special_tokens=True,
                 return_attention_mask=False,

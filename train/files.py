@@ -63,9 +63,7 @@ def staged_folder(folder: Path, manifest: bool = False) -> Iterator[Path]:
     try:
         yield staging
         if manifest:
-            write_json(
-                staging / MANIFEST, {"files": {str(p.relative_to(staging)): digest(p) for p in _files(staging)}}
-            )
+            write_manifest(staging)
         for path in _files(staging):
             path.chmod(0o666 & ~MASK)  # safetensors makes files that only their owner can read
         for path in [*_files(staging), *(p for p in staging.rglob("*") if p.is_dir()), staging]:
@@ -74,6 +72,12 @@ def staged_folder(folder: Path, manifest: bool = False) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
+
+
+def write_manifest(folder: Path) -> None:
+    """Write the size and sha256 of every file of a folder into its `manifest.json`."""
+    (folder / MANIFEST).unlink(missing_ok=True)
+    write_json(folder / MANIFEST, {"files": {str(p.relative_to(folder)): digest(p) for p in _files(folder)}})
 
 
 def _files(folder: Path) -> list[Path]:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from train import checkpoint, evaluate, files, results, scoring, state
+from train import checkpoint, evaluate, files, receipts, results, scoring, state
 from train.setup import FINISHED
 
 if TYPE_CHECKING:
@@ -31,6 +31,22 @@ def finish(run: "Run") -> None:
     end = {"step": run.progress.step, "max_steps": run.recipe.loop.max_steps}
     state.on_main(run.accelerator, lambda: files.write_json(run.folder / FINISHED, end))
     say(f"finished: {run.folder}")
+    if run.recipe.loop.push_to is not None:
+        state.on_main(run.accelerator, lambda: run.pusher.close())
+
+
+def saved(run: "Run", step: int, last: bool) -> None:
+    """Do what follows a checkpoint: offer it to the Hub, drop those that are too old.
+
+    Args:
+        run: the run; main process only.
+        step: the checkpoint's.
+        last: whether the run ends with it.
+    """
+    if run.pusher is not None:
+        run.pusher.offer(step, last)
+    loop = run.recipe.loop
+    checkpoint.prune(run.folder, max(loop.keep_last, loop.average_last if loop.final == "average" else 1))
 
 
 @contextlib.contextmanager
@@ -89,15 +105,20 @@ def write_model_folder(run: "Run", folder: Path) -> None:
 
 def _write_results(run: "Run", scores: Any, source: str) -> None:
     """Write results.json and print its table."""
-    training = {name: value for name, value in asdict(run.progress).items() if name not in ("watch", "stream")} | {
+    progress, processes = run.progress, run.accelerator.num_processes
+    training = {name: value for name, value in asdict(progress).items() if name not in ("watch", "stream")} | {
         "weights": source,
-        "processes": run.accelerator.num_processes,
-        "hardware": results.hardware(),
+        "processes": processes,
+        "hardware": receipts.hardware(),
+        "code": receipts.code(),
+        "versions": receipts.versions(),
     }
+    training |= receipts.cost(progress.flops, progress.seconds, processes)
     content = results.build(
         scores,
         recipe=run.recipe,
         model=run.bare,
+        folder=run.folder / "final",
         split=run.recipe.eval.split,
         data_hash=run.identity["data"],
         train=training,

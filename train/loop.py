@@ -208,6 +208,7 @@ def _advance(progress: state.Progress, place: feed.Place, report: StepReport, se
     """Move a run's position past a step."""
     progress.step += 1
     progress.tokens += report.real_tokens
+    progress.flops += report.flops
     progress.seconds += seconds
     ended = place.position + 1 == place.batches
     progress.epoch, progress.position = (place.epoch + 1, 0) if ended else (place.epoch, place.position + 1)
@@ -277,15 +278,15 @@ def _save(run: Run, tracker: tracking.Tracker) -> None:
 
     more = {} if run.average is None else {ema.FILE: run.average.tensors()}
     what = (run.folder, progress.step, whole.bare, whole.optimizer.optimizer, states, content, more)
-    keep = max(loop.keep_last, loop.average_last if loop.final == "average" else 1)
+    step, last = progress.step, is_done(run)
 
     def write() -> None:
         in_background = checkpoint.copied(*what)
         if in_background is None:
             checkpoint.save(*what)
-            checkpoint.prune(run.folder, keep)
+            finish.saved(run, step, last)
         else:
-            run.writer.start(in_background, then=lambda: checkpoint.prune(run.folder, keep))
+            run.writer.start(in_background, then=lambda: finish.saved(run, step, last))
 
     state.on_main(run.accelerator, write)
     tracker.resume()

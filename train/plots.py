@@ -94,7 +94,7 @@ def readable(piece: str) -> str:
     return "".join(letter if ord(letter) in _characters() else f"U+{ord(letter):04X}" for letter in shown)
 
 
-def loss_curve(metrics_file, output) -> Path:
+def loss_curve(metrics_file, output, title: str | None = None) -> Path:
     """Draw the losses of a metrics.jsonl over the steps, and the learning rate and the gradient norm where they are there.
 
     Raises:
@@ -122,7 +122,7 @@ def loss_curve(metrics_file, output) -> Path:
             panel.spines[["top", "right"]].set_visible(False)
         axes[-1].set_xlabel("step")
         axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-        name = metrics_file.resolve().parent.name
+        name = title or metrics_file.resolve().parent.name
         figure.align_ylabels(axes)
         figure.suptitle("".join(readable(letter) if letter != " " else " " for letter in name), fontsize=12)
         return _save(figure, output)
@@ -286,6 +286,11 @@ def attention(folder, text: str, output) -> Path:
     if variant != "encoder-decoder":
         raise UserError(f"{model_folder}: variant {variant!r}; only an encoder-decoder looks at a source")
     model, tokenizer = evaluate.load_model(model_folder, "translation", run_dir)
+    return draw_attention(model, tokenizer, text, output)
+
+
+def draw_attention(model, tokenizer, text: str, output) -> Path:
+    """Translate a text with an encoder-decoder and draw where it looked."""
     (source, target), weights = attention_for(model, tokenizer, text)
     written = "".join(piece for piece in target if piece not in tokenizer.all_special_tokens)
     return attention_figure(source, target, weights, output, title=f"{text}  →  {written.replace('▁', ' ').strip()}")

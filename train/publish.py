@@ -1,175 +1,75 @@
-"""The Hub folder of a finished run: weights, config, code, tokenizer, card, and how it all came about."""
+"""From a finished run to the Hub: write the folder, check it as a stranger would use it, send it in one commit."""
 
-import ast
-import dataclasses
-import json
-import shutil
-import sys
 from pathlib import Path
 
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
-
-from train import card, evaluate, files, results, scoring
-from train.errors import UserError
+from train import card, hub_check, upload
+from train.errors import PublishError, UserError
+from train.hub_errors import Hub
+from train.hub_folder import finished, write_hub_folder
 from train.recipe import load_recipe
 
-FOLDER = "hub"
-# What a Hub folder holds beside the code; nothing else goes in, whatever else lies in the run.
-REQUIRED = ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "README.md", "recipe.yaml")
-ALLOWED = {*REQUIRED, "generation_config.json", results.FILE, "metrics.jsonl"}
-# What a reader of remote code has: transformers, what that always brings along, and torch.
-READERS_PACKAGES = {"torch", "transformers", "huggingface_hub"}
 
-
-def publish(run_dir, repo_id: str, private: bool = False, dry_run: bool = False) -> Path:
-    """Write the Hub folder of a run; `dry_run` is all there is yet.
-
-    Raises:
-        UserError: without `dry_run`; and as `write_hub_folder`.
-    """
-    if not dry_run:
-        visibility = "private" if private else "public"
-        raise UserError(
-            f"publish {repo_id} ({visibility}): uploading is not implemented yet; "
-            "--dry-run writes the complete folder, which `hf upload` can send"
-        )
-    folder = write_hub_folder(run_dir, repo_id)
-    print(f"{folder}: complete Hub folder of {repo_id}, nothing was uploaded")
-    return folder
-
-
-def write_hub_folder(run_dir, repo_id: str, output=None) -> Path:
-    """Write everything the Hub needs of a finished run: staged, checked, then renamed.
+def publish(run_dir, target: upload.Target, dry_run: bool = False) -> upload.Sent | None:
+    """Publish a finished run.
 
     Args:
         run_dir: a run with `final/` and `results.json`.
-        repo_id: "user/name"; goes into the card.
-        output: None = `RUN/hub`.
+        target: the repository, and how.
+        dry_run: write and check the folder, send nothing.
 
     Returns:
-        The folder.
+        The commit; None for a dry run.
 
     Raises:
-        UserError: no such run, not finished, not evaluated, or a name the Hub does not accept.
+        UserError: the run, the name or the token is not as it must be, or the repository holds something else.
+        PublishError: the folder fails its check, or the Hub or the way there fails.
     """
-    run_dir = Path(run_dir)
-    recipe, content = _finished(run_dir, repo_id)
-    model, tokenizer = evaluate.load_model(run_dir / "final", recipe.task)
-    # generate() must do by itself what was measured; its own default ends every text after 20 tokens.
-    model.generation_config = scoring.generation_config(recipe, model.config)
-    output = Path(output) if output else run_dir / FOLDER
-    with files.staged_folder(output) as staging:
-        model.save_pretrained(staging, max_shard_size="1TB")
-        tokenizer.save_pretrained(staging)
-        _public(recipe).save(staging / "recipe.yaml")
-        for name in (results.FILE, "metrics.jsonl"):
-            _copy_text(run_dir / name, staging)
-        content = json.loads((staging / results.FILE).read_text(encoding="utf-8"))
-        card.render(repo_id, recipe, content, model).save(staging / "README.md")
-        _keep_allowed(staging)
-        check(staging)
-    return output
-
-
-def _finished(run_dir: Path, repo_id: str):
-    """Return the recipe and results of a finished run, or say what is missing."""
-    try:
-        validate_repo_id(repo_id)
-    except HFValidationError as error:
-        raise UserError(f"repo-id {repo_id!r}: {error}") from None
-    if not (run_dir / "recipe.yaml").is_file():
-        raise UserError(f"{run_dir}: not a run, it has no recipe.yaml")
-    if not (run_dir / "final" / "config.json").is_file():
-        raise UserError(f"{run_dir}: a run without final/: train it to its end first (python -m train fit)")
-    content = results.read(run_dir)
-    if not content or not content.get("metrics"):
-        raise UserError(
-            f"{run_dir}: a run without {results.FILE}: a card needs figures, run python -m train evaluate {run_dir}"
-        )
-    return load_recipe([str(run_dir / "recipe.yaml")]), content
-
-
-def _public(recipe):
-    """Return the recipe without the paths of the machine it ran on: nobody else has them, and they name people."""
-    data, tokenizer, model = recipe.data, recipe.tokenizer, recipe.model
-    return dataclasses.replace(
-        recipe,
-        run_dir=None,
-        data=dataclasses.replace(data, root="." if Path(data.root).is_absolute() else data.root, hub=_name(data.hub)),
-        tokenizer=dataclasses.replace(tokenizer, path=_name(tokenizer.path)),
-        model=dataclasses.replace(model, init_from=_name(model.init_from)),
+    hub = Hub()
+    refuse_contradictions(target)
+    finished(Path(run_dir), target.repo_id)
+    if not dry_run:
+        upload.log_in(hub)
+        before = upload.survey(hub, target)  # now, and not after minutes of checks
+        if target.private and before.exists and not before.private:
+            raise UserError(
+                f"--private: {target.repo_id} is public already; make it private on its settings page first"
+            )
+    folder = write_hub_folder(run_dir, target.repo_id)
+    report = hub_check.check_folder(folder)
+    if report.failed:
+        print(report)
+        problem = (report.problems or ["nothing was checked"])[0]
+        raise PublishError(f"{folder}: not fit to be published: {problem}")
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    print(
+        f"{folder}: {len(list(folder.iterdir()))} files, {size / 1e6:,.1f} MB, loaded and checked as a stranger would"
     )
+    if dry_run:
+        print(f"complete Hub folder of {target.repo_id}; nothing was uploaded")
+        return None
+    recipe = load_recipe([str(folder / "recipe.yaml")])
+    sent = upload.send(hub, folder, target, f"Publish {recipe.name}")
+    print(_farewell(target, sent, card.TASKS[recipe.task]["auto_class"]))
+    return sent
 
 
-def _name(path: str | None) -> str | None:
-    """Return the last part of an absolute path, anything else as it is."""
-    return Path(path).name if path and Path(path).is_absolute() else path
+def refuse_contradictions(target: upload.Target) -> None:
+    """Refuse options that do not go together."""
+    if target.create_pr and target.revision != upload.MAIN:
+        raise UserError(f"--create-pr: asks for a change of main; leave --revision {target.revision} out")
+    if target.create_pr and target.tag:
+        raise UserError(f"--tag {target.tag}: what is only asked for gets no tag; leave it out, or --create-pr")
 
 
-def _copy_text(path: Path, folder: Path) -> None:
-    """Copy a text file of a run, writing paths below the working, the runs' and the home folder without those."""
-    if not path.is_file():
-        return
-    text = path.read_text(encoding="utf-8")
-    for place, instead in ((Path.cwd(), "."), (path.resolve().parents[1], "."), (Path.home(), "~")):
-        if place != Path(place.anchor):
-            text = text.replace(f"{place}/", f"{instead}/")
-    (folder / path.name).write_text(text, encoding="utf-8")
+def _farewell(target: upload.Target, sent: upload.Sent, auto: str) -> str:
+    """Return what was done, where it is, and how to load exactly that."""
+    done = "published" if sent.new else "nothing to send, the Hub has this content already"
+    done = "pull request opened" if sent.new and target.create_pr else done
+    where = f'"{target.repo_id}", revision="{sent.commit}", trust_remote_code=True'
+    return f"""\
+{done}: {sent.url}
+commit {sent.commit}{f", tag {target.tag}" if target.tag else ""}
 
-
-def _keep_allowed(folder: Path) -> None:
-    """Remove whatever is neither on the list nor code of the package."""
-    for path in folder.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.name not in ALLOWED and path.suffix != ".py":
-            path.unlink()
-
-
-def check(folder: Path) -> None:
-    """Check that a stranger without the package can load a folder: files, code, and what config.json names of it.
-
-    Raises:
-        RuntimeError: names what is missing; that is a fault of this program, not of its user.
-    """
-    missing = [name for name in REQUIRED if not (folder / name).is_file()]
-    if missing:
-        raise RuntimeError(f"{folder}: missing {', '.join(missing)}")
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    auto_map, pipelines = config.get("auto_map") or {}, config.get("custom_pipelines") or {}
-    if "AutoConfig" not in auto_map or "AutoModel" not in auto_map:
-        raise RuntimeError(f"{folder}/config.json: auto_map {auto_map} lacks AutoConfig or AutoModel")
-    references = [("auto_map", reference) for reference in auto_map.values()]
-    references += [(f"custom_pipelines, {task}", entry.get("impl")) for task, entry in pipelines.items()]
-    for origin, reference in references:
-        if not _is_class(folder, reference):
-            raise RuntimeError(f"{folder}/config.json: {origin} names {reference}, which is not there")
-    for task, entry in pipelines.items():
-        if unknown := [auto for auto in entry.get("pt", ()) if auto not in auto_map]:
-            raise RuntimeError(f"{folder}/config.json: custom_pipelines, {task} loads {unknown}, which auto_map lacks")
-    for path in folder.glob("*.py"):
-        _check_imports(path)
-
-
-def _is_class(folder: Path, reference: str | None) -> bool:
-    """Tell whether `module.Class` is defined in a file of the folder."""
-    module, _, name = (reference or "").partition(".")
-    path = folder / f"{module}.py"
-    tree = ast.parse(path.read_text(encoding="utf-8")) if path.is_file() else ast.Module([], [])
-    return name in {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
-
-
-def _check_imports(path: Path) -> None:
-    """Check that a file imports its neighbours, the standard library and what every reader has, and nothing else."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            if node.level > 1 or not node.module or not (path.parent / f"{node.module}.py").is_file():
-                raise RuntimeError(
-                    f"{path}:{node.lineno}: relative import of {node.module}, which is not in the folder"
-                )
-        elif isinstance(node, ast.Import | ast.ImportFrom):
-            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
-            for name in (name.split(".")[0] for name in names):
-                if name not in READERS_PACKAGES and name not in sys.stdlib_module_names:
-                    raise RuntimeError(f"{path}:{node.lineno}: imports {name}, which a reader may not have")
+from transformers import {auto}, AutoTokenizer
+tokenizer = AutoTokenizer.from_pretrained({where})
+model = {auto}.from_pretrained({where})"""

@@ -35,6 +35,7 @@ def problems(recipe: "Recipe") -> Iterator[Problem]:
     yield from _data_problems(recipe)
     yield from _streaming_problems(recipe)
     yield from _packing_problems(recipe)
+    yield from _hub_problems(recipe)
     for key in ("metrics", "during_training"):
         for metric in getattr(recipe.eval, key):
             if metric not in METRICS:
@@ -56,6 +57,7 @@ _AT_LEAST_ONE: _Keys = {
         "keep_last",
         "early_stopping",
         "average_last",
+        "push_every",
     ),
     "eval": ("beams", "batch_tokens", "limit"),
 }
@@ -149,6 +151,26 @@ def _packing_problems(recipe: "Recipe") -> Iterator[Problem]:
     kernel = recipe.model.attn_implementation
     if kernel not in ("eager", "sdpa"):
         yield "batch.packing", True, f"needs model.attn_implementation eager or sdpa, not {kernel}"
+
+
+def _hub_problems(recipe: "Recipe") -> Iterator[Problem]:
+    """Yield what the Hub would not take: names, and pushes that no checkpoint feeds."""
+    data, loop = recipe.data, recipe.loop
+    if data.license is not None and (
+        not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", data.license) or data.license == "other"
+    ):
+        yield "data.license", data.license, "must be an identifier of the Hub, such as cc-by-4.0; null where none fits"
+    for code in data.language:
+        if not re.fullmatch(r"[a-z]{2,3}", code):
+            yield "data.language", data.language, "must be codes of two or three small letters, such as en"
+    if loop.push_to is None:
+        return
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", loop.push_to):
+        yield "loop.push_to", loop.push_to, 'must be "user/name", a repository of the Hub'
+    if loop.push_every is not None and loop.push_every % loop.save_every:
+        yield "loop.push_every", loop.push_every, f"must be a multiple of loop.save_every, {loop.save_every}"
+    if not re.fullmatch(r"[\w][\w./-]*", loop.push_revision) or re.fullmatch(r"[0-9a-f]{40}", loop.push_revision):
+        yield "loop.push_revision", loop.push_revision, "must be the name of a branch"
 
 
 def explain(error: Exception, keys: list[str]) -> str:

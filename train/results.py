@@ -1,32 +1,26 @@
 """results.json: every measured figure of a run, with what it takes to measure it again."""
 
-import dataclasses
-import hashlib
-import importlib.metadata
 import json
-import platform
 import shlex
 import sys
 from pathlib import Path
 
-import torch
+from train import files, receipts
 
-from train import files
-
-LIBRARIES = ("torch", "transformers", "accelerate", "tokenizers", "datasets", "evaluate", "sacrebleu")
 FILE = "results.json"
 
 
-def build(results, *, recipe, model, split: str, data_hash: str, train: dict | None) -> dict:
+def build(results, *, recipe, model, folder: Path, split: str, data_hash: str, train: dict | None) -> dict:
     """Return the content of results.json for one evaluation.
 
     Args:
         results: what `evaluate.evaluate` returned.
         recipe: the resolved recipe.
         model: the model that was scored.
+        folder: the model folder it lies in.
         split: the split it was scored on.
         data_hash: sha256 over the raw rows, from `data.fingerprint`.
-        train: how the model was trained (steps, seconds, tokens), where that is known.
+        train: how the model was trained (steps, seconds, tokens, FLOPs, processes, code), where that is known.
     """
     details = results.details
     settings = {
@@ -40,13 +34,18 @@ def build(results, *, recipe, model, split: str, data_hash: str, train: dict | N
     }
     return {
         "metrics": dict(results),
+        "tolerance": {name: receipts.TOLERANCE[name] for name in results},
         "split": split,
         "settings": settings,
         "command": command(),
-        "versions": versions(),
+        "code": receipts.code(),
+        "versions": receipts.versions(),
+        "hardware": receipts.hardware(),
         "seed": recipe.loop.seed,
         "data_hash": data_hash,
-        "recipe_hash": recipe_hash(recipe),
+        "recipe_hash": receipts.recipe_hash(recipe),
+        "weights": receipts.weights(folder),
+        "tokenizer": receipts.tokenizer(folder),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "train": train,
         "samples": details["samples"],
@@ -87,24 +86,6 @@ def command() -> str:
     return shlex.join(["python", program.name, *arguments])
 
 
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of every library a figure depends on."""
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in LIBRARIES}
-
-
-def recipe_hash(recipe) -> str:
-    """Return the sha256 of the resolved recipe, wherever its run folder lies."""
-    content = dataclasses.asdict(recipe) | {"run_dir": None}
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode("utf-8")).hexdigest()
-
-
-def hardware() -> str:
-    """Return in words what this process computes on."""
-    if torch.cuda.is_available():
-        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
-    return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
-
-
 def table(content: dict) -> str:
     """Return the figures as a small table for people."""
     rows = [(name, f"{value:.4f}") for name, value in content["metrics"].items()]
@@ -123,5 +104,5 @@ def train_summary(run_dir: Path) -> dict | None:
         event = json.loads(line)
         if event.get("event") == "train":
             names = ("step", "epoch", "tokens", "seconds", "loss")
-            return {"hardware": hardware()} | {name: event[name] for name in names if name in event}
+            return {"hardware": receipts.hardware()} | {name: event[name] for name in names if name in event}
     return None

@@ -50,15 +50,19 @@ def generation_config(recipe, model_config, max_new_tokens: int | None = None) -
     Args:
         recipe: its `eval` section says how translations are searched; for other tasks nothing is searched.
         model_config: gives the special ids and the size of the position table.
-        max_new_tokens: output tokens at most; None = as many as the position table holds beside the start token.
+        max_new_tokens: output tokens at most; None = as many as the position table holds beside the start token, or beside
+            the prompt of a decoder.
     """
     search = recipe.task == "translation" and recipe.eval.beams > 1
+    # What a decoder writes stands behind its prompt: the positions limit both together.
+    own = getattr(model_config, "is_encoder_decoder", False) or max_new_tokens is not None
+    most = max_new_tokens or model_config.max_position_embeddings - own
     return GenerationConfig(
         do_sample=False,
         num_beams=recipe.eval.beams if search else 1,
         # generate warns, rightly, about a penalty where nothing is ranked by it.
         length_penalty=recipe.eval.length_penalty if search else None,
-        max_new_tokens=max_new_tokens or model_config.max_position_embeddings - 1,
+        **{"max_new_tokens" if own else "max_length": most},
         pad_token_id=model_config.pad_token_id,
         bos_token_id=model_config.bos_token_id,
         eos_token_id=model_config.eos_token_id,

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 Column = int | str | None
 Files = str | list[str] | None
+PUSH_REVISION = "checkpoints"
 
 
 @dataclass
@@ -99,6 +100,8 @@ class DataSection:
             is built from the first ones.
         limit_train: rows of training data to use, from the start.
         limit_eval: rows of validation and test data to use, from the start.
+        license: of the data, by the identifier that the Hub has for it, such as cc-by-4.0; for the card.
+        language: of the texts, as ISO 639-1 codes, such as [en, ko]; for the card.
     """
 
     root: str = "."
@@ -121,6 +124,8 @@ class DataSection:
     stream_rows: int | None = None
     limit_train: int | None = None
     limit_eval: int | None = None
+    license: str | None = None
+    language: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -195,6 +200,10 @@ class LoopSection:
         tracker: any tracker of accelerate, or none.
         timeout: seconds that a process waits for the others before the job ends and names the silent one.
         num_workers: processes that collate batches; 0 = in the training process.
+        push_to: repository of the Hub, "user/name", that gets checkpoints while the run goes on; null = none. It is
+            made where it is missing, for its owner's eyes only.
+        push_every: steps between two of them, a multiple of `save_every`; null = each checkpoint. The last one always goes.
+        push_revision: the branch they go to.
     """
 
     max_steps: int = 100_000
@@ -216,6 +225,9 @@ class LoopSection:
     tracker: str = "tensorboard"
     timeout: float = 1800.0
     num_workers: int = 0
+    push_to: str | None = None
+    push_every: int | None = None
+    push_revision: str = PUSH_REVISION
 
 
 @dataclass

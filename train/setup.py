@@ -19,15 +19,18 @@ from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwar
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from train import alive, build, checkpoint, data, ema, evaluate, examples, files, packing, shard, state
+from train import alive, build, checkpoint, data, ema, evaluate, examples, files, packing, push, shard, state
 from train.errors import UserError
 from train.recipe import Recipe
 from train.writer import Writer
 
 FINISHED = "finished.json"
 # Fields that may differ between two starts of one run: where it and its data lie (a hash guards the data itself), how long
-# it goes on, and how its processes share the work and wait for each other.
-MAY_DIFFER = ("run_dir", "data.root", "loop.max_steps", "loop.shard", "loop.timeout")
+# it goes on, how its processes share the work and wait for each other, and what the Hub is told and sent.
+MAY_DIFFER = (
+    *("run_dir", "data.root", "loop.max_steps", "loop.shard", "loop.timeout"),
+    *("data.license", "data.language", "loop.push_to", "loop.push_every", "loop.push_revision"),
+)
 
 
 @dataclass
@@ -49,6 +52,7 @@ class Run:
         identity: hashes that a checkpoint carries and a resume compares.
         average: moving average of the weights, None = not wanted.
         writer: writes checkpoints while training goes on; main process only.
+        pusher: sends checkpoints to the Hub while training goes on; main process only, None = not wanted.
     """
 
     recipe: Recipe
@@ -65,6 +69,7 @@ class Run:
     identity: dict[str, Any]
     average: ema.MovingAverage | None = None
     writer: Writer = field(default_factory=Writer)
+    pusher: push.Pusher | None = None
 
 
 @contextlib.contextmanager
@@ -89,6 +94,7 @@ def _set_up(recipe: Recipe, folder: Path, accelerator: Accelerator) -> Iterator[
         accelerator.print(f"{folder}: this run is finished; its model is in {folder / 'final'}")
         yield None
         return
+    state.on_main(accelerator, lambda: push.check(recipe))
     with accelerator.main_process_first():
         splits = data.load_splits(recipe)
     _check_splits(recipe, splits)
@@ -139,6 +145,8 @@ def _build(recipe: Recipe, folder: Path, accelerator: Accelerator, splits: dict[
     run = Run(
         recipe, folder, accelerator, tokenizer, splits, encoded, wrapped, model, optimizer, progress, None, identity
     )
+    if recipe.loop.push_to is not None and accelerator.is_main_process:
+        run.pusher = push.Pusher(run)
     if recipe.loop.ema is not None:
         run.average = ema.MovingAverage(model, recipe.loop.ema)
     newest = state.on_main(accelerator, lambda: _newest(folder))

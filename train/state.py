@@ -30,6 +30,7 @@ class Progress:
         stream: where the data of that pass begin, for data that is streamed.
         tokens: real tokens seen, over all processes.
         seconds: time spent training, over all starts of the run.
+        flops: of the model over those tokens, see `train.flops`.
         evaluated: step of the last evaluation, 0 = none yet.
         best: best value of `eval.best_metric`, None = none yet.
         best_step: the step it was measured at.
@@ -43,6 +44,7 @@ class Progress:
     stream: dict[str, Any] = field(default_factory=dict)
     tokens: int = 0
     seconds: float = 0.0
+    flops: int = 0
     evaluated: int = 0
     best: float | None = None
     best_step: int = 0

@@ -86,6 +86,26 @@ def fit(monkeypatch):
     GradientState._reset_state()
 
 
+@pytest.fixture
+def accelerator():
+    from accelerate import Accelerator
+
+    return Accelerator(cpu=True)
+
+
+@pytest.fixture
+def translation(tmp_path):
+    """Return a recipe of thirteen dates, its data, its model and its tokenizer."""
+    from evaluation import model_and_tokenizer, translation_recipe
+
+    from modeling_vanilla import VanillaForConditionalGeneration
+    from train import data
+
+    recipe = translation_recipe(tmp_path)
+    splits = data.load_splits(recipe)
+    return recipe, splits, *model_and_tokenizer(VanillaForConditionalGeneration, recipe, splits)
+
+
 DATES = """
 name: dates
 task: translation

@@ -1,72 +1,22 @@
 """Evaluation against sums worked out row by row, and against what must not change: order, batches, random state."""
 
-import json
 import math
 import random
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import sacrebleu
 import torch
-from accelerate import Accelerator
+from evaluation import LINES, model_and_tokenizer, recipe_of, translation_recipe
 
-import tokenizer as tokenizers
 from modeling_vanilla import (
-    VanillaConfig,
     VanillaForCausalLM,
-    VanillaForConditionalGeneration,
     VanillaForMaskedLM,
     VanillaForSequenceClassification,
 )
-from train import data, evaluate, examples, results, scoring
+from train import data, evaluate, examples, scoring
 from train.collate import Collator
 from train.errors import UserError
-from train.recipe import load_recipe
-
-SIZES = {"d_model": 24, "d_ff": 29, "num_heads": 4, "num_layers": 2, "max_position_embeddings": 96}
-LINES = ["to be or not to be", "that is the question", "whether tis nobler", "in the mind to suffer", "the slings"]
-
-
-def recipe_of(folder: Path, task: str, text: str, *overrides: str):
-    """Write a recipe and read it back."""
-    path = folder / f"{task}.yaml"
-    path.write_text(f"name: tiny-{task}\ntask: {task}\n{text}", encoding="utf-8")
-    return load_recipe([str(path), *overrides])
-
-
-def translation_recipe(folder: Path, *overrides: str):
-    """Thirteen dates: a prime number, so that no batch or share divides it evenly."""
-    text = "data: {generator: dates, generator_args: {train: 40, validation: 5, test: 13}}\ntokenizer: {kind: char}\n"
-    words = ["--eval.metrics=[loss, exact_match, bleu]", "--eval.beams=2", "--eval.batch_tokens=70", *overrides]
-    return recipe_of(folder, "translation", text, *words)
-
-
-def model_and_tokenizer(head, recipe, splits, **more):
-    """Build a tiny model with dropout and label smoothing on: neither may show in an evaluation."""
-    columns = ("source", "target") if recipe.task == "translation" else ("text",)
-    texts = [text for column in columns for text in splits["train"][column][:]]
-    kind, template = recipe.tokenizer.kind, tokenizers.template_for(recipe.task)
-    built = tokenizers.build(kind, texts, 300, template, min_frequency=1, show_progress=False)
-    torch.manual_seed(0)
-    config = VanillaConfig(
-        variant=recipe.variant, vocab_size=len(built), dropout=0.3, label_smoothing=0.1, **SIZES, **more
-    )
-    return head(config), built
-
-
-@pytest.fixture
-def accelerator():
-    return Accelerator(cpu=True)
-
-
-@pytest.fixture
-def translation(tmp_path):
-    recipe = translation_recipe(tmp_path)
-    splits = data.load_splits(recipe)
-    return recipe, splits, *model_and_tokenizer(VanillaForConditionalGeneration, recipe, splits)
 
 
 def rowwise(model, splits, tokenizer, recipe, split, epoch=0):
@@ -302,105 +252,3 @@ def test_shares_cover_every_batch_once_in_equal_steps(world):
     assert {len(share) for share in shares} == {-(-4 // world)}
     counted = [ids for share in shares for ids, counts in share if counts]
     assert sorted(counted) == batches
-
-
-def run_folder(tmp_path, translation) -> Path:
-    """Lay out a run as the loop leaves it."""
-    recipe, _, model, tokenizer = translation
-    run = tmp_path / "runs" / "tiny"
-    run.mkdir(parents=True)
-    recipe.save(run / "recipe.yaml")
-    model.save_pretrained(run / "final")
-    tokenizer.save_pretrained(run / "final")
-    lines = [{"event": "train", "step": 7, "loss": 2.5, "tokens": 900, "seconds": 61.0, "epoch": 1}]
-    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    return run
-
-
-def test_a_run_is_scored_from_its_folder(tmp_path, translation, accelerator, capsys):
-    run = run_folder(tmp_path, translation)
-    content = evaluate.evaluate_folder(run, accelerator=accelerator)
-    recipe, splits, model, tokenizer = translation
-    direct = evaluate.evaluate(model, tokenizer, splits, recipe, accelerator, "test")
-    on_disk = json.loads((run / "results.json").read_text(encoding="utf-8"))
-    assert on_disk["metrics"] == pytest.approx(dict(direct))
-    assert on_disk == json.loads(json.dumps(content))
-    assert (on_disk["split"], on_disk["seed"], on_disk["settings"]["beams"]) == ("test", 0, 2)
-    assert "length**p" in on_disk["settings"]["length_penalty_form"]
-    assert set(on_disk["versions"]) >= {"torch", "transformers", "accelerate", "tokenizers", "sacrebleu", "python"}
-    assert on_disk["data_hash"] == data.fingerprint(splits)
-    assert on_disk["parameters"] == sum(parameter.numel() for parameter in model.parameters())
-    assert (on_disk["train"]["step"], on_disk["train"]["seconds"]) == (7, 61.0)
-    assert len(on_disk["samples"]) == 13
-    printed = capsys.readouterr().out
-    assert "exact_match" in printed
-    assert f"{on_disk['metrics']['loss']:.4f}" in printed
-
-
-def test_another_split_does_not_replace_the_figures_of_the_recipes_own(tmp_path, translation, accelerator):
-    run = run_folder(tmp_path, translation)
-    first = evaluate.evaluate_folder(run, accelerator=accelerator)
-    evaluate.evaluate_folder(run, split="validation", accelerator=accelerator)
-    both = results.read(run)
-    assert (both["split"], both["metrics"]) == ("test", pytest.approx(first["metrics"]))
-    assert both["other_splits"]["validation"]["settings"]["examples"] == 5
-    evaluate.evaluate_folder(run, split="validation", accelerator=accelerator)
-    evaluate.evaluate_folder(run, split="test", accelerator=accelerator)
-    again = results.read(run)
-    assert (again["split"], list(again["other_splits"])) == ("test", ["validation"])
-    assert "other_splits" not in again["other_splits"]["validation"]
-
-
-def test_a_model_folder_needs_a_recipe_and_keeps_the_results_to_itself(tmp_path, translation, accelerator):
-    run = run_folder(tmp_path, translation)
-    alone = tmp_path / "alone"
-    (run / "final").rename(alone)
-    with pytest.raises(UserError, match="--recipe"):
-        evaluate.evaluate_folder(alone, accelerator=accelerator)
-    evaluate.evaluate_folder(alone, str(run / "recipe.yaml"), "validation", accelerator=accelerator)
-    assert results.read(alone)["split"] == "validation"
-    with pytest.raises(UserError, match="final/"):
-        evaluate.evaluate_folder(run, accelerator=accelerator)
-    with pytest.raises(UserError, match="no such folder"):
-        evaluate.evaluate_folder(tmp_path / "nowhere", accelerator=accelerator)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="neither a run"):
-        evaluate.evaluate_folder(tmp_path / "empty", accelerator=accelerator)
-
-
-def test_recipe_hash_ignores_where_the_run_lies_and_nothing_else(tmp_path):
-    one, moved, other = (
-        translation_recipe(tmp_path, *words) for words in ([], ["--run_dir=/elsewhere"], ["--optim.lr=0.5"])
-    )
-    assert results.recipe_hash(one) == results.recipe_hash(moved) != results.recipe_hash(other)
-
-
-def test_two_processes_give_the_figures_of_one(tmp_path, translation, accelerator):
-    """Thirteen examples in uneven batches over two processes: every one counts once, and the order is kept."""
-    run = run_folder(tmp_path, translation)
-    alone = evaluate.evaluate_folder(run, accelerator=accelerator)
-    (run / "results.json").unlink()
-    code = "import sys; from train.evaluate import evaluate_folder; evaluate_folder(sys.argv[1])"
-    script = tmp_path / "score.py"
-    script.write_text(
-        f"{code}\nfrom accelerate import PartialState\nprint('world%d;' % PartialState().num_processes)\n"
-    )
-    root = Path(evaluate.__file__).resolve().parents[1]
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", script, run],
-        env={
-            **__import__("os").environ,
-            "ACCELERATE_USE_CPU": "true",
-            "PYTHONPATH": str(root),
-            "OMP_NUM_THREADS": "1",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count("world2;") == 2
-    together = results.read(run)
-    assert together["metrics"] == pytest.approx(alone["metrics"], rel=1e-5)
-    assert together["samples"] == alone["samples"]
-    assert done.stdout.count("exact_match") == 1, "only the main process prints"

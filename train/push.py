@@ -1,0 +1,160 @@
+"""Send checkpoints to the Hub while the run goes on: beside the training, and never in its way.
+
+Main process only. A push that fails is one warning, and the next one tries again.
+"""
+
+import os
+import shutil
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from huggingface_hub.utils import disable_progress_bars
+from tqdm import tqdm
+
+from train import card, checkpoint, files, hub_folder, receipts, scoring, upload
+from train.errors import PublishError
+from train.hub_errors import Hub
+
+if TYPE_CHECKING:
+    from train.recipe import Recipe
+    from train.setup import Run
+
+PATIENCE = 300.0
+"""Seconds that the end of a run waits for its last push at most; half of `loop.timeout` where that is less."""
+
+
+class Waiting(NamedTuple):
+    """A folder to be sent, and the step it is of."""
+
+    step: int
+    folder: Path
+
+
+def target_of(recipe: "Recipe") -> upload.Target:
+    """Return where a recipe's checkpoints go."""
+    return upload.Target(recipe.loop.push_to, recipe.loop.push_revision, private=True)
+
+
+def check(recipe: "Recipe") -> None:
+    """Find out before the training whether checkpoints could be sent where the recipe wants them.
+
+    Raises:
+        UserError: there is no token, it is not known or may not write, or the repository holds something else.
+    """
+    if recipe.loop.push_to is None:
+        return
+    hub = Hub(say=_silent, waits=())
+    try:
+        upload.log_in(hub)
+        upload.survey(hub, target_of(recipe))
+    except PublishError as error:  # the network may be back when there is something to send
+        _say(f"warning: loop.push_to: {error}")
+
+
+class Pusher:
+    """One thread that sends, and the newest folder that waits for it.
+
+    Attributes:
+        thread: None before the first offer.
+        waiting: what is sent next; a newer one takes its place.
+        busy: whether something is being sent.
+    """
+
+    def __init__(self, run: "Run") -> None:
+        self.run, self.target = run, target_of(run.recipe)
+        self.every = run.recipe.loop.push_every or run.recipe.loop.save_every
+        self.changed = threading.Condition()
+        self.thread: threading.Thread | None = None
+        self.waiting: Waiting | None = None
+        self.busy = False
+
+    def offer(self, step: int, last: bool) -> None:
+        """Have the checkpoint of a step sent, where its turn has come; it may be deleted afterwards.
+
+        Args:
+            step: of a checkpoint that is on disk.
+            last: whether the run ends with it.
+        """
+        if step % self.every and not last:
+            return
+        try:
+            folder = self._staged(step)
+        except Exception as error:  # noqa: BLE001  (a full disk must not end a run whose checkpoint is written)
+            self._warn(step, error)
+            return
+        with self.changed:
+            dropped, self.waiting = self.waiting, Waiting(step, folder)
+            if self.thread is None:
+                self.thread = threading.Thread(target=self._work, name="push", daemon=True)
+                self.thread.start()
+            self.changed.notify_all()
+        if dropped is not None:
+            shutil.rmtree(dropped.folder, ignore_errors=True)
+
+    def close(self) -> None:
+        """Wait for the last push, but not for ever."""
+        patience = min(PATIENCE, self.run.recipe.loop.timeout / 2)
+        with self.changed:
+            if not self.changed.wait_for(lambda: self.waiting is None and not self.busy, patience):
+                _say(
+                    f"warning: {self._place}: the last push is not through after {patience:.0f} s; the run ends without"
+                )
+
+    def _staged(self, step: int) -> Path:
+        """Return a folder with the model of a checkpoint; the weights are linked, so that pruning does not lose them."""
+        run = self.run
+        source = checkpoint.folder_of(run.folder, step)
+        folder = run.folder / f"{files.STAGING}push-{step:08d}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        weights = folder / checkpoint.WEIGHTS
+        try:
+            os.link(source / checkpoint.WEIGHTS, weights)
+        except OSError:  # a file system without links
+            shutil.copyfile(source / checkpoint.WEIGHTS, weights)
+        for path in [*source.iterdir(), *(run.folder / "tokenizer").iterdir()]:
+            if path.name != checkpoint.WEIGHTS and hub_folder.is_allowed(path.name) and path.name != files.MANIFEST:
+                shutil.copyfile(path, folder / path.name)
+        if run.recipe.task == "translation":
+            longest = run.bare.config.max_position_embeddings - 1  # the start token takes one position
+            scoring.generation_config(run.recipe, run.bare.config, longest).save_pretrained(folder)
+        receipts.public(run.recipe).save(folder / "recipe.yaml")
+        card.of_checkpoint(self.target.repo_id, run.recipe, step).save(folder / "README.md")
+        return folder
+
+    def _work(self) -> None:
+        """Send what waits, for ever; the thread ends with the process."""
+        disable_progress_bars()  # the run has its own
+        while True:
+            with self.changed:
+                self.changed.wait_for(lambda: self.waiting is not None)
+                (step, folder), self.waiting, self.busy = self.waiting, None, True
+            try:
+                files.write_manifest(folder)
+                sent = upload.send(Hub(say=_silent, waits=()), folder, self.target, f"Checkpoint of step {step}")
+                _say(f"pushed step {step} to {self._place}, commit {sent.commit[:12]}")
+            except Exception as error:  # noqa: BLE001  (nothing that happens here may reach the run)
+                self._warn(step, error)
+            shutil.rmtree(folder, ignore_errors=True)
+            with self.changed:
+                self.busy = False
+                self.changed.notify_all()
+
+    @property
+    def _place(self) -> str:
+        """Return where pushes go, for people."""
+        return f"{self.target.repo_id}@{self.target.revision}"
+
+    def _warn(self, step: int, error: Exception) -> None:
+        """Say in one line that a push failed."""
+        _say(f"warning: step {step} not pushed to {self._place}: {' '.join(str(error).split())}")
+
+
+def _say(line: str) -> None:
+    """Print a line above the progress bar."""
+    tqdm.write(line)
+
+
+def _silent(line: str) -> None:
+    """Say nothing: what counts is how a push ends."""
