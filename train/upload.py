@@ -93,8 +93,8 @@ class Sent:
     new: bool = True
 
 
-def log_in(hub: Hub) -> str:
-    """Return whose token this is.
+def log_in(hub: Hub) -> list[str]:
+    """Return whose token this is: the user's name, then those of the user's organisations.
 
     Raises:
         UserError: offline by request, no token, one that the Hub does not know, or one that may only read.
@@ -105,7 +105,7 @@ def log_in(hub: Hub) -> str:
         whose = hub.attempt("log in", hub.api.whoami)
     if ((whose.get("auth") or {}).get("accessToken") or {}).get("role") == "read":
         raise UserError(f"the token of {whose.get('name')} may only read: {LOG_IN}")
-    return whose["name"]
+    return [whose["name"], *(group["name"] for group in whose.get("orgs") or [])]
 
 
 def survey(hub: Hub, target: Target) -> Remote:
@@ -314,6 +314,10 @@ def _verify(hub: Hub, folder: Path, target: Target, sent: Sent) -> None:
     """
     with in_words(target.repo_id, f"look at the commit {sent.commit}, which is made"):
         there = hub.attempt("verify", lambda: look(hub, target.repo_id, sent.commit))
+    if not there.branch:
+        raise PublishError(
+            f"{target.repo_id}: commit {sent.commit} is made, but the Hub does not show it yet: {sent.url}"
+        )
     changed, _ = differences(folder, there)
-    if changed or not there.branch:
+    if changed:
         raise PublishError(f"{target.repo_id}: commit {sent.commit} has other content in {', '.join(changed)}")
