@@ -20,6 +20,7 @@ GUIDES = ROOT / "docs" / "guides"
 PLAYER = ROOT / "tests" / "play_guide.py"
 WITH_CODE = (
     "use",
+    "trust",
     "finetune",
     "lora",
     "translate-a-file",

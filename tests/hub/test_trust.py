@@ -11,7 +11,7 @@ import torch
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 from train import __main__ as command
-from train import publish
+from train import hub_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "alice/dates-en-ko"
@@ -43,7 +43,7 @@ def online(module_hub, tmp_path_factory):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    files = publish.write_hub_folder(folder / "run", NAME)
+    files = hub_folder.write_hub_folder(folder / "run", NAME)
     forged = json.loads((files / "results.json").read_text())
     forged["metrics"]["chrf"] += 5
     with module_hub.here(folder / "home"):
@@ -107,7 +107,9 @@ def test_a_repository_is_evaluated_and_nothing_is_written_into_the_cache(run, on
     assert re.fullmatch("[0-9a-f]{40}", content["model"]["revision"])
     (cached,) = (tmp_path / "home").rglob("results.json")
     assert cached.read_bytes() == online[0].files(NAME)["results.json"]
-    assert not [path for path in (tmp_path / "home").rglob("*.py")], "code was fetched that nobody asked for"
+    assert not [path for path in (tmp_path / "home").joinpath("hub").rglob("*.py")], (
+        "code was fetched that nobody asked for"
+    )
     assert run("evaluate", NAME, "--recipe", recipe, "--split", "validation", "--output", "elsewhere") == 0
     assert json.loads((tmp_path / "elsewhere" / "results.json").read_text())["split"] == "validation"
 

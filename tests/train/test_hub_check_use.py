@@ -13,7 +13,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 import modeling_vanilla
 import tokenizer as tokenizers
-from train import hub_check, publish
+from train import hub_check
+from train import hub_folder as hub_folders
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXTS = ["to be or not to be", "that is the question"]
@@ -24,7 +25,9 @@ CARD = "---\nlicense: apache-2.0\nlibrary_name: transformers\ntags: [vanilla]\np
 def translator(starter, tmp_path_factory):
     """Return the Hub folder of a small translator that was really trained."""
     run = starter.fit(tmp_path_factory.mktemp("runs") / "dates-en-ko", "--loop.max_steps=4")
-    return publish.write_hub_folder(run, "somebody/dates-en-ko")
+    folder = hub_folders.write_hub_folder(run, "somebody/dates-en-ko")
+    (folder / "manifest.json").unlink()  # or it would find every change, before the check that is meant
+    return folder
 
 
 def test_a_published_run_passes_from_the_command_line(translator):

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from train import __main__ as command
-from train import publish, receipts, reproduce
+from train import hub_folder, receipts, reproduce
 
 
 @pytest.fixture(scope="module")
 def published(starter, tmp_path_factory):
     """Return the Hub folder of a run that another process trained, with two splits measured."""
     run = starter.fit(tmp_path_factory.mktemp("runs") / "dates", "--loop.max_steps=6", "--eval.metrics=[loss,chrf]")
-    return publish.write_hub_folder(run, "somebody/dates-en-ko")
+    return hub_folder.write_hub_folder(run, "somebody/dates-en-ko")
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_what_cannot_be_reproduced_is_refused_before_training(folder, run, capsy
 
 def test_missing_data_is_named_with_its_place(write_recipe, tmp_path, fit, capsys):
     run = fit(write_recipe(loop={"max_steps": 2}))
-    folder = publish.write_hub_folder(run, "somebody/tiny")
+    folder = hub_folder.write_hub_folder(run, "somebody/tiny")
     shutil.move(tmp_path / "data", tmp_path / "moved")
     words = ["reproduce", str(folder), "--run_dir", str(tmp_path / "again")]
     assert command.main([*words, "--data.root", str(tmp_path / "nowhere")]) == 2
