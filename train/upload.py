@@ -227,8 +227,7 @@ def send(hub: Hub, folder: Path, target: Target, message: str) -> Sent:
                 with in_words(repo_id, "write to the repository"):
                     sent = _commit(hub, folder, target, remote, message)
             except (UserError, PublishError) as error:
-                state = "as it was" if before.exists else "there and empty"
-                raise type(error)(f"{error}; the repository is {state}") from None
+                raise type(error)(f"{error}; {_aftermath(hub, target, remote, before.exists)}") from None
             _verify(hub, folder, target, sent)
     own = {path.name for path in folder.iterdir()}
     if kept := sorted(set(remote.files) - remote.published - own - INITIAL):
@@ -298,6 +297,17 @@ def _commit(hub: Hub, folder: Path, target: Target, remote: Remote, message: str
         return None
 
     return hub.attempt("commit", commit, recover=made)
+
+
+def _aftermath(hub: Hub, target: Target, remote: Remote, existed: bool) -> str:
+    """Say what a commit that failed has left."""
+    try:
+        there = look(hub, target.repo_id, target.revision)
+    except (HTTPError, OSError, ValueError):
+        return "whether it was written cannot be seen now, the same command will tell"
+    if there.head != remote.head:
+        return "nothing of this run is in it"
+    return "the repository is as it was" if existed else "the repository is there, without content"
 
 
 def _requests(hub: Hub, repo_id: str, title: str) -> set[int]:
