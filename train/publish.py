@@ -28,8 +28,11 @@ def publish(run_dir, target: upload.Target, dry_run: bool = False) -> upload.Sen
     refuse_contradictions(target)
     finished(Path(run_dir), target.repo_id)
     if not dry_run:
-        upload.log_in(hub)
+        names = upload.log_in(hub)
         before = upload.survey(hub, target)  # now, and not after minutes of checks
+        owner = target.repo_id.split("/")[0]
+        if not before.exists and owner not in names:
+            raise UserError(f"{target.repo_id}: not there to be seen by {names[0]}, who cannot make it for {owner}")
         if target.private and before.exists and not before.private:
             raise UserError(
                 f"--private: {target.repo_id} is public already; make it private on its settings page first"

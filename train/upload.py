@@ -93,8 +93,8 @@ class Sent:
     new: bool = True
 
 
-def log_in(hub: Hub) -> str:
-    """Return whose token this is.
+def log_in(hub: Hub) -> list[str]:
+    """Return whose token this is: the user's name, then those of the user's organisations.
 
     Raises:
         UserError: offline by request, no token, one that the Hub does not know, or one that may only read.
@@ -105,7 +105,7 @@ def log_in(hub: Hub) -> str:
         whose = hub.attempt("log in", hub.api.whoami)
     if ((whose.get("auth") or {}).get("accessToken") or {}).get("role") == "read":
         raise UserError(f"the token of {whose.get('name')} may only read: {LOG_IN}")
-    return whose["name"]
+    return [whose["name"], *(group["name"] for group in whose.get("orgs") or [])]
 
 
 def survey(hub: Hub, target: Target) -> Remote:
@@ -227,8 +227,7 @@ def send(hub: Hub, folder: Path, target: Target, message: str) -> Sent:
                 with in_words(repo_id, "write to the repository"):
                     sent = _commit(hub, folder, target, remote, message)
             except (UserError, PublishError) as error:
-                state = "as it was" if before.exists else "there and empty"
-                raise type(error)(f"{error}; the repository is {state}") from None
+                raise type(error)(f"{error}; {_aftermath(hub, target, remote, before.exists)}") from None
             _verify(hub, folder, target, sent)
     own = {path.name for path in folder.iterdir()}
     if kept := sorted(set(remote.files) - remote.published - own - INITIAL):
@@ -300,6 +299,17 @@ def _commit(hub: Hub, folder: Path, target: Target, remote: Remote, message: str
     return hub.attempt("commit", commit, recover=made)
 
 
+def _aftermath(hub: Hub, target: Target, remote: Remote, existed: bool) -> str:
+    """Say what a commit that failed has left."""
+    try:
+        there = look(hub, target.repo_id, target.revision)
+    except (HTTPError, OSError, ValueError):
+        return "whether it was written cannot be seen now, the same command will tell"
+    if there.head != remote.head:
+        return "nothing of this run is in it"
+    return "the repository is as it was" if existed else "the repository is there, without content"
+
+
 def _requests(hub: Hub, repo_id: str, title: str) -> set[int]:
     """Return the numbers of the pull requests with a title."""
     found = hub.api.get_repo_discussions(repo_id, discussion_type="pull_request")
@@ -314,6 +324,10 @@ def _verify(hub: Hub, folder: Path, target: Target, sent: Sent) -> None:
     """
     with in_words(target.repo_id, f"look at the commit {sent.commit}, which is made"):
         there = hub.attempt("verify", lambda: look(hub, target.repo_id, sent.commit))
+    if not there.branch:
+        raise PublishError(
+            f"{target.repo_id}: commit {sent.commit} is made, but the Hub does not show it yet: {sent.url}"
+        )
     changed, _ = differences(folder, there)
-    if changed or not there.branch:
+    if changed:
         raise PublishError(f"{target.repo_id}: commit {sent.commit} has other content in {', '.join(changed)}")

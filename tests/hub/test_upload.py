@@ -218,7 +218,7 @@ def test_somebody_else_is_faster(hub_here, way, folder, monkeypatch):
         return commit(*arguments)
 
     monkeypatch.setattr(upload, "_commit", late)
-    with pytest.raises(PublishError, match="somebody else changed it meanwhile"):
+    with pytest.raises(PublishError, match="somebody else changed it meanwhile.*nothing of this run is in it"):
         upload.send(way, folder, upload.Target(NAME), "second")
     assert there(hub_here) == before | {"bob.py": b"z = 1\n"}
 
@@ -239,9 +239,20 @@ def test_weights_that_never_arrive_leave_the_repository_as_it_was(hub_here, way,
 
 def test_the_first_commit_fails_for_good(hub_here, way, folder):
     hub_here.fail(COMMIT, 500, times=100)
-    with pytest.raises(PublishError, match="HTTP 500.*the repository is there and empty"):
+    with pytest.raises(PublishError, match="HTTP 500.*the repository is there, without content"):
         upload.send(way, folder, upload.Target(NAME), "m")
     assert there(hub_here) == {}
+
+
+def test_a_commit_that_nobody_can_look_for_is_said_to_be_unknown(hub_here, way, folder):
+    HfApi().create_repo(NAME)
+    hub_here.fail(COMMIT, cut="answer")
+    hub_here.fail(r"^(GET|POST) /api/models/alice/model/(revision|commit)/main", cut="request", after=1, times=1000)
+    with pytest.raises(PublishError, match="whether it was written cannot be seen now"):
+        upload.send(way, folder, upload.Target(NAME), "Publish it")
+    hub_here.faults.clear()
+    assert not upload.send(way, folder, upload.Target(NAME), "Publish it").new  # it was
+    assert there(hub_here) == content(folder)
 
 
 def test_what_arrived_is_compared(hub_here, way, folder, monkeypatch):
