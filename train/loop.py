@@ -317,8 +317,8 @@ def _announce(run: Run, tracker: tracking.Tracker, places: feed.Places) -> None:
     )
     unit = "epoch" if recipe.data.stream_rows is None else "window"
     tracker.say(
-        f"{len(run.train):,} training rows in {batches} batches, one {unit}; {recipe.loop.max_steps} steps "
-        f"take {recipe.loop.max_steps / batches:.1f} {unit}s; run folder {run.folder}"
+        f"{len(run.train):,} training rows in {batches} batches {'an epoch' if unit == 'epoch' else 'of this window'}; "
+        f"{recipe.loop.max_steps} steps are {recipe.loop.max_steps / batches:.1f} {unit}s; run folder {run.folder}"
     )
     if run.progress.step:
         tracker.say(f"resumed at step {run.progress.step}, epoch {run.progress.epoch}, batch {run.progress.position}")

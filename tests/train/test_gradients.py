@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from train import feed
+from train.examples import Examples
 from train.recipe import load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -150,7 +151,7 @@ def test_the_gradient_is_that_of_one_micro_batch_on_any_shape_of_job(write_recip
         assert any(uneven)
 
 
-class Lengths:
+class Lengths(Examples):
     """Stands for examples of which nothing but the lengths matters."""
 
     def __init__(self, lengths):
