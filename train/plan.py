@@ -30,7 +30,7 @@ class Seen:
         mean: load of a step on average, over all processes.
         largest: load of the step that needs the most memory.
         real: real tokens of a step on average, None where they are not known.
-        rows: rows of the training data, None where it is not here.
+        rows: rows of the training data, None where it is not here, or streamed.
         batches: steps of one epoch, likewise.
         note: how this is known.
     """
@@ -192,7 +192,11 @@ def _counted(recipe: Recipe, config: Any, encoded: examples.Examples, keeping: c
     ]
     mean = sum(loads, costs.Load()) * (1 / len(loads))
     largest = max(loads, key=lambda load: costs.activation_bytes(config, load, keeping))
-    note = f"counted: {len(encoded):,} rows of {np.round(lengths.mean(axis=0), 1).tolist()} tokens on average"
+    average = np.round(lengths.mean(axis=0), 1).tolist()
+    if recipe.data.stream_rows is not None:  # nobody knows how many windows there are
+        note = f"counted in the first window of the stream: {len(encoded):,} rows of {average} tokens on average"
+        return Seen(mean, largest, float(lengths.sum()) / len(plan), None, None, note)
+    note = f"counted: {len(encoded):,} rows of {average} tokens on average"
     return Seen(mean, largest, float(lengths.sum()) / len(plan), len(encoded), len(plan), note)
 
 

@@ -241,3 +241,12 @@ def test_other_data_at_the_start_of_the_stream_is_refused(write_recipe, fit, tmp
 def test_what_needs_all_rows_first_is_refused(load, overrides, words):
     with pytest.raises(UserError, match=words.replace(".", r"\.")):
         load("file", *overrides)
+
+
+def test_a_plan_counts_the_first_window_and_claims_no_epochs(write_recipe, capsys):
+    from train import plan
+
+    assert plan.main([str(write_recipe()), "--data.stream_rows", "20"]) in (0, None)
+    shown = capsys.readouterr().out
+    assert "counted in the first window of the stream: 20 rows" in shown
+    assert "epochs unknown" in shown
