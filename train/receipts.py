@@ -42,6 +42,8 @@ TOLERANCE = {
 }
 # Keys of a recipe that may hold paths.
 PLACES = {"data": ("train", "validation", "test", "hub"), "tokenizer": ("path",), "model": ("init_from",)}
+# What a recipe says where nothing is pushed.
+PUSHES = {"push_to": None, "push_every": None, "push_revision": PUSH_REVISION}
 # What a tokenizer is made of; its settings beside these files name folders, and change with the library.
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "*.spm", "*.model")
 
@@ -88,19 +90,26 @@ def tokenizer(folder: Path) -> dict[str, str]:
 
 
 def public(recipe: "Recipe") -> "Recipe":
-    """Return the recipe without the paths of the machine it ran on: nobody else has them, and they name people."""
-    data, own, model = recipe.data, recipe.tokenizer, recipe.model
-    places = {name: _name(getattr(data, name)) for name in ("train", "validation", "test", "hub")}
-    root = "." if Path(data.root).is_absolute() else data.root
-    return dataclasses.replace(
-        recipe,
-        run_dir=None,
-        data=dataclasses.replace(data, root=root, **places),
-        tokenizer=dataclasses.replace(own, path=_name(own.path)),
-        model=dataclasses.replace(model, init_from=_name(model.init_from)),
-        # Whoever trains it again must not push to where this run did.
-        loop=dataclasses.replace(recipe.loop, push_to=None, push_every=None, push_revision=PUSH_REVISION),
-    )
+    """Return the recipe without what belongs to the run that was: its paths, and where it pushed."""
+    content = _public(recipe.to_dict())
+    sections = {name: dataclasses.replace(getattr(recipe, name), **content[name]) for name in (*PLACES, "loop")}
+    return dataclasses.replace(recipe, run_dir=None, **sections)
+
+
+def _public(content: dict[str, Any]) -> dict[str, Any]:
+    """Return the keys of a recipe, as many as there are, with what `public` says.
+
+    Nobody else has the paths, and they name people; whoever trains it again must not push to where this run did.
+    """
+    found = content | {"run_dir": None}
+    for section, names in PLACES.items():
+        if own := content.get(section):
+            found[section] = own | {name: _name(own[name]) for name in names if name in own}
+    if Path((found.get("data") or {}).get("root") or ".").is_absolute():
+        found["data"]["root"] = "."
+    if own := content.get("loop"):
+        found["loop"] = own | {name: value for name, value in PUSHES.items() if name in own}
+    return found
 
 
 def _name(path: Any) -> Any:
@@ -122,14 +131,7 @@ def hash_of_file(path: Path) -> str:
         UserError: it is no recipe.
     """
     load_recipe([str(path)])
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    data = content.get("data") or {}
-    if Path(data.get("root") or ".").is_absolute():
-        data["root"] = "."
-    for section, names in PLACES.items():
-        part = content.get(section) or {}
-        part.update({name: _name(part[name]) for name in names if name in part})
-    return _hash(content | {"run_dir": None})
+    return _hash(_public(yaml.safe_load(path.read_text(encoding="utf-8"))))
 
 
 def _hash(content: dict[str, Any]) -> str:

@@ -91,7 +91,8 @@ def test_recipe_hash_ignores_where_the_run_lies_and_nothing_else(tmp_path):
 
 def test_the_hash_of_a_saved_recipe_is_that_of_the_recipe_and_outlives_new_keys(tmp_path):
     """A file says what was known when it was written: what a later version adds is no difference."""
-    recipe = translation_recipe(tmp_path, f"--data.root={tmp_path}", f"--tokenizer.path={tmp_path / 'mine'}")
+    places = [f"--data.root={tmp_path}", f"--tokenizer.path={tmp_path / 'mine'}"]
+    recipe = translation_recipe(tmp_path, *places, "--loop.push_to=somebody/it", "--loop.push_revision=try")
     for one in (recipe, receipts.public(recipe)):
         one.save(tmp_path / "saved.yaml")
         assert receipts.hash_of_file(tmp_path / "saved.yaml") == receipts.recipe_hash(recipe)
