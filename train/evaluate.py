@@ -219,11 +219,11 @@ def evaluate_folder(
     if _on_the_hub(str(folder), recipe, revision):
         output = output or Path("runs") / "evaluated" / str(folder).replace("/", "--")
         folder, about = models.fetched(str(folder), revision, trust_remote_code)
-    run_dir, model_folder = (None, Path(folder)) if about else locate(Path(folder))
+    run_dir, model_folder = (None, Path(folder)) if about else models.locate(Path(folder))
     recipe = _recipe_for(recipe, run_dir, Path(folder))
     split = split or recipe.eval.split
     accelerator = accelerator or Accelerator(mixed_precision="bf16" if recipe.loop.precision == "bf16" else "no")
-    model, tokenizer = load_model(model_folder, recipe.task, run_dir, trust_remote_code)
+    model, tokenizer = models.load(model_folder, recipe.task, run_dir, trust_remote_code)
     splits = splits or data.load_splits(recipe)
     if recipe.task == "classification":
         models.check_classes(model, next(iter(splits.values())).features["label"].names, model_folder)
@@ -268,24 +268,6 @@ def _as_read_by(model, recipe):
     )
 
 
-def locate(folder: Path) -> tuple[Path | None, Path]:
-    """Return (run folder or None, model folder) for what a user may point at: a run, a folder in it, a model folder.
-
-    Raises:
-        UserError: the folder is missing or holds neither.
-    """
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder")
-    if (folder / "recipe.yaml").is_file() and not (folder / "config.json").is_file():
-        if not (folder / "final" / "config.json").is_file():
-            raise UserError(f"{folder}: a run without final/: train it to its end first (python -m train fit)")
-        return folder, folder / "final"
-    if not (folder / "config.json").is_file():
-        raise UserError(f"{folder}: neither a run (recipe.yaml) nor a model folder (config.json)")
-    runs = [parent for parent in list(folder.resolve().parents)[:2] if (parent / "recipe.yaml").is_file()]
-    return (runs[0] if runs else None), folder
-
-
 def _recipe_for(recipe, run_dir: Path | None, folder: Path):
     """Return the recipe itself, the recipe of that path, or that of the run."""
     if recipe is not None and not isinstance(recipe, (str, os.PathLike)):
@@ -294,9 +276,3 @@ def _recipe_for(recipe, run_dir: Path | None, folder: Path):
     if path is None:
         raise UserError(f"{folder}: belongs to no run, so say how to score it: --recipe RECIPE.yaml")
     return load_recipe([str(path)])
-
-
-def load_model(folder: Path, task: str, run_dir: Path | None = None, trust_remote_code: bool = False):
-    """Load the model of a task, and the tokenizer that lies beside it or in its run; see `models.load`."""
-    beside = (folder / "tokenizer_config.json").is_file() or not run_dir
-    return models.load(folder, task, folder if beside else run_dir / "tokenizer", trust_remote_code)

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from train import hub_check_card, hub_check_code, hub_check_files, hub_fetch
-from train.errors import UserError
+from train import files, hub_check_card, hub_check_code, hub_check_files, hub_fetch
 
 
 @dataclass(frozen=True)
@@ -67,13 +66,9 @@ def check(place: str, revision: str | None = None, trust_remote_code: bool = Fal
     Raises:
         UserError: there is nothing to check.
     """
-    if Path(place).is_dir():
-        if revision:
-            raise UserError(f"--revision {revision}: {place} is a folder here, which has no revisions")
+    commit = hub_fetch.commit_at(place, revision)
+    if commit is None:
         return check_folder(Path(place), trust_remote_code)
-    if not hub_fetch.is_id(place):
-        raise UserError(f"{place}: neither a folder nor an id of the Hub (user/name)")
-    commit = hub_fetch.commit_of(place, revision)
     print(f"{place} at commit {commit}", flush=True)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as empty:
         folder = hub_fetch.folder(place, commit, Path(empty) / "repository")
@@ -96,7 +91,7 @@ def check_folder(
     from train import hub_check_stranger as use  # here: it needs transformers, which takes seconds
 
     folder, report = Path(folder), Report()
-    own = use.own_class(hub_check_code.config_of(folder))
+    own = use.own_class(files.read_object(folder / "config.json"))
     report.add("files", hub_check_files.file_problems(folder, own), "complete, and only kinds that run nothing")
     report.add("no pickle", hub_check_files.pickle_problems(folder), "no file is one, by name or by content")
     report.add("weights", hub_check_files.weight_problems(folder), "safetensors as long as announced, all finite")

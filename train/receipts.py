@@ -73,20 +73,15 @@ def _git(*words: str) -> str | None:
     return done.stdout.strip()
 
 
-def sha256(path: Path) -> str:
-    """Return the sha256 of a file."""
-    return str(files.digest(path)["sha256"])
-
-
 def weights(folder: Path) -> dict[str, str]:
     """Return the sha256 of every file of weights in a model folder."""
-    return {path.name: sha256(path) for path in sorted(folder.glob("*.safetensors"))}
+    return {path.name: files.sha256(path) for path in sorted(folder.glob("*.safetensors"))}
 
 
 def tokenizer(folder: Path) -> dict[str, str]:
     """Return the sha256 of every file that a folder's tokenizer is made of."""
     found = sorted({path for pattern in VOCABULARIES for path in folder.glob(pattern)})
-    return {path.name: sha256(path) for path in found}
+    return {path.name: files.sha256(path) for path in found}
 
 
 def public(recipe: "Recipe") -> "Recipe":

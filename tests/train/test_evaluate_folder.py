@@ -168,7 +168,7 @@ def test_a_model_that_cannot_do_the_task_is_refused(tmp_path, translation, accel
     model.model.save_pretrained(tmp_path / "base")
     tokenizer.save_pretrained(tmp_path / "base")
     with pytest.raises(UserError, match="cannot be loaded as a model for causal"):
-        evaluate.load_model(tmp_path / "base", "causal")
+        models.load(tmp_path / "base", "causal")
     config = json.loads((tmp_path / "base" / "config.json").read_text())
     (tmp_path / "base" / "model.safetensors").rename(tmp_path / "base" / "pytorch_model.bin")
     with pytest.raises(UserError, match="safetensors"):
