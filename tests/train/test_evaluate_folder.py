@@ -1,9 +1,6 @@
 """Evaluation of folders: a run, a model folder, anyone's model, and where results.json then goes."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -104,7 +101,7 @@ def test_the_hash_of_a_saved_recipe_is_that_of_the_recipe_and_outlives_new_keys(
     assert receipts.hash_of_file(tmp_path / "older.yaml") != older
 
 
-def test_two_processes_give_the_figures_of_one(tmp_path, translation, accelerator):
+def test_two_processes_give_the_figures_of_one(tmp_path, translation, accelerator, torchrun):
     """Thirteen examples in uneven batches over two processes: every one counts once, and the order is kept."""
     run = run_folder(tmp_path, translation)
     alone = evaluate.evaluate_folder(run, accelerator=accelerator)
@@ -114,25 +111,12 @@ def test_two_processes_give_the_figures_of_one(tmp_path, translation, accelerato
     script.write_text(
         f"{code}\nfrom accelerate import PartialState\nprint('world%d;' % PartialState().num_processes)\n"
     )
-    root = Path(evaluate.__file__).resolve().parents[1]
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", script, run],
-        env={
-            **os.environ,
-            "ACCELERATE_USE_CPU": "true",
-            "PYTHONPATH": str(root),
-            "OMP_NUM_THREADS": "1",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count("world2;") == 2
+    said = torchrun(script, run)
+    assert said.count("world2;") == 2
     together = results.read(run)
     assert together["metrics"] == pytest.approx(alone["metrics"], rel=1e-5)
     assert together["samples"] == alone["samples"]
-    assert done.stdout.count("exact_match") == 1, "only the main process prints"
+    assert said.count("exact_match") == 1, "only the main process prints"
 
 
 def test_a_stock_model_is_scored_by_its_own_loss(tmp_path, accelerator, capsys):
