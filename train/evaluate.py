@@ -221,25 +221,10 @@ def evaluate_folder(
         folder, about = models.fetched(str(folder), revision, trust_remote_code)
     run_dir, model_folder = (None, Path(folder)) if about else models.locate(Path(folder))
     recipe = _recipe_for(recipe, run_dir, Path(folder))
-    split = split or recipe.eval.split
     accelerator = accelerator or Accelerator(mixed_precision="bf16" if recipe.loop.precision == "bf16" else "no")
-    model, tokenizer = models.load(model_folder, recipe.task, run_dir, trust_remote_code)
-    splits = splits or data.load_splits(recipe)
-    if recipe.task == "classification":
-        models.check_classes(model, next(iter(splits.values())).features["label"].names, model_folder)
-    scored = _as_read_by(model, recipe)
-    measured = evaluate(model.to(accelerator.device), tokenizer, splits, scored, accelerator, split)
-    content = results.build(
-        measured,
-        recipe=recipe,
-        model=model,
-        folder=model_folder,
-        split=split,
-        data_hash=data.fingerprint(splits),
-        # What the run itself wrote at its end knows more than its log.
-        train=((results.read(run_dir) or {}).get("train") or results.train_summary(run_dir)) if run_dir else None,
-    )
-    content["model"] = about | {"class": type(model).__name__}
+    loaded = models.load(model_folder, recipe.task, run_dir, trust_remote_code)
+    content = _measured(loaded, model_folder, run_dir, recipe, splits, split or recipe.eval.split, accelerator)
+    content["model"] = about | {"class": type(loaded[0]).__name__}
     home = Path(output) if output else run_dir if run_dir and model_folder == run_dir / "final" else model_folder
     if accelerator.is_main_process:
         home.mkdir(parents=True, exist_ok=True)
@@ -247,6 +232,27 @@ def evaluate_folder(
         print(f"{results.table(content)}\nwritten to {path}")
     accelerator.wait_for_everyone()
     return content
+
+
+def _measured(loaded, folder: Path, run_dir: Path | None, recipe, splits, split: str, accelerator) -> dict:
+    """Return the content of results.json for a (model, tokenizer) that was loaded from a folder."""
+    model, tokenizer = loaded
+    splits = splits or data.load_splits(recipe)
+    if recipe.task == "classification":
+        models.check_classes(model, next(iter(splits.values())).features["label"].names, folder)
+    measured = evaluate(
+        model.to(accelerator.device), tokenizer, splits, _as_read_by(model, recipe), accelerator, split
+    )
+    return results.build(
+        measured,
+        recipe=recipe,
+        model=model,
+        folder=folder,
+        split=split,
+        data_hash=data.fingerprint(splits),
+        # What the run itself wrote at its end knows more than its log.
+        train=((results.read(run_dir) or {}).get("train") or results.train_summary(run_dir)) if run_dir else None,
+    )
 
 
 def _on_the_hub(place: str, recipe, revision: str | None) -> bool:

@@ -44,7 +44,12 @@ class Report:
 
     def add(self, name: str, problems: Iterable[str], seen: str) -> None:
         """Take in a check: what it yields are its faults; `seen` says what was looked at where there is none."""
-        found = [" ".join(problem.split()) for problem in problems]
+        found = []
+        try:
+            for problem in problems:
+                found.append(" ".join(problem.split()))
+        except Exception as error:  # noqa: BLE001 - a folder may hold anything, a list where a table belongs
+            found.append(_unforeseen(error))
         self.findings += [Finding(name, False, problem) for problem in found] or [Finding(name, True, seen)]
 
     def __str__(self) -> str:
@@ -113,6 +118,14 @@ def check_folder(
         report.add("use", [f"{', '.join(foreign)}: {rule}"], "")
     else:
         tag, text = hub_check_card.front_matter(folder).get("pipeline_tag"), hub_check_card.sample_text(folder)
-        for name, passed, detail in use.findings(folder, tag, text):
-            report.add(name, [] if passed else [detail], detail)
+        try:
+            for name, passed, detail in use.findings(folder, tag, text):
+                report.add(name, [] if passed else [detail], detail)
+        except Exception as error:  # noqa: BLE001 - as above
+            report.add("use", [_unforeseen(error)], "")
     return report
+
+
+def _unforeseen(error: Exception) -> str:
+    """Return an error that no check expected, as a fault of what was looked at."""
+    return " ".join(f"cannot be looked at: {type(error).__name__}: {error}".split())

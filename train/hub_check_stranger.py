@@ -53,8 +53,9 @@ def foreign_code(folder: Path) -> list[str]:
 
 def own_class(config: dict) -> str | None:
     """Return the Auto class that loads the weights as they were saved; None where config.json does not say."""
-    saved = (config.get("architectures") or [""])[0]
-    for auto, reference in (config.get("auto_map") or {}).items():
+    saved, auto_map = config.get("architectures"), config.get("auto_map")
+    saved = saved[0] if isinstance(saved, list) and saved else ""
+    for auto, reference in auto_map.items() if isinstance(auto_map, dict) else ():
         if auto.startswith("AutoModel") and str(reference).partition(".")[2] == saved:
             return auto
     for auto, names in STOCK.items():
