@@ -40,10 +40,6 @@ TOLERANCE = {
     "masked_accuracy": "0.01",
     "f1": "0.01",
 }
-# Keys of a recipe that may hold paths.
-PLACES = {"data": ("train", "validation", "test", "hub"), "tokenizer": ("path",), "model": ("init_from",)}
-# What a recipe says where nothing is pushed.
-PUSHES = {"push_to": None, "push_every": None, "push_revision": PUSH_REVISION}
 # What a tokenizer is made of; its settings beside these files name folders, and change with the library.
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "*.spm", "*.model")
 
@@ -85,26 +81,19 @@ def tokenizer(folder: Path) -> dict[str, str]:
 
 
 def public(recipe: "Recipe") -> "Recipe":
-    """Return the recipe without what belongs to the run that was: its paths, and where it pushed."""
-    content = _public(recipe.to_dict())
-    sections = {name: dataclasses.replace(getattr(recipe, name), **content[name]) for name in (*PLACES, "loop")}
-    return dataclasses.replace(recipe, run_dir=None, **sections)
-
-
-def _public(content: dict[str, Any]) -> dict[str, Any]:
-    """Return the keys of a recipe, as many as there are, with what `public` says.
-
-    Nobody else has the paths, and they name people; whoever trains it again must not push to where this run did.
-    """
-    found = content | {"run_dir": None}
-    for section, names in PLACES.items():
-        if own := content.get(section):
-            found[section] = own | {name: _name(own[name]) for name in names if name in own}
-    if Path((found.get("data") or {}).get("root") or ".").is_absolute():
-        found["data"]["root"] = "."
-    if own := content.get("loop"):
-        found["loop"] = own | {name: value for name, value in PUSHES.items() if name in own}
-    return found
+    """Return the recipe without the paths of the machine it ran on: nobody else has them, and they name people."""
+    data, own, model = recipe.data, recipe.tokenizer, recipe.model
+    places = {name: _name(getattr(data, name)) for name in ("train", "validation", "test", "hub")}
+    root = "." if Path(data.root).is_absolute() else data.root
+    return dataclasses.replace(
+        recipe,
+        run_dir=None,
+        data=dataclasses.replace(data, root=root, **places),
+        tokenizer=dataclasses.replace(own, path=_name(own.path)),
+        model=dataclasses.replace(model, init_from=_name(model.init_from)),
+        # Whoever trains it again must not push to where this run did.
+        loop=dataclasses.replace(recipe.loop, push_to=None, push_every=None, push_revision=PUSH_REVISION),
+    )
 
 
 def _name(path: Any) -> Any:
@@ -114,19 +103,37 @@ def _name(path: Any) -> Any:
     return Path(path).name if path and Path(path).is_absolute() else path
 
 
+def public_content(path: Path) -> dict[str, Any]:
+    """Return what `public` leaves of a recipe in a file, with the file's own keys only: a later version may know more.
+
+    Raises:
+        UserError: it is no recipe.
+    """
+    full = public(load_recipe([str(path)])).to_dict()
+    return _own_keys(full, yaml.safe_load(path.read_text(encoding="utf-8"))) | {"run_dir": None}
+
+
+def _own_keys(full: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Return the part of a recipe, or of a section, that a file writes down."""
+    return {
+        name: _own_keys(value, own[name]) if isinstance(value, dict) and isinstance(own[name], dict) else value
+        for name, value in full.items()
+        if name in own
+    }
+
+
 def recipe_hash(recipe: "Recipe") -> str:
     """Return the sha256 of the resolved recipe, wherever its run and its data lie."""
     return _hash(public(recipe).to_dict())
 
 
 def hash_of_file(path: Path) -> str:
-    """Return the hash of a resolved recipe in a file, of its own keys: a later version may know more.
+    """Return the hash of a resolved recipe in a file, of its own keys.
 
     Raises:
         UserError: it is no recipe.
     """
-    load_recipe([str(path)])
-    return _hash(_public(yaml.safe_load(path.read_text(encoding="utf-8"))))
+    return _hash(public_content(path))
 
 
 def _hash(content: dict[str, Any]) -> str:
