@@ -80,16 +80,19 @@ def check_inputs(
         raise ValueError(
             f"{prefix}input of {total} tokens is longer than max_position_embeddings={config.max_position_embeddings}"
         )
-    if not torch.is_tensor(attention_mask):  # none, or the block mask of flex attention
-        return
+    if torch.is_tensor(attention_mask):  # else none, or the block mask of flex attention
+        _check_mask(attention_mask, batch, length, past_length, prefix)
+
+
+def _check_mask(attention_mask: torch.Tensor, batch: int, length: int, past_length: int, prefix: str) -> None:
     if attention_mask.dim() == 4 and not (attention_mask.dtype == torch.bool or attention_mask.is_floating_point()):
         raise ValueError(
             f"{prefix}attention_mask is 4-D of type {attention_mask.dtype}; give booleans (True = attend) or numbers "
             "that are added to the scores (0 = attend, -inf = never)"
         )
-    if attention_mask.dim() == 2 and attention_mask.shape != (batch, total):
+    if attention_mask.dim() == 2 and attention_mask.shape != (batch, past_length + length):
         raise ValueError(
-            f"{prefix}attention_mask has shape {tuple(attention_mask.shape)}, expected ({batch}, {total}): "
+            f"{prefix}attention_mask has shape {tuple(attention_mask.shape)}, expected ({batch}, {past_length + length}): "
             f"{past_length} cached and {length} new tokens"
         )
 

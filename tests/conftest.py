@@ -1,6 +1,10 @@
 """Small models and batches for every test of the model: all sizes differ, so that a swapped axis cannot pass."""
 
+import os
+import subprocess
+import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +16,7 @@ from modeling_vanilla import (
     VanillaForMaskedLM,
 )
 
+ROOT = Path(__file__).parents[1]
 LANGUAGE_MODELS = {
     "encoder-decoder": VanillaForConditionalGeneration,
     "encoder": VanillaForMaskedLM,
@@ -101,6 +106,31 @@ def poisoned_memory():
             yield
 
     return poison
+
+
+# ---- processes
+
+
+@pytest.fixture(scope="session")
+def torchrun():
+    """Return a function that runs a script on several processes of this machine, and fails with what they said."""
+
+    def run(*words, processes: int = 2) -> str:
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+        done = subprocess.run(
+            [*command, *map(str, words)],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    return run
 
 
 # ---- the stand-in for the Hub, see tests/hub/hub_server.py

@@ -5,29 +5,27 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from train import hub_fetch, models
+
 TEMPLATE = Path(__file__).resolve().parents[1] / "model_card.md"
 TASKS = {
     "translation": {
         "pipeline_tag": "translation",
-        "auto_class": "AutoModelForSeq2SeqLM",
         "summary": "A sequence-to-sequence Transformer: it reads a text and writes its translation.",
         "intended_use": "Translating text like that of its training data, and studying or fine-tuning a small Transformer.",
     },
     "causal": {
         "pipeline_tag": "text-generation",
-        "auto_class": "AutoModelForCausalLM",
         "summary": "A causal language model: it continues a text.",
         "intended_use": "Continuing text like that of its training data, and studying or fine-tuning a small Transformer.",
     },
     "masked": {
         "pipeline_tag": "fill-mask",
-        "auto_class": "AutoModelForMaskedLM",
         "summary": "A masked language model: it restores hidden tokens from the text on both sides of them.",
         "intended_use": "A starting point for fine-tuning on text like that of its training data.",
     },
     "classification": {
         "pipeline_tag": "text-classification",
-        "auto_class": "AutoModelForSequenceClassification",
         "summary": "A text classifier.",
         "intended_use": "Classifying text like that of its training data.",
     },
@@ -66,7 +64,7 @@ def render(repo_id: str, recipe, content: dict, model, pictures=()) -> ModelCard
     values = {
         "summary": task["summary"],
         "intended_use": task["intended_use"],
-        "auto_class": task["auto_class"],
+        "auto_class": models.AUTO_OF_TASK[recipe.task],
         "own_class": type(model).__name__,
         "task": task["pipeline_tag"],
         "parameters": f"{content['parameters']:,}",
@@ -86,7 +84,7 @@ def render(repo_id: str, recipe, content: dict, model, pictures=()) -> ModelCard
         "first_source": _first_text(content),
         "data_sentence": _data_sentence(recipe),
         "license_sentence": _license_sentence(recipe),
-        "base": recipe.model.init_from if is_hub_id(recipe.model.init_from) else None,
+        "base": _base(recipe),
         "settings": _settings(recipe, content, model.config),
         "receipts": _receipts(content),
         "curves": "curves.png" if "curves.png" in pictures else None,
@@ -115,15 +113,14 @@ def _card_data(repo_id: str, recipe, content: dict) -> ModelCardData:
         )
         for name in names
     ]
-    base = recipe.model.init_from if is_hub_id(recipe.model.init_from) else None
     return ModelCardData(
         language=languages(recipe),
         license=license_of(recipe),
         library_name="transformers",
         pipeline_tag=task["pipeline_tag"],
         tags=tags(recipe),
-        datasets=[recipe.data.hub] if is_hub_id(recipe.data.hub) else None,
-        base_model=base,
+        datasets=[recipe.data.hub] if hub_fetch.is_id(recipe.data.hub) else None,
+        base_model=_base(recipe),
         metrics=sorted({FIGURES[name][0] for name in names}),
         model_name=repo_id.split("/")[-1],
         eval_results=results,
@@ -144,7 +141,7 @@ def of_checkpoint(repo_id: str, recipe, step: int) -> ModelCard:
     return ModelCard(
         f"---\n{data.to_yaml()}\n---\n\n# {repo_id}, step {step:,}\n\n{task['summary']} This is a checkpoint of the run "
         f"`{recipe.name}`, after {step:,} of {recipe.loop.max_steps:,} steps, sent while the run went on. Nothing of it was "
-        f"measured. `{task['auto_class']}.from_pretrained` loads it with `trust_remote_code=True`.\n"
+        f"measured. `{models.AUTO_OF_TASK[recipe.task]}.from_pretrained` loads it with `trust_remote_code=True`.\n"
     )
 
 
@@ -193,14 +190,14 @@ def languages(recipe) -> list[str] | None:
     return list(pair.groups()) if pair and recipe.task == "translation" else None
 
 
-def is_hub_id(name: str | None) -> bool:
-    """Say whether a name in a recipe is one of the Hub; it may be a folder too."""
-    return bool(name) and re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) is not None and not Path(name).exists()
+def _base(recipe) -> str | None:
+    """Return the model of the Hub that the weights began as; None for another start."""
+    return recipe.model.init_from if hub_fetch.is_id(recipe.model.init_from) else None
 
 
 def _source(recipe) -> str:
     """Return in one word what the data is: its id on the Hub, its generator, or the name of the recipe."""
-    if is_hub_id(recipe.data.hub):
+    if hub_fetch.is_id(recipe.data.hub):
         return recipe.data.hub
     return recipe.data.generator or re.sub(r"-cpu$", "", recipe.name)
 
@@ -208,7 +205,7 @@ def _source(recipe) -> str:
 def _data_sentence(recipe) -> str:
     """Say where the data came from, without a path of the machine it was trained on."""
     data = recipe.data
-    if is_hub_id(data.hub):
+    if hub_fetch.is_id(data.hub):
         return f"The data set [{data.hub}](https://huggingface.co/datasets/{data.hub})."
     if data.generator:
         arguments = ", ".join(f"{name}={value!r}" for name, value in sorted(data.generator_args.items()))

@@ -4,6 +4,7 @@ make demo        (or: python -m train.demo [--run_dir DIR])
 """
 
 import argparse
+import inspect
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from transformers.utils import logging
 
-from train import generators, plots, results
+from train import generators, plots, results, stranger
 from train.recipe import load_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,16 +24,9 @@ PICTURED = "Friday the 20th of November 2026"  # the other way round in Korean, 
 
 # Run by a Python that starts outside this folder, ignores the environment (-I), and refuses the packages of this project
 # even where somebody has installed them: what works there works for anybody who has transformers.
-STRANGER = '''
-import sys
-
-class Refuse:
-    """Make the packages of the project impossible to import by their own names."""
-
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("modeling_vanilla", "tokenizer", "train"):
-            raise ModuleNotFoundError(f"No module named {name!r} (refused by the demo)", name=name)
-
+STRANGER = (
+    f"import sys\n\nOURS = {stranger.OURS!r}\n\n\n{inspect.getsource(stranger.Refuse)}"
+    + """
 sys.meta_path.insert(0, Refuse())
 try:
     import modeling_vanilla
@@ -54,7 +48,8 @@ inputs = tokenizer(sources, return_tensors="pt", padding=True, split_special_tok
 written = model.generate(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
 for source, target, text in zip(sources, targets, tokenizer.batch_decode(written, skip_special_tokens=True), strict=True):
     print(f"  {source:<38} {text}" + ("" if text == target else f"     (should be {target})"))
-'''
+"""
+)
 
 
 def main() -> int:

@@ -219,27 +219,12 @@ def evaluate_folder(
     if _on_the_hub(str(folder), recipe, revision):
         output = output or Path("runs") / "evaluated" / str(folder).replace("/", "--")
         folder, about = models.fetched(str(folder), revision, trust_remote_code)
-    run_dir, model_folder = (None, Path(folder)) if about else locate(Path(folder))
+    run_dir, model_folder = (None, Path(folder)) if about else models.locate(Path(folder))
     recipe = _recipe_for(recipe, run_dir, Path(folder))
-    split = split or recipe.eval.split
     accelerator = accelerator or Accelerator(mixed_precision="bf16" if recipe.loop.precision == "bf16" else "no")
-    model, tokenizer = load_model(model_folder, recipe.task, run_dir, trust_remote_code)
-    splits = splits or data.load_splits(recipe)
-    if recipe.task == "classification":
-        models.check_classes(model, next(iter(splits.values())).features["label"].names, model_folder)
-    scored = _as_read_by(model, recipe)
-    measured = evaluate(model.to(accelerator.device), tokenizer, splits, scored, accelerator, split)
-    content = results.build(
-        measured,
-        recipe=recipe,
-        model=model,
-        folder=model_folder,
-        split=split,
-        data_hash=data.fingerprint(splits),
-        # What the run itself wrote at its end knows more than its log.
-        train=((results.read(run_dir) or {}).get("train") or results.train_summary(run_dir)) if run_dir else None,
-    )
-    content["model"] = about | {"class": type(model).__name__}
+    loaded = models.load(model_folder, recipe.task, run_dir, trust_remote_code)
+    content = _measured(loaded, model_folder, run_dir, recipe, splits, split or recipe.eval.split, accelerator)
+    content["model"] = about | {"class": type(loaded[0]).__name__}
     home = Path(output) if output else run_dir if run_dir and model_folder == run_dir / "final" else model_folder
     if accelerator.is_main_process:
         home.mkdir(parents=True, exist_ok=True)
@@ -247,6 +232,27 @@ def evaluate_folder(
         print(f"{results.table(content)}\nwritten to {path}")
     accelerator.wait_for_everyone()
     return content
+
+
+def _measured(loaded, folder: Path, run_dir: Path | None, recipe, splits, split: str, accelerator) -> dict:
+    """Return the content of results.json for a (model, tokenizer) that was loaded from a folder."""
+    model, tokenizer = loaded
+    splits = splits or data.load_splits(recipe)
+    if recipe.task == "classification":
+        models.check_classes(model, next(iter(splits.values())).features["label"].names, folder)
+    measured = evaluate(
+        model.to(accelerator.device), tokenizer, splits, _as_read_by(model, recipe), accelerator, split
+    )
+    return results.build(
+        measured,
+        recipe=recipe,
+        model=model,
+        folder=folder,
+        split=split,
+        data_hash=data.fingerprint(splits),
+        # What the run itself wrote at its end knows more than its log.
+        train=((results.read(run_dir) or {}).get("train") or results.train_summary(run_dir)) if run_dir else None,
+    )
 
 
 def _on_the_hub(place: str, recipe, revision: str | None) -> bool:
@@ -268,24 +274,6 @@ def _as_read_by(model, recipe):
     )
 
 
-def locate(folder: Path) -> tuple[Path | None, Path]:
-    """Return (run folder or None, model folder) for what a user may point at: a run, a folder in it, a model folder.
-
-    Raises:
-        UserError: the folder is missing or holds neither.
-    """
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder")
-    if (folder / "recipe.yaml").is_file() and not (folder / "config.json").is_file():
-        if not (folder / "final" / "config.json").is_file():
-            raise UserError(f"{folder}: a run without final/: train it to its end first (python -m train fit)")
-        return folder, folder / "final"
-    if not (folder / "config.json").is_file():
-        raise UserError(f"{folder}: neither a run (recipe.yaml) nor a model folder (config.json)")
-    runs = [parent for parent in list(folder.resolve().parents)[:2] if (parent / "recipe.yaml").is_file()]
-    return (runs[0] if runs else None), folder
-
-
 def _recipe_for(recipe, run_dir: Path | None, folder: Path):
     """Return the recipe itself, the recipe of that path, or that of the run."""
     if recipe is not None and not isinstance(recipe, (str, os.PathLike)):
@@ -294,9 +282,3 @@ def _recipe_for(recipe, run_dir: Path | None, folder: Path):
     if path is None:
         raise UserError(f"{folder}: belongs to no run, so say how to score it: --recipe RECIPE.yaml")
     return load_recipe([str(path)])
-
-
-def load_model(folder: Path, task: str, run_dir: Path | None = None, trust_remote_code: bool = False):
-    """Load the model of a task, and the tokenizer that lies beside it or in its run; see `models.load`."""
-    beside = (folder / "tokenizer_config.json").is_file() or not run_dir
-    return models.load(folder, task, folder if beside else run_dir / "tokenizer", trust_remote_code)

@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from train.errors import UserError
 
@@ -118,11 +119,31 @@ def tidy(folder: Path) -> None:
 
 def digest(path: Path) -> dict[str, int | str]:
     """Return size in bytes and sha256 of a file."""
-    sha256 = hashlib.sha256()
+    found = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
-            sha256.update(block)
-    return {"size": path.stat().st_size, "sha256": sha256.hexdigest()}
+            found.update(block)
+    return {"size": path.stat().st_size, "sha256": found.hexdigest()}
+
+
+def sha256(path: Path) -> str:
+    """Return the sha256 of a file."""
+    return str(digest(path)["sha256"])
+
+
+def git_hash(path: Path) -> str:
+    """Return the name that git gives to a file's content."""
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file, {} where there is none."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def damage(folder: Path) -> str | None:

@@ -99,8 +99,7 @@ def write_model_folder(run: "Run", folder: Path) -> None:
         run.tokenizer.save_pretrained(staging)
         if run.recipe.task == "translation":
             # Without it `generate` would search greedily, and stop after its own default of 20 tokens.
-            longest = model.config.max_position_embeddings - 1  # the start token takes one position
-            scoring.generation_config(run.recipe, model.config, longest).save_pretrained(staging)
+            scoring.generation_config(run.recipe, model.config).save_pretrained(staging)
 
 
 def _write_results(run: "Run", scores: Any, source: str) -> None:

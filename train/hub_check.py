@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from train import hub_check_card, hub_check_code, hub_check_files, hub_fetch
-from train.errors import UserError
+from train import files, hub_check_card, hub_check_code, hub_check_files, hub_fetch
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,12 @@ class Report:
 
     def add(self, name: str, problems: Iterable[str], seen: str) -> None:
         """Take in a check: what it yields are its faults; `seen` says what was looked at where there is none."""
-        found = [" ".join(problem.split()) for problem in problems]
+        found = []
+        try:
+            for problem in problems:
+                found.append(" ".join(problem.split()))
+        except Exception as error:  # noqa: BLE001 - a folder may hold anything, a list where a table belongs
+            found.append(_unforeseen(error))
         self.findings += [Finding(name, False, problem) for problem in found] or [Finding(name, True, seen)]
 
     def __str__(self) -> str:
@@ -67,13 +71,9 @@ def check(place: str, revision: str | None = None, trust_remote_code: bool = Fal
     Raises:
         UserError: there is nothing to check.
     """
-    if Path(place).is_dir():
-        if revision:
-            raise UserError(f"--revision {revision}: {place} is a folder here, which has no revisions")
+    commit = hub_fetch.commit_at(place, revision)
+    if commit is None:
         return check_folder(Path(place), trust_remote_code)
-    if not hub_fetch.is_id(place):
-        raise UserError(f"{place}: neither a folder nor an id of the Hub (user/name)")
-    commit = hub_fetch.commit_of(place, revision)
     print(f"{place} at commit {commit}", flush=True)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as empty:
         folder = hub_fetch.folder(place, commit, Path(empty) / "repository")
@@ -96,7 +96,7 @@ def check_folder(
     from train import hub_check_stranger as use  # here: it needs transformers, which takes seconds
 
     folder, report = Path(folder), Report()
-    own = use.own_class(hub_check_code.config_of(folder))
+    own = use.own_class(files.read_object(folder / "config.json"))
     report.add("files", hub_check_files.file_problems(folder, own), "complete, and only kinds that run nothing")
     report.add("no pickle", hub_check_files.pickle_problems(folder), "no file is one, by name or by content")
     report.add("weights", hub_check_files.weight_problems(folder), "safetensors as long as announced, all finite")
@@ -118,6 +118,14 @@ def check_folder(
         report.add("use", [f"{', '.join(foreign)}: {rule}"], "")
     else:
         tag, text = hub_check_card.front_matter(folder).get("pipeline_tag"), hub_check_card.sample_text(folder)
-        for name, passed, detail in use.findings(folder, tag, text):
-            report.add(name, [] if passed else [detail], detail)
+        try:
+            for name, passed, detail in use.findings(folder, tag, text):
+                report.add(name, [] if passed else [detail], detail)
+        except Exception as error:  # noqa: BLE001 - as above
+            report.add("use", [_unforeseen(error)], "")
     return report
+
+
+def _unforeseen(error: Exception) -> str:
+    """Return an error that no check expected, as a fault of what was looked at."""
+    return " ".join(f"cannot be looked at: {type(error).__name__}: {error}".split())

@@ -1,6 +1,5 @@
 """The card of a Hub folder: front matter that the Hub takes, links that lead somewhere, figures that were measured."""
 
-import json
 import logging
 import re
 from collections.abc import Iterator
@@ -8,10 +7,8 @@ from pathlib import Path
 
 import yaml
 from huggingface_hub import ModelCard
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
 
-from train import receipts, results
+from train import files, hub_fetch, receipts, results
 from train.errors import UserError
 
 # What a search on the Hub and the page of a model need.
@@ -90,34 +87,23 @@ def _field_problems(data: dict) -> Iterator[str]:
                 yield f"{field}: {value!r} must be a text"
             elif field == "language" and not LANGUAGE.fullmatch(value):
                 yield f"language: {value!r} must be a code of ISO 639"
-            elif field in ("datasets", "base_model") and not _is_id(value):
+            elif field in ("datasets", "base_model") and not hub_fetch.is_repo_id(value):
                 yield f"{field}: {value!r} must be an id of the Hub"
-
-
-def _is_id(value: str) -> bool:
-    try:
-        validate_repo_id(value)
-    except HFValidationError:
-        return False
-    return True
 
 
 def figure_problems(folder: Path) -> Iterator[str]:
     """Yield what cannot be traced: figures of the card that results.json lacks, receipts that belong to something else."""
-    try:
-        content = results.read(folder)
-    except ValueError:
-        content = None
-    if not content or not isinstance(content.get("metrics"), dict):
+    content = files.read_object(folder / results.FILE)
+    if not isinstance(content.get("metrics"), dict):
         return  # a folder without receipts claims nothing
-    known = {round(value, DIGITS) for part in _parts(content) for value in part["metrics"].values()}
+    known = {round(value, DIGITS) for part in results.parts(content).values() for value in part["metrics"].values()}
     for entry in _eval_results(folder):
         if not isinstance(entry.metric_value, int | float) or round(entry.metric_value, DIGITS) not in known:
             name = entry.metric_name or entry.metric_type
             yield f"README.md: model-index: {name} is {entry.metric_value}, a figure that {results.FILE} does not have"
     for field in ("weights", "tokenizer"):
         for name, wanted in (content.get(field) or {}).items():
-            found = receipts.sha256(folder / name) if (folder / name).is_file() else None
+            found = files.sha256(folder / name) if (folder / name).is_file() else None
             if found != wanted:
                 yield f"{results.FILE}: {field}: {name} was measured as {wanted[:12]}, here it is {str(found)[:12]}"
     if (folder / "recipe.yaml").is_file() and (wanted := content.get("recipe_hash")):
@@ -130,11 +116,6 @@ def figure_problems(folder: Path) -> Iterator[str]:
             yield f"{results.FILE}: recipe_hash is {wanted[:12]}, that of recipe.yaml is {found[:12]}"
 
 
-def _parts(content: dict) -> list[dict]:
-    """Return the evaluations that a results.json holds, its other splits included."""
-    return [content, *(content.get("other_splits") or {}).values()]
-
-
 def _eval_results(folder: Path) -> list:
     try:
         return getattr(_load(folder).data, "eval_results", None) or []
@@ -145,9 +126,8 @@ def _eval_results(folder: Path) -> list:
 def sample_text(folder: Path) -> str | None:
     """Return the first text that the model was measured on, None where the folder does not say."""
     try:
-        content = json.loads((folder / results.FILE).read_text(encoding="utf-8"))
-        sample = (content.get("samples") or [{}])[0]
-    except (OSError, ValueError, AttributeError, IndexError):
+        sample = (files.read_object(folder / results.FILE).get("samples") or [{}])[0]
+        text = sample.get("source") or sample.get("text")
+    except (AttributeError, LookupError, TypeError):
         return None
-    text = sample.get("source") or sample.get("text")
     return text if isinstance(text, str) and text else None

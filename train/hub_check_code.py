@@ -1,32 +1,19 @@
 """The code in a Hub folder, read and not run: what config.json names is there, and a reader can import it all."""
 
 import ast
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+from train import files
 
 # What a reader of remote code has: transformers, what that always brings along, and torch.
 READERS_PACKAGES = {"torch", "transformers", "huggingface_hub"}
 
 
-def config_of(folder: Path) -> dict:
-    """Return the content of a folder's config.json, {} where it holds none that can be read."""
-    return object_in(folder / "config.json")
-
-
-def object_in(path: Path) -> dict:
-    """Return the JSON object in a file, {} where there is none."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
 def auto_map_problems(folder: Path) -> Iterator[str]:
     """Yield what `auto_map` and `custom_pipelines` of config.json name that the folder does not hold."""
-    config = config_of(folder)
+    config = files.read_object(folder / "config.json")
     auto_map, pipelines = config.get("auto_map"), config.get("custom_pipelines") or {}
     if auto_map is None and not pipelines and not any(folder.glob("*.py")):
         return  # a model of transformers itself: it needs no code
@@ -47,7 +34,7 @@ def auto_map_problems(folder: Path) -> Iterator[str]:
 def trust_problems(folder: Path) -> Iterator[str]:
     """Yield what makes the tokenizer code that a reader has to trust: `tokenizer.json` needs none."""
     for name in ("config.json", "tokenizer_config.json"):
-        auto_map = object_in(folder / name).get("auto_map") or {}
+        auto_map = files.read_object(folder / name).get("auto_map") or {}
         for auto in ("AutoTokenizer", "AutoProcessor"):
             if auto in auto_map:
                 yield f"{name}: auto_map names {auto}; a tokenizer must load without trust_remote_code"

@@ -1,6 +1,5 @@
 """The files of a Hub folder: only kinds that run nothing, each what its name says, none missing, as long as it should be."""
 
-import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +8,6 @@ from safetensors import SafetensorError, safe_open
 
 from modeling_vanilla.bridge_files import INDEX, complete_folder
 from train import files
-from train.hub_check_code import object_in
 
 TEXT = {".json", ".jsonl", ".py", ".md", ".yaml", ".yml", ".txt"}
 # First bytes of the other kinds; of safetensors the header is read.
@@ -61,8 +59,8 @@ def file_problems(folder: Path, own: str | None) -> Iterator[str]:
 
 def _length_problems(folder: Path, own: str | None) -> Iterator[str]:
     """Yield a limit of the output with which `generate` of a decoder runs past its positions: its prompt takes some."""
-    most = object_in(folder / "config.json").get("max_position_embeddings")
-    wanted = object_in(folder / "generation_config.json").get("max_new_tokens")
+    most = files.read_object(folder / "config.json").get("max_position_embeddings")
+    wanted = files.read_object(folder / "generation_config.json").get("max_new_tokens")
     if own == "AutoModelForCausalLM" and isinstance(most, int) and isinstance(wanted, int) and wanted >= most - 1:
         yield f"generation_config.json: max_new_tokens={wanted} leaves a prompt no place in {most} positions; set max_length"
 
@@ -138,15 +136,9 @@ def listing_problems(folder: Path, listing: dict[str, dict] | None) -> Iterator[
                 yield f"{name}: has {found['size']} bytes, the Hub lists {wanted['size']}"
                 continue
             kind = "sha256" if "sha256" in wanted else "blob_id"
-            value = str(found["sha256"]) if kind == "sha256" else git_hash(folder / name)
+            value = str(found["sha256"]) if kind == "sha256" else files.git_hash(folder / name)
             if value != wanted[kind]:
                 yield f"{name}: {kind} {value[:12]}, the Hub lists {wanted[kind][:12]}"
-
-
-def git_hash(path: Path) -> str:
-    """Return the name that git gives to a file's content."""
-    content = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
 def _head(path: Path) -> bytes:

@@ -19,8 +19,7 @@ import modeling_vanilla
 from modeling_vanilla import VanillaConfig, doctor
 from modeling_vanilla import doctor_subject as subjects
 from modeling_vanilla.doctor_files import SAMPLE
-from train import stranger
-from train.hub_check_code import config_of
+from train import files, stranger
 
 SCRIPT = Path(stranger.__file__)
 PACKAGE = Path(modeling_vanilla.__file__).parent
@@ -54,8 +53,9 @@ def foreign_code(folder: Path) -> list[str]:
 
 def own_class(config: dict) -> str | None:
     """Return the Auto class that loads the weights as they were saved; None where config.json does not say."""
-    saved = (config.get("architectures") or [""])[0]
-    for auto, reference in (config.get("auto_map") or {}).items():
+    saved, auto_map = config.get("architectures"), config.get("auto_map")
+    saved = saved[0] if isinstance(saved, list) and saved else ""
+    for auto, reference in auto_map.items() if isinstance(auto_map, dict) else ():
         if auto.startswith("AutoModel") and str(reference).partition(".")[2] == saved:
             return auto
     for auto, names in STOCK.items():
@@ -72,7 +72,7 @@ def findings(folder: Path, tag: str | None, text: str | None) -> Iterator[tuple[
         tag: `pipeline_tag` of the card.
         text: that the tokenizer and the pipelines are tried on; None = an English sentence.
     """
-    config = config_of(folder)
+    config = files.read_object(folder / "config.json")
     ours = config.get("model_type") == VanillaConfig.model_type
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as work:
         job = _job(folder, config, tag, text)

@@ -23,6 +23,8 @@ from train.errors import PublishError, UserError
 WAITS = (1.0, 2.0, 4.0, 8.0)
 LONGEST_WAIT = 60.0
 LOG_IN = "run `hf auth login`, or put a token with the right to write into HF_TOKEN (huggingface.co/settings/tokens)"
+NO_TOKEN = f"no token for the Hub: {LOG_IN}"
+OFFLINE = "HF_HUB_OFFLINE is set, so nothing can be sent; unset it, or use --dry-run"
 
 Result = TypeVar("Result")
 Say = Callable[[str], None]
@@ -35,9 +37,9 @@ def require_login() -> None:
         UserError: offline by request, or no token.
     """
     if constants.HF_HUB_OFFLINE:
-        raise UserError("HF_HUB_OFFLINE is set, so nothing can be sent; unset it, or use --dry-run")
+        raise UserError(OFFLINE)
     if not get_token():
-        raise UserError(f"no token for the Hub: {LOG_IN}")
+        raise UserError(NO_TOKEN)
 
 
 def status_of(error: Exception) -> int | None:
@@ -166,9 +168,9 @@ def _explained(error: Exception, repo_id: str, doing: str) -> Exception:
     """Return the error with a meaning for the command line."""
     status = status_of(error)
     if isinstance(error, OfflineModeIsEnabled):
-        return UserError("HF_HUB_OFFLINE is set, so nothing can be sent; unset it, or use --dry-run")
+        return UserError(OFFLINE)
     if isinstance(error, LocalTokenNotFoundError):
-        return UserError(f"no token for the Hub: {LOG_IN}")
+        return UserError(NO_TOKEN)
     if isinstance(error, RevisionNotFoundError):
         return UserError(f"{repo_id}: no such revision: {reason(error)}")
     if status == 403:

@@ -21,12 +21,17 @@ from huggingface_hub.utils import validate_repo_id
 from train.errors import UserError
 
 
-def is_id(place: str) -> bool:
+def is_id(place: str | None) -> bool:
     """Say whether a word that is no folder here could be an id on the Hub."""
-    if Path(place).exists() or place.startswith((".", "/", "~")):
-        return False
+    return (
+        place is not None and not Path(place).exists() and not place.startswith((".", "/", "~")) and is_repo_id(place)
+    )
+
+
+def is_repo_id(name: str) -> bool:
+    """Say whether the Hub takes a name, with or without its owner."""
     try:
-        validate_repo_id(place)
+        validate_repo_id(name)
     except HFValidationError:
         return False
     return True
@@ -43,6 +48,21 @@ def commit_of(repo_id: str, revision: str | None = None) -> str:
     if found is None:
         raise UserError(f"{repo_id}: the Hub names no commit of {revision or 'its main branch'}")
     return found
+
+
+def commit_at(place: str, revision: str | None) -> str | None:
+    """Return the commit of a repository, None for a folder here.
+
+    Raises:
+        UserError: neither, a folder for which a revision is asked, or as `commit_of`.
+    """
+    if Path(place).is_dir():
+        if revision:
+            raise UserError(f"--revision {revision}: {place} is a folder here, which has no revisions")
+        return None
+    if not is_id(place):
+        raise UserError(f"{place}: neither a folder nor an id of the Hub (user/name)")
+    return commit_of(place, revision)
 
 
 def listing(repo_id: str, commit: str) -> dict[str, dict[str, Any]]:

@@ -1,6 +1,5 @@
 """The Hub folder of a finished run: weights, config, code, tokenizer, card, and how it all came about."""
 
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
-from train import card, evaluate, files, receipts, results, scoring
+from train import card, files, models, receipts, results, scoring
 from train.errors import UserError
 from train.recipe import load_recipe
 
@@ -36,7 +35,7 @@ def write_hub_folder(run_dir, repo_id: str, output=None) -> Path:
     """
     run_dir = Path(run_dir)
     recipe, _ = finished(run_dir, repo_id)
-    model, tokenizer = evaluate.load_model(run_dir / "final", recipe.task)
+    model, tokenizer = models.load(run_dir / "final", recipe.task)
     # generate() must do by itself what was measured; its own default ends every text after 20 tokens.
     model.generation_config = scoring.generation_config(recipe, model.config)
     output = Path(output) if output else run_dir / FOLDER
@@ -46,7 +45,7 @@ def write_hub_folder(run_dir, repo_id: str, output=None) -> Path:
         receipts.public(recipe).save(staging / "recipe.yaml")
         for name in COPIED:
             _copy_text(run_dir / name, staging)
-        content = json.loads((staging / results.FILE).read_text(encoding="utf-8"))
+        content = files.read_object(staging / results.FILE)
         _draw(run_dir, staging, model, tokenizer, content, recipe.name)
         pictures = [name for name in PICTURES if (staging / name).is_file()]
         card.render(repo_id, recipe, content, model, pictures).save(staging / "README.md")

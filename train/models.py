@@ -6,22 +6,10 @@ from typing import Any
 import transformers
 from transformers import AutoConfig, AutoTokenizer
 
-from modeling_vanilla import (
-    VanillaConfig,
-    VanillaForCausalLM,
-    VanillaForConditionalGeneration,
-    VanillaForMaskedLM,
-    VanillaForSequenceClassification,
-)
-from train import hub_fetch
+from modeling_vanilla import VanillaConfig
+from train import build, hub_fetch
 from train.errors import UserError
 
-MODEL_OF_TASK = {
-    "translation": VanillaForConditionalGeneration,
-    "causal": VanillaForCausalLM,
-    "masked": VanillaForMaskedLM,
-    "classification": VanillaForSequenceClassification,
-}
 AUTO_OF_TASK = {
     "translation": "AutoModelForSeq2SeqLM",
     "causal": "AutoModelForCausalLM",
@@ -43,31 +31,51 @@ def fetched(repo_id: str, revision: str | None, trust_remote_code: bool) -> tupl
     return hub_fetch.cached(repo_id, commit, patterns), {"id": repo_id, "revision": commit}
 
 
-def load(
-    folder: Path, task: str, tokenizer_folder: Path | None = None, trust_remote_code: bool = False
-) -> tuple[Any, Any]:
-    """Load the model of a task, and a tokenizer. No code of a folder runs where its model is ours, or one of transformers.
+def locate(folder: Path) -> tuple[Path | None, Path]:
+    """Return (run folder or None, model folder) for what a user may point at: a run, a folder in it, a model folder.
+
+    Raises:
+        UserError: the folder is missing or holds neither.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    if (folder / "recipe.yaml").is_file() and not (folder / "config.json").is_file():
+        if not (folder / "final" / "config.json").is_file():
+            raise UserError(f"{folder}: a run without final/: train it to its end first (python -m train fit)")
+        return folder, folder / "final"
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder}: neither a run (recipe.yaml) nor a model folder (config.json)")
+    runs = [parent for parent in list(folder.resolve().parents)[:2] if (parent / "recipe.yaml").is_file()]
+    return (runs[0] if runs else None), folder
+
+
+def load(folder: Path, task: str, run_dir: Path | None = None, trust_remote_code: bool = False) -> tuple[Any, Any]:
+    """Load the model of a task, and the tokenizer beside it or in its run.
+
+    No code of a folder runs where its model is ours, or one of transformers.
 
     Args:
         folder: with config.json and weights in safetensors.
         task: of the recipe; it decides the head.
-        tokenizer_folder: None = the model's.
+        run_dir: the run that the folder belongs to, if any.
         trust_remote_code: run code of the folder, where the model is neither.
 
     Raises:
         UserError: it is no model of that task, lacks weights of its head, or needs code or a pickle.
     """
+    beside = (folder / "tokenizer_config.json").is_file() or run_dir is None
+    words = folder if beside else run_dir / "tokenizer"
     trust: dict[str, Any] = {"trust_remote_code": trust_remote_code}
     try:
         config = AutoConfig.from_pretrained(folder, **trust)
         ours = isinstance(config, VanillaConfig)
-        head: Any = MODEL_OF_TASK[task] if ours else getattr(transformers, AUTO_OF_TASK[task])
+        head: Any = build.HEADS[task] if ours else getattr(transformers, AUTO_OF_TASK[task])
         options = {"use_safetensors": True, "output_loading_info": True} | ({} if ours else trust)
         model, loaded = head.from_pretrained(folder, **options)
         if missing := sorted(loaded["missing_keys"]):
             rule = f"{missing[0]} is missing; task {task!r} needs that head"
             raise UserError(f"{folder}: has no weights for {type(model).__name__}: {rule}")
-        tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder or folder, **({} if ours else trust))
+        tokenizer = AutoTokenizer.from_pretrained(words, **({} if ours else trust))
     except UserError:
         raise
     except (ValueError, OSError, ImportError, KeyError) as error:

@@ -20,7 +20,7 @@ from matplotlib.ft2font import FT2Font
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from modeling_vanilla import VanillaConfig
-from train import evaluate
+from train import models
 from train.errors import UserError
 
 # Families that hold Hangul, as the systems name them; tried in this order where they are installed.
@@ -281,11 +281,11 @@ def attention(folder, text: str, output) -> Path:
     Raises:
         UserError: no model there, or one without cross-attention.
     """
-    run_dir, model_folder = evaluate.locate(Path(folder))
+    run_dir, model_folder = models.locate(Path(folder))
     variant = VanillaConfig.from_pretrained(model_folder).variant
     if variant != "encoder-decoder":
         raise UserError(f"{model_folder}: variant {variant!r}; only an encoder-decoder looks at a source")
-    model, tokenizer = evaluate.load_model(model_folder, "translation", run_dir)
+    model, tokenizer = models.load(model_folder, "translation", run_dir)
     return draw_attention(model, tokenizer, text, output)
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from train import card, hub_check, upload
+from train import hub_check, models, upload
 from train.errors import PublishError, UserError
 from train.hub_errors import Hub
 from train.hub_folder import finished, write_hub_folder
@@ -52,7 +52,7 @@ def publish(run_dir, target: upload.Target, dry_run: bool = False) -> upload.Sen
         return None
     recipe = load_recipe([str(folder / "recipe.yaml")])
     sent = upload.send(hub, folder, target, f"Publish {recipe.name}")
-    print(_farewell(target, sent, card.TASKS[recipe.task]["auto_class"]))
+    print(_farewell(target, sent, models.AUTO_OF_TASK[recipe.task]))
     return sent
 
 

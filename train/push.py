@@ -117,8 +117,7 @@ class Pusher:
             if path.name != checkpoint.WEIGHTS and hub_folder.is_allowed(path.name) and path.name != files.MANIFEST:
                 shutil.copyfile(path, folder / path.name)
         if run.recipe.task == "translation":
-            longest = run.bare.config.max_position_embeddings - 1  # the start token takes one position
-            scoring.generation_config(run.recipe, run.bare.config, longest).save_pretrained(folder)
+            scoring.generation_config(run.recipe, run.bare.config).save_pretrained(folder)
         receipts.public(run.recipe).save(folder / "recipe.yaml")
         card.of_checkpoint(self.target.repo_id, run.recipe, step).save(folder / "README.md")
         return folder

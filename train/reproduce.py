@@ -95,16 +95,12 @@ def fetch(place: str, revision: str | None) -> tuple[Path, dict[str, Any]]:
         UserError: one of them is missing or cannot be read.
     """
     found: dict[str, Path | None]
-    if Path(place).is_dir():
-        if revision:
-            raise UserError(f"--revision {revision}: {place} is a folder here, which has no revisions")
+    commit = hub_fetch.commit_at(place, revision)
+    if commit is None:
         found = {name: Path(place) / name for name in (RECIPE, results.FILE)}
-    elif hub_fetch.is_id(place):
-        commit = hub_fetch.commit_of(place, revision)
+    else:
         _say(f"{place} at commit {commit}")
         found = {name: hub_fetch.file(place, commit, name) for name in (RECIPE, results.FILE)}
-    else:
-        raise UserError(f"{place}: neither a folder nor an id of the Hub (user/name)")
     paths = {}
     for name, path in found.items():
         if path is None or not path.is_file():
@@ -115,7 +111,7 @@ def fetch(place: str, revision: str | None) -> tuple[Path, dict[str, Any]]:
         known = bool(content["metrics"]) and isinstance(content["split"], str)
         known = known and all(
             isinstance(part["metrics"][name], int | float)
-            for part in _parts(content).values()
+            for part in results.parts(content).values()
             for name in part["metrics"]
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -123,11 +119,6 @@ def fetch(place: str, revision: str | None) -> tuple[Path, dict[str, Any]]:
     if not known:
         raise UserError(f"{place}: {results.FILE}: metrics: must name at least one figure")
     return paths[RECIPE], content
-
-
-def _parts(content: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the evaluations of a results.json by split, the recipe's own first."""
-    return {content["split"]: content} | (content.get("other_splits") or {})
 
 
 def differences(published: dict[str, Any]) -> list[str]:
@@ -187,8 +178,8 @@ def _needed(recipe: Recipe) -> str:
 def _measured(folder: Path, recipe: Recipe, published: dict[str, Any]) -> dict[str, Any]:
     """Return the new run's results.json, with every split that was published; what the run left out is measured now."""
     content = results.read(folder) or {}
-    known = _parts(content) if content else {}
-    for split in _parts(published):
+    known = results.parts(content) if content else {}
+    for split in results.parts(published):
         if split not in known:
             evaluate.evaluate_folder(folder, recipe, split)
     return results.read(folder) or {}
@@ -202,9 +193,9 @@ def compare(published: dict[str, Any], reproduced: dict[str, Any], allowed: dict
         reproduced: that of the new run.
         allowed: tolerances that go before those that `published` states.
     """
-    new = _parts(reproduced)
+    new = results.parts(reproduced)
     found = []
-    for split, part in _parts(published).items():
+    for split, part in results.parts(published).items():
         stated = {name: value for name, value in (part.get("tolerance") or {}).items() if _is_tolerance(value)}
         tolerance = receipts.TOLERANCE | stated | allowed
         for name, value in part["metrics"].items():

@@ -78,6 +78,11 @@ def read(folder: Path) -> dict | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
+def parts(content: dict) -> dict[str, dict]:
+    """Return the evaluations that a results.json holds by split, the recipe's own first."""
+    return {content.get("split", ""): content} | (content.get("other_splits") or {})
+
+
 def command() -> str:
     """Return the command line that was typed, as it can be typed again."""
     program, arguments = Path(sys.argv[0]), sys.argv[1:]

@@ -2,8 +2,6 @@
 
 import contextlib
 import datetime
-import hashlib
-import json
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -19,7 +17,7 @@ from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwar
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from train import alive, build, checkpoint, data, ema, evaluate, examples, files, packing, push, shard, state
+from train import alive, build, checkpoint, data, ema, evaluate, examples, files, packing, push, results, shard, state
 from train.errors import UserError
 from train.recipe import Recipe
 from train.writer import Writer
@@ -140,7 +138,7 @@ def _build(recipe: Recipe, folder: Path, accelerator: Accelerator, splits: dict[
         wrapped, optimizer = shard.prepare(accelerator, model, recipe)
     # Same weights on every rank so far, now each has its own dropout.
     state.seed_everything(recipe.loop.seed, accelerator.process_index, 1)
-    identity = {"data": data.fingerprint(splits), "tokenizer": _hash(folder / "tokenizer" / "tokenizer.json")}
+    identity = {"data": data.fingerprint(splits), "tokenizer": files.sha256(folder / "tokenizer" / "tokenizer.json")}
     progress = state.Progress()
     run = Run(
         recipe, folder, accelerator, tokenizer, splits, encoded, wrapped, model, optimizer, progress, None, identity
@@ -272,12 +270,9 @@ def refuse_other(folder: Path, recipe: Recipe) -> None:
 def _is_finished(folder: Path, recipe: Recipe) -> bool:
     """Tell whether a run folder holds this recipe's run, at its end."""
     refuse_other(folder, recipe)
-    try:
-        end = json.loads((folder / FINISHED).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    whole = (folder / "final" / "config.json").is_file() and (folder / "results.json").is_file()
-    return whole and end["max_steps"] == recipe.loop.max_steps
+    end = files.read_object(folder / FINISHED)
+    whole = (folder / "final" / "config.json").is_file() and (folder / results.FILE).is_file()
+    return whole and end.get("max_steps") == recipe.loop.max_steps
 
 
 def _has_progress(folder: Path) -> bool:
@@ -310,8 +305,3 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def _yaml(recipe: Recipe) -> str:
     """Return the resolved recipe as YAML."""
     return yaml.safe_dump(recipe.to_dict(), sort_keys=False, allow_unicode=True)
-
-
-def _hash(path: Path) -> str:
-    """Return the sha256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

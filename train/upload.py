@@ -4,8 +4,6 @@ What goes wrong is a `UserError` where the user has to change something, and a `
 """
 
 import dataclasses
-import hashlib
-import json
 import tempfile
 from pathlib import Path
 
@@ -174,12 +172,7 @@ def _read_json(hub: Hub, repo_id: str, name: str, remote: Remote) -> dict:
         return {}
     with tempfile.TemporaryDirectory() as cache:
         path = hub.api.hf_hub_download(repo_id, name, revision=remote.head, cache_dir=cache)
-        text = Path(path).read_bytes()
-    try:
-        content = json.loads(text)
-    except ValueError:
-        return {}
-    return content if isinstance(content, dict) else {}
+        return files.read_object(Path(path))
 
 
 def differences(folder: Path, remote: Remote) -> tuple[list[str], list[str]]:
@@ -192,11 +185,10 @@ def differences(folder: Path, remote: Remote) -> tuple[list[str], list[str]]:
 def _same(path: Path, there: RepoSibling) -> bool:
     """Compare a file with one on the Hub, which tells the sha256 of large files and git's sha1 of the others."""
     if there.lfs is not None:
-        return files.digest(path)["sha256"] == there.lfs.sha256
+        return files.sha256(path) == there.lfs.sha256
     if there.size is not None and path.stat().st_size != there.size:
         return False
-    content = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest() == there.blob_id
+    return files.git_hash(path) == there.blob_id
 
 
 def send(hub: Hub, folder: Path, target: Target, message: str) -> Sent:

@@ -7,8 +7,6 @@ oracle of the gradients. The file is test and worker: torchrun starts it as a sc
 
 import copy
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -100,20 +98,10 @@ def work(root: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory) -> dict:
+def found(torchrun, tmp_path_factory) -> dict:
     """Run the worker once on two processes, and return the findings of all cases."""
     root = tmp_path_factory.mktemp("ddp")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    run = subprocess.run(
-        [*command, __file__, root],
-        env=os.environ | {"PYTHONPATH": str(Path(mv.__file__).parents[1]), "OMP_NUM_THREADS": "1"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
+    torchrun(__file__, root)
     return json.loads((root / "found.json").read_text())
 
 

@@ -3,13 +3,9 @@
 
 import copy
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-import transformers
+from hub_stranger import read
 from transformers import pipeline
 
 import tokenizer as tokenizers
@@ -26,18 +22,8 @@ QUESTIONS = [{"question": "Who runs?", "context": TEXTS[0]}, {"question": "ëˆ„êµ
 TEMPLATES = {"encoder": "encoder", "encoder-decoder": "seq2seq", "decoder": "causal"}
 SEQ2SEQ = ("translation", "summarization", "text2text-generation")
 
-READER = '''
-import json, pathlib, sys
-
-class Blocker:
-    """Refuses the package; the copies of its files have other names (transformers_modules...)."""
-
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("modeling_vanilla", "tokenizer"):
-            raise ModuleNotFoundError(f"{name} is blocked")
-
-sys.meta_path.insert(0, Blocker())
-sys.path.insert(0, sys.argv[2])  # the transformers of the tests: -I ignores PYTHONPATH
+READER = """
+import json, pathlib
 from transformers import pipeline
 
 root = pathlib.Path(sys.argv[1])
@@ -64,7 +50,7 @@ for task, kind, flag in (
         refused.append(str(error))
 assert not [name for name in sys.modules if name.split(".")[0] == "modeling_vanilla"]
 (root / "found.json").write_text(json.dumps([found, refused]))
-'''
+"""
 
 
 @pytest.fixture(scope="module")
@@ -86,19 +72,7 @@ def published(build, tmp_path_factory):
         settings = {"num_beams": 3, "return_scores": True, "no_repeat_ngram_size": 1}
         calls[task] = (str(root / "translator"), task, TEXTS, settings)
     (root / "calls.json").write_text(json.dumps(calls))
-    (root / "reader.py").write_text(READER, encoding="utf-8")
-    ours = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
-    run = subprocess.run(
-        [sys.executable, "-I", root / "reader.py", root, Path(transformers.__file__).parents[1]],
-        cwd=root,
-        env=ours | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(root / "hf"), "HF_MODULES_CACHE": str(root / "modules")},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
+    read(root, READER, root)
     return root, calls, *json.loads((root / "found.json").read_text())
 
 

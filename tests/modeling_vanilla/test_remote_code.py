@@ -2,14 +2,12 @@
 
 import inspect
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-import transformers
+from hub_stranger import read
 from safetensors.torch import load_file, save_file
 
 from modeling_vanilla import VanillaForSequenceClassification, VanillaForTokenClassification, VanillaModel
@@ -47,21 +45,11 @@ def numbers(model, inputs):
 
 
 READER = (
-    '''
-import json, pathlib, sys
-
-class Blocker:
-    """Refuses the package; the copies of its files have other names (transformers_modules...)."""
-
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] == "modeling_vanilla":
-            raise ModuleNotFoundError(f"{name} is blocked")
-
-sys.meta_path.insert(0, Blocker())
-sys.path.insert(0, sys.argv[2])  # the transformers of the tests: -I ignores PYTHONPATH
+    """
+import json, pathlib
 import torch, transformers
 from safetensors.torch import load_file, save_file
-'''
+"""
     + inspect.getsource(numbers)
     + """
 def load(auto, folder, **options):
@@ -120,20 +108,7 @@ def published(build, batch_of, tmp_path_factory):
             expected |= {f"{folder.name}/{own}/{name}": value for name, value in values.items()}
             expected |= {f"{folder.name}/{own}/again {name}": value for name, value in values.items()}
 
-    (root / "elsewhere").mkdir()
-    (root / "reader.py").write_text(READER, encoding="utf-8")
-    ours = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
-    run = subprocess.run(
-        [sys.executable, "-I", root / "reader.py", root, Path(transformers.__file__).parents[1]],
-        cwd=root / "elsewhere",
-        env=ours | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(root / "hf"), "HF_MODULES_CACHE": str(root / "modules")},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
+    read(root, READER, root)
     return root, expected
 
 

@@ -3,14 +3,8 @@
 
 import inspect
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 from transformers.distributed import mixin
-
-import modeling_vanilla
 
 WORKER = """
 import json, pathlib, sys
@@ -51,20 +45,9 @@ dist.destroy_process_group()
 """
 
 
-def test_two_processes_equal_one(tmp_path):
+def test_two_processes_equal_one(torchrun, tmp_path):
     (tmp_path / "worker.py").write_text(WORKER, encoding="utf-8")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    package = Path(modeling_vanilla.__file__).parents[1]
-    run = subprocess.run(
-        [*command, tmp_path / "worker.py", tmp_path],
-        env=os.environ | {"PYTHONPATH": str(package), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
+    torchrun(tmp_path / "worker.py", tmp_path)
     found = json.loads((tmp_path / "found.json").read_text())
     assert found.pop("world") == 2
     assert len(found) == 6

@@ -1,5 +1,6 @@
 """A tiny translation task (reverse the letters) and a clean accelerate for every test that trains in this process."""
 
+import gzip
 import json
 import os
 import random
@@ -104,6 +105,20 @@ def translation(tmp_path):
     recipe = translation_recipe(tmp_path)
     splits = data.load_splits(recipe)
     return recipe, splits, *model_and_tokenizer(VanillaForConditionalGeneration, recipe, splits)
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """Make a recipe over files of a temporary folder, which are text or bytes; a name that ends in gz is packed."""
+    from train.recipe import DataSection, Recipe
+
+    def function(task: str, files: dict | None = None, **data) -> Recipe:
+        for name, content in (files or {}).items():
+            content = content if isinstance(content, bytes) else content.encode()
+            (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+        return Recipe(name="test", task=task, data=DataSection(**{"root": str(tmp_path)} | data))
+
+    return function
 
 
 DATES = """

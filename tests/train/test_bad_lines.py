@@ -1,38 +1,11 @@
 """A bad line stops the run or is skipped, as the recipe says, in every format, packed with gzip or not."""
 
-import gzip
 import logging
 
 import pytest
+from reading import mistake, rows
 
 from train.data import load_splits
-from train.errors import UserError
-from train.recipe import DataSection, Recipe
-
-
-@pytest.fixture
-def recipe(tmp_path):
-    """Make a recipe over files of a temporary folder; a name that ends in gz is packed."""
-
-    def function(task: str, files: dict[str, bytes], **data) -> Recipe:
-        for name, content in files.items():
-            (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
-        return Recipe(name="test", task=task, data=DataSection(**{"root": str(tmp_path)} | data))
-
-    return function
-
-
-def rows(split) -> list[tuple]:
-    """Return the rows of a split as tuples."""
-    return list(zip(*split[:].values(), strict=True))
-
-
-def mistake(recipe: Recipe) -> str:
-    """Return the message of the error that loading gives."""
-    with pytest.raises(UserError) as caught:
-        load_splits(recipe)
-    return str(caught.value)
-
 
 BAD_BYTES = b"fa\xefl"
 # Format: what stands before the rows, a good row of number i, and bad rows with a word of their rule.

@@ -9,38 +9,11 @@ import math
 import datasets
 import pyarrow as pa
 import pytest
+from reading import mistake, rows
 
 from train import data
 from train.data import fingerprint, load_splits, locate
-from train.errors import UserError
 from train.recipe import DataSection, Recipe
-
-
-@pytest.fixture
-def recipe(tmp_path):
-    """Make a recipe over files of a temporary folder; bytes, text and gz are written as the name says."""
-
-    def function(task: str, files: dict | None = None, **data) -> Recipe:
-        for name, content in (files or {}).items():
-            content = content if isinstance(content, bytes) else content.encode()
-            (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
-        return Recipe(name="test", task=task, data=DataSection(**{"root": str(tmp_path)} | data))
-
-    return function
-
-
-def rows(split) -> list[tuple]:
-    """Return the rows of a split as tuples."""
-    return list(zip(*split[:].values(), strict=True))
-
-
-def mistake(recipe: Recipe) -> str:
-    """Return the message of the error that loading gives."""
-    with pytest.raises(UserError) as caught:
-        load_splits(recipe)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
 
 PAIRS = [("a dog", "ein Hund"), ("one,\ttwo", "eins, zwei"), ('say "no"', "sag „nein“ 🙂")]
 

@@ -2,10 +2,6 @@
 
 import json
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,7 +12,6 @@ from train import checkpoint, ema, loop, stop
 from train.errors import UserError
 from train.recipe import load_recipe
 
-ROOT = Path(__file__).resolve().parents[2]
 OPTIONS = ("--loop.ema", "0.8", "--loop.save_every", "2", "--loop.keep_last", "10", "--loop.eval_every", "2")
 
 
@@ -110,16 +105,11 @@ def test_mistakes_are_named(write_recipe, fit):
         fit(recipe, "--loop.max_steps", "2", "--loop.ema", "0.9")
 
 
-def test_two_processes_have_the_average_of_one(write_recipe, fit, tmp_path):
+def test_two_processes_have_the_average_of_one(write_recipe, fit, torchrun, tmp_path):
     recipe = write_recipe()
     options = [*OPTIONS, "--loop.final", "ema", "--model.dropout", "0", "--optim.lr", "0.003"]
     one = fit(recipe, *options)
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "train"]
-    words = ["fit", str(recipe), "--run_dir", str(tmp_path / "two"), *options]
-    pipes = {"stdin": subprocess.DEVNULL, "capture_output": True, "text": True, "timeout": 300}
-    done = subprocess.run([*command, *words], cwd=ROOT, env=environment, check=False, **pipes)
-    assert done.returncode == 0, done.stderr[-3000:]
+    torchrun("-m", "train", "fit", recipe, "--run_dir", tmp_path / "two", *options)
     assert checkpoint.read_state(checkpoint.newest(tmp_path / "two"))["processes"] == 2
     two = load_file(tmp_path / "two" / "final" / "model.safetensors")
     for name, value in load_file(one / "final" / "model.safetensors").items():

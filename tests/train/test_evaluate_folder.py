@@ -1,9 +1,6 @@
 """Evaluation of folders: a run, a model folder, anyone's model, and where results.json then goes."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -91,7 +88,8 @@ def test_recipe_hash_ignores_where_the_run_lies_and_nothing_else(tmp_path):
 
 def test_the_hash_of_a_saved_recipe_is_that_of_the_recipe_and_outlives_new_keys(tmp_path):
     """A file says what was known when it was written: what a later version adds is no difference."""
-    recipe = translation_recipe(tmp_path, f"--data.root={tmp_path}", f"--tokenizer.path={tmp_path / 'mine'}")
+    places = [f"--data.root={tmp_path}", f"--tokenizer.path={tmp_path / 'mine'}"]
+    recipe = translation_recipe(tmp_path, *places, "--loop.push_to=somebody/it", "--loop.push_revision=try")
     for one in (recipe, receipts.public(recipe)):
         one.save(tmp_path / "saved.yaml")
         assert receipts.hash_of_file(tmp_path / "saved.yaml") == receipts.recipe_hash(recipe)
@@ -103,7 +101,7 @@ def test_the_hash_of_a_saved_recipe_is_that_of_the_recipe_and_outlives_new_keys(
     assert receipts.hash_of_file(tmp_path / "older.yaml") != older
 
 
-def test_two_processes_give_the_figures_of_one(tmp_path, translation, accelerator):
+def test_two_processes_give_the_figures_of_one(tmp_path, translation, accelerator, torchrun):
     """Thirteen examples in uneven batches over two processes: every one counts once, and the order is kept."""
     run = run_folder(tmp_path, translation)
     alone = evaluate.evaluate_folder(run, accelerator=accelerator)
@@ -113,25 +111,12 @@ def test_two_processes_give_the_figures_of_one(tmp_path, translation, accelerato
     script.write_text(
         f"{code}\nfrom accelerate import PartialState\nprint('world%d;' % PartialState().num_processes)\n"
     )
-    root = Path(evaluate.__file__).resolve().parents[1]
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", script, run],
-        env={
-            **os.environ,
-            "ACCELERATE_USE_CPU": "true",
-            "PYTHONPATH": str(root),
-            "OMP_NUM_THREADS": "1",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count("world2;") == 2
+    said = torchrun(script, run)
+    assert said.count("world2;") == 2
     together = results.read(run)
     assert together["metrics"] == pytest.approx(alone["metrics"], rel=1e-5)
     assert together["samples"] == alone["samples"]
-    assert done.stdout.count("exact_match") == 1, "only the main process prints"
+    assert said.count("exact_match") == 1, "only the main process prints"
 
 
 def test_a_stock_model_is_scored_by_its_own_loss(tmp_path, accelerator, capsys):
@@ -167,7 +152,7 @@ def test_a_model_that_cannot_do_the_task_is_refused(tmp_path, translation, accel
     model.model.save_pretrained(tmp_path / "base")
     tokenizer.save_pretrained(tmp_path / "base")
     with pytest.raises(UserError, match="cannot be loaded as a model for causal"):
-        evaluate.load_model(tmp_path / "base", "causal")
+        models.load(tmp_path / "base", "causal")
     config = json.loads((tmp_path / "base" / "config.json").read_text())
     (tmp_path / "base" / "model.safetensors").rename(tmp_path / "base" / "pytorch_model.bin")
     with pytest.raises(UserError, match="safetensors"):

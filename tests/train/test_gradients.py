@@ -2,11 +2,7 @@
 
 import itertools
 import json
-import os
 import random
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,8 +12,6 @@ from safetensors.torch import load_file
 from train import feed
 from train.examples import Examples
 from train.recipe import load_recipe
-
-ROOT = Path(__file__).resolve().parents[2]
 
 # Takes the steps of each case without moving the weights, and writes the gradient of every step as rank 0 has it.
 WORKER = """
@@ -66,23 +60,12 @@ if torch.distributed.is_initialized():
 """
 
 
-def launch(cases, tmp_path, processes):
+def launch(torchrun, cases, tmp_path, processes):
     """Run the cases in one launch of torchrun."""
     worker, listing = tmp_path / "worker.py", tmp_path / f"cases{processes}.json"
     worker.write_text(WORKER, encoding="utf-8")
     listing.write_text(json.dumps(cases), encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-        + [str(worker), str(listing)],
-        cwd=ROOT,
-        env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    torchrun(worker, listing, processes=processes)
 
 
 TASKS = ("translation", "causal", "masked")
@@ -119,7 +102,7 @@ def assert_same(one, two, rel):
         torch.testing.assert_close(one[f"{step}.loss"], two[f"{step}.loss"], rtol=rel, atol=0)
 
 
-def test_the_gradient_is_that_of_one_micro_batch_on_any_shape_of_job(write_recipe, tmp_path):
+def test_the_gradient_is_that_of_one_micro_batch_on_any_shape_of_job(write_recipe, torchrun, tmp_path):
     recipes = {task: [str(task_recipe(write_recipe, tmp_path, task))] for task in TASKS}
     recipes |= {f"packed-{task}": [*recipes[task], "--batch.packing", "true"] for task in TASKS}
     shapes = {1: (1, 2, 8), 2: (1, 4)}
@@ -138,7 +121,7 @@ def test_the_gradient_is_that_of_one_micro_batch_on_any_shape_of_job(write_recip
             for task, words in recipes.items()
             for number in accumulations
         ]
-        launch(cases, tmp_path, processes)
+        launch(torchrun, cases, tmp_path, processes)
     for task in recipes:
         expected = load_file(tmp_path / f"{task}-1x1.safetensors")
         for shape in ("1x2", "1x8", "2x1", "2x4"):

@@ -55,6 +55,25 @@ def edit(path, change):
     path.write_text(json.dumps(content))
 
 
+ODD = [
+    ("config.json", {"auto_map": "modeling.Model"}, "auto_map"),
+    ("config.json", {"custom_pipelines": ["translation"]}, "auto_map"),
+    ("config.json", {"architectures": 5}, None),
+    ("tokenizer_config.json", {"auto_map": 5}, "trust"),
+    ("results.json", {"metrics": {"loss": "low"}}, "figures"),
+    ("results.json", {"other_splits": {"test": 3}}, "figures"),
+    ("results.json", {"weights": ["model.safetensors"]}, "figures"),
+]
+
+
+@pytest.mark.parametrize(("name", "values", "check"), ODD, ids=[f"{name} {next(iter(v))}" for name, v, _ in ODD])
+def test_a_value_of_another_kind_is_a_finding_too(static, folder, name, values, check):
+    edit(folder / name, lambda content: content.update(values))
+    report = hub_check.check_folder(folder)
+    assert report.failed == (check is not None)
+    assert check is None or any(line.startswith(f"{check}: ") for line in report.problems)
+
+
 def front(folder, change):
     """Change the front matter of the card."""
     _, head, text = (folder / "README.md").read_text().split("---\n", 2)

@@ -1,9 +1,6 @@
 """FSDP2 on two gloo processes against one process, and against DDP: losses, weights, checkpoints that go both ways."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,8 +9,6 @@ from safetensors.torch import load_file
 
 from train import checkpoint
 from train.__main__ import main
-
-ROOT = Path(__file__).resolve().parents[2]
 
 # One launch runs every scenario, since starting processes takes longer than training.
 WORKER = """
@@ -86,23 +81,11 @@ torch.distributed.destroy_process_group()
 DRY = ("--model.dropout", "0")
 
 
-def launch(recipe, tmp_path):
-    """Start two processes with torchrun and return each rank's report."""
+def launch(torchrun, recipe, tmp_path):
+    """Run every scenario on two processes and return each rank's report."""
     worker = tmp_path / "worker.py"
     worker.write_text(WORKER)
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run(
-        [*command, str(worker), str(recipe)],
-        cwd=ROOT,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    torchrun(worker, recipe)
     return [json.loads(Path(f"{recipe}.rank{rank}.json").read_text()) for rank in range(2)]
 
 
@@ -134,7 +117,7 @@ def layout(run):
     return {file: {name: (t.shape, t.dtype) for name, t in content.items()} for file, content in tensors.items()}
 
 
-def test_two_sharded_processes(write_recipe, fit, tmp_path):
+def test_two_sharded_processes(write_recipe, fit, torchrun, tmp_path):
     sections = {
         "loop": {"max_steps": 6, "eval_every": 3, "save_every": 3},
         # The norm is clipped at every step, so that a wrong norm would show in the weights.
@@ -143,7 +126,7 @@ def test_two_sharded_processes(write_recipe, fit, tmp_path):
     }
     recipe = write_recipe(**sections)
     fit(recipe, *DRY, "--run_dir", str(tmp_path / "from_one"), "--loop.max_steps", "4")
-    first, second = launch(recipe, tmp_path)
+    first, second = launch(torchrun, recipe, tmp_path)
 
     def one(name, *words):
         return fit(recipe, *DRY, "--run_dir", str(tmp_path / name), *words)

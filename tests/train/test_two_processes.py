@@ -1,10 +1,7 @@
 """Two gloo processes against one: the same losses, the same weights, one decision to stop, one error."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,8 +9,6 @@ import torch
 from safetensors.torch import load_file
 
 from train import checkpoint
-
-ROOT = Path(__file__).resolve().parents[2]
 
 # One launch runs every scenario, since starting processes takes longer than training.
 WORKER = """
@@ -73,16 +68,11 @@ torch.distributed.destroy_process_group()
 """
 
 
-def launch(recipe, tmp_path):
-    """Start two processes with torchrun and return each rank's report."""
+def launch(torchrun, recipe, tmp_path):
+    """Run every scenario on two processes and return each rank's report."""
     worker = tmp_path / "worker.py"
     worker.write_text(WORKER)
-    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run(
-        [*command, str(worker), str(recipe)], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    torchrun(worker, recipe)
     return [json.loads(Path(f"{recipe}.rank{rank}.json").read_text()) for rank in range(2)]
 
 
@@ -105,10 +95,10 @@ def assert_same(one, two, rel=2e-5):
         torch.testing.assert_close(value, weights[1][name], rtol=1e-4, atol=2e-5)
 
 
-def test_two_processes(write_recipe, fit, tmp_path):
+def test_two_processes(write_recipe, fit, torchrun, tmp_path):
     # 61 rows, 3 a batch: every epoch ends with a batch of one row, so that one process has nothing to do.
     recipe = write_recipe(loop={"max_steps": 6}, optim={"lr": 0.003})
-    first, second = launch(recipe, tmp_path)
+    first, second = launch(torchrun, recipe, tmp_path)
     dry = ("--model.dropout", "0")
 
     # The same losses as one process, to rounding.
