@@ -40,8 +40,6 @@ TOLERANCE = {
     "masked_accuracy": "0.01",
     "f1": "0.01",
 }
-# Keys of a recipe that may hold paths.
-PLACES = {"data": ("train", "validation", "test", "hub"), "tokenizer": ("path",), "model": ("init_from",)}
 # What a tokenizer is made of; its settings beside these files name folders, and change with the library.
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "*.spm", "*.model")
 
@@ -110,26 +108,37 @@ def _name(path: Any) -> Any:
     return Path(path).name if path and Path(path).is_absolute() else path
 
 
+def public_content(path: Path) -> dict[str, Any]:
+    """Return what `public` leaves of a recipe in a file, with the file's own keys only: a later version may know more.
+
+    Raises:
+        UserError: it is no recipe.
+    """
+    full = public(load_recipe([str(path)])).to_dict()
+    return _own_keys(full, yaml.safe_load(path.read_text(encoding="utf-8"))) | {"run_dir": None}
+
+
+def _own_keys(full: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """Return the part of a recipe, or of a section, that a file writes down."""
+    return {
+        name: _own_keys(value, own[name]) if isinstance(value, dict) and isinstance(own[name], dict) else value
+        for name, value in full.items()
+        if name in own
+    }
+
+
 def recipe_hash(recipe: "Recipe") -> str:
     """Return the sha256 of the resolved recipe, wherever its run and its data lie."""
     return _hash(public(recipe).to_dict())
 
 
 def hash_of_file(path: Path) -> str:
-    """Return the hash of a resolved recipe in a file, of its own keys: a later version may know more.
+    """Return the hash of a resolved recipe in a file, of its own keys.
 
     Raises:
         UserError: it is no recipe.
     """
-    load_recipe([str(path)])
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    data = content.get("data") or {}
-    if Path(data.get("root") or ".").is_absolute():
-        data["root"] = "."
-    for section, names in PLACES.items():
-        part = content.get(section) or {}
-        part.update({name: _name(part[name]) for name in names if name in part})
-    return _hash(content | {"run_dir": None})
+    return _hash(public_content(path))
 
 
 def _hash(content: dict[str, Any]) -> str:
