@@ -129,6 +129,7 @@ def evaluate(words: list[str]) -> int:
 
     from train.evaluate import evaluate_folder
 
+    _without_bars()
     evaluate_folder(
         given.folder,
         given.recipe,
@@ -151,7 +152,7 @@ def reproduce(words: list[str]) -> int:
     parser.add_argument("--revision", type=str | None, help="branch, tag or commit; default: the main branch")
     parser.add_argument("--run_dir", type=str | None, help="folder of the new run; default: runs/<name>-reproduced")
     parser.add_argument("--data.root", dest="root", type=str | None, help="folder of the data; default: the recipe's")
-    parser.add_argument("--tolerance", type=str | None, help="bleu=1,loss=2%%: instead of what results.json states")
+    parser.add_argument("--tolerance", type=str | None, help="bleu=1,loss=2%: instead of what results.json states")
     given = _parse(parser, words)
 
     from train import reproduce as reproducing
@@ -177,13 +178,14 @@ def average(words: list[str]) -> int:
 
 def publish(words: list[str]) -> int:
     """Send a run to the Hub."""
+    request = "open a pull request instead of changing main"
     about = "Write the complete folder of a Hugging Face model repository for a finished run, check it, and send it."
     parser = _parser("publish", about)
     parser.add_argument("run_dir", type=str, help="folder of the run")
     parser.add_argument("--repo-id", "--repo_id", dest="repo_id", type=str, required=True, help="user/name on the Hub")
     parser.add_argument("--private", action="store_true", help="make the repository private, where it has to be made")
     parser.add_argument("--revision", type=str, default="main", help="branch; it is made where it is missing")
-    parser.add_argument("--create-pr", "--create_pr", dest="create_pr", action="store_true", help="ask for the change")
+    parser.add_argument("--create-pr", "--create_pr", dest="create_pr", action="store_true", help=request)
     parser.add_argument("--tag", type=str | None, help="name for the commit, such as v1")
     parser.add_argument(
         "--dry-run", "--dry_run", dest="dry_run", action="store_true", help="write, check, send nothing"
@@ -194,11 +196,15 @@ def publish(words: list[str]) -> int:
     from train.errors import PublishError
     from train.upload import Target
 
+    _without_bars()
     target = Target(given.repo_id, given.revision, given.private, given.create_pr, given.tag)
     try:
         publishing.publish(given.run_dir, target, given.dry_run)
     except PublishError as error:
         return _report(error, 1)
+    except KeyboardInterrupt:
+        whole = "a commit is on the Hub as a whole or not at all; the same command again tells, and goes on"
+        return _report(f"interrupted; {whole}", 130)
     return 0
 
 
@@ -216,6 +222,7 @@ def hub_check(words: list[str]) -> int:
 
     from train import hub_check as checking
 
+    _without_bars()
     report = checking.check(given.place, given.revision, given.trust)
     print(report)
     return int(report.failed)
@@ -266,6 +273,17 @@ COMMANDS = {
 def _parser(command: str, description: str) -> ArgumentParser:
     """Return an empty parser for one command."""
     return ArgumentParser(prog=f"python -m train {command}", description=description, exit_on_error=False)
+
+
+def _without_bars() -> None:
+    """Keep the bars of transformers away, which stay on the screen; those of uploads are for people at a terminal."""
+    from huggingface_hub import constants
+    from huggingface_hub.utils import enable_progress_bars
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    if sys.stderr.isatty() and not constants.HF_HUB_DISABLE_PROGRESS_BARS:
+        enable_progress_bars()
 
 
 def _add_trust(parser: ArgumentParser, what: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 
-from train import data, examples, hub_fetch, models, results, scoring, state
+from train import data, examples, hub_fetch, models, receipts, results, scoring, state
 from train import metrics as scorers
 from train.errors import UserError
 from train.recipe import load_recipe
@@ -220,10 +220,13 @@ def evaluate_folder(
         output = output or Path("runs") / "evaluated" / str(folder).replace("/", "--")
         folder, about = models.fetched(str(folder), revision, trust_remote_code)
     run_dir, model_folder = (None, Path(folder)) if about else models.locate(Path(folder))
+    own = run_dir / "recipe.yaml" if run_dir and recipe is None else None
     recipe = _recipe_for(recipe, run_dir, Path(folder))
     accelerator = accelerator or Accelerator(mixed_precision="bf16" if recipe.loop.precision == "bf16" else "no")
     loaded = models.load(model_folder, recipe.task, run_dir, trust_remote_code)
     content = _measured(loaded, model_folder, run_dir, recipe, splits, split or recipe.eval.split, accelerator)
+    if own:  # in words of the version that wrote it, which may have known fewer keys
+        content["recipe_hash"] = receipts.hash_of_file(own)
     content["model"] = about | {"class": type(loaded[0]).__name__}
     home = Path(output) if output else run_dir if run_dir and model_folder == run_dir / "final" else model_folder
     if accelerator.is_main_process:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from train import files, hub_check_card, hub_check_code, hub_check_files, hub_fetch
+from train.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,25 @@ def check(place: str, revision: str | None = None, trust_remote_code: bool = Fal
     """
     commit = hub_fetch.commit_at(place, revision)
     if commit is None:
+        _refuse_run(Path(place))
         return check_folder(Path(place), trust_remote_code)
     print(f"{place} at commit {commit}", flush=True)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as empty:
         folder = hub_fetch.folder(place, commit, Path(empty) / "repository")
         return check_folder(folder, trust_remote_code, hub_fetch.listing(place, commit))
+
+
+def _refuse_run(folder: Path) -> None:
+    """Send whoever points at a run to what is published of it.
+
+    Raises:
+        UserError: the folder is a run.
+    """
+    if (folder / "recipe.yaml").is_file() and not (folder / "config.json").is_file():
+        command = f"python -m train publish {folder} --repo-id USER/NAME --dry-run"
+        raise UserError(
+            f"{folder}: a run, not what is published of it: `{command}` writes and checks {folder / 'hub'}"
+        )
 
 
 def check_folder(
@@ -107,9 +122,9 @@ def check_folder(
     report.add("trust", hub_check_code.trust_problems(folder), "the tokenizer needs no code")
     unfit = report.failed
     report.add("card", hub_check_card.card_problems(folder), "front matter, links and pictures")
-    report.add(
-        "figures", hub_check_card.figure_problems(folder), "those of results.json; its receipts are of these files"
-    )
+    traced = "those of results.json; its receipts are of these files"
+    traced = traced if (folder / "results.json").is_file() else "there is no results.json to compare with"
+    report.add("figures", hub_check_card.figure_problems(folder), traced)
     foreign = use.foreign_code(folder)
     if unfit:
         report.add("use", ["left out, nothing of the folder runs before its files and its code are in order"], "")

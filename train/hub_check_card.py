@@ -55,7 +55,8 @@ def card_problems(folder: Path) -> Iterator[str]:
     try:
         card = _load(folder)
     except FileNotFoundError:
-        return  # said already
+        yield "README.md: missing"
+        return
     except (OSError, ValueError, yaml.YAMLError) as error:
         yield f"README.md: front matter: {' '.join(str(error).split())}"
         return

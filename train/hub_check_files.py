@@ -17,7 +17,7 @@ PICKLED = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".npy", ".npz", ".
 MAGIC = {b"PK\x03\x04": "a zip, as torch.save writes it"} | {
     bytes([0x80, version]): "a pickle" for version in range(2, 6)
 }
-REQUIRED = ("README.md", "config.json", "tokenizer.json", "tokenizer_config.json")
+REQUIRED = ("config.json", "tokenizer.json", "tokenizer_config.json")
 WEIGHTS = "model.safetensors"
 # Classes whose `generate` a reader will call.
 GENERATING = ("AutoModelForSeq2SeqLM", "AutoModelForCausalLM")

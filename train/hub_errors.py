@@ -166,6 +166,8 @@ def in_words(repo_id: str, doing: str) -> Iterator[None]:
 
 def _explained(error: Exception, repo_id: str, doing: str) -> Exception:
     """Return the error with a meaning for the command line."""
+    if isinstance(error, RuntimeError) and isinstance(error.__cause__, HTTPError) and is_transient(error.__cause__):
+        error = error.__cause__  # the upload of a file, which huggingface_hub tried several times
     status = status_of(error)
     if isinstance(error, OfflineModeIsEnabled):
         return UserError(OFFLINE)
@@ -187,4 +189,4 @@ def _explained(error: Exception, repo_id: str, doing: str) -> Exception:
         return UserError(f"{repo_id}: the Hub refuses to {doing}: {reason(error)}")
     if isinstance(error, HTTPError) or is_transient(error):
         return PublishError(f"{repo_id}: failed to {doing}: {reason(error)}; run the same command again")
-    return PublishError(f"{repo_id}: failed to {doing}: {error}")
+    return PublishError(f"{repo_id}: failed to {doing}: {str(error).rstrip('.')}")

@@ -1,9 +1,12 @@
 """The Hub folder of a finished run: weights, config, code, tokenizer, card, and how it all came about."""
 
+import re
+import shlex
 import shutil
 import sys
 from pathlib import Path
 
+import yaml
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
@@ -42,10 +45,11 @@ def write_hub_folder(run_dir, repo_id: str, output=None) -> Path:
     with files.staged_folder(output, manifest=True) as staging:
         model.save_pretrained(staging, max_shard_size="1TB")
         tokenizer.save_pretrained(staging)
-        receipts.public(recipe).save(staging / "recipe.yaml")
+        _write_recipe(run_dir / "recipe.yaml", staging)
         for name in COPIED:
             _copy_text(run_dir / name, staging)
-        content = files.read_object(staging / results.FILE)
+        content = _without_places(files.read_object(staging / results.FILE))
+        files.write_json(staging / results.FILE, content)
         _draw(run_dir, staging, model, tokenizer, content, recipe.name)
         pictures = [name for name in PICTURES if (staging / name).is_file()]
         card.render(repo_id, recipe, content, model, pictures).save(staging / "README.md")
@@ -95,6 +99,12 @@ def finished(run_dir: Path, repo_id: str):
     return recipe, content
 
 
+def _write_recipe(path: Path, folder: Path) -> None:
+    """Write a run's recipe without paths, and without keys that its version did not know: its hash is in the results."""
+    content = yaml.safe_dump(receipts.public_content(path), sort_keys=False, allow_unicode=True)
+    (folder / path.name).write_text(content, encoding="utf-8")
+
+
 def _copy_text(path: Path, folder: Path) -> None:
     """Copy a text file of a run, writing paths below the working, the runs' and the home folder without those."""
     if not path.is_file():
@@ -104,6 +114,14 @@ def _copy_text(path: Path, folder: Path) -> None:
         if place != Path(place.anchor):
             text = text.replace(f"{place}/", f"{instead}/")
     (folder / path.name).write_text(text, encoding="utf-8")
+
+
+def _without_places(content: dict) -> dict:
+    """Return results.json with commands that name no folder: a run may have been trained on another machine than this."""
+    for part in (part for part in results.parts(content).values() if "command" in part):
+        words = [re.sub(r"^(--[^=]+=)?/(?:.*/)?([^/]+)/*$", r"\1\2", word) for word in shlex.split(part["command"])]
+        part["command"] = shlex.join(words)
+    return content
 
 
 def is_allowed(name: str) -> bool:

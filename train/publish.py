@@ -32,7 +32,10 @@ def publish(run_dir, target: upload.Target, dry_run: bool = False) -> upload.Sen
         before = upload.survey(hub, target)  # now, and not after minutes of checks
         owner = target.repo_id.split("/")[0]
         if not before.exists and owner not in names:
-            raise UserError(f"{target.repo_id}: not there to be seen by {names[0]}, who cannot make it for {owner}")
+            raise UserError(
+                f"{target.repo_id}: no repository that {names[0]} can see, and {names[0]} cannot make one for {owner}; "
+                f"name one of {', '.join(f'{name}/...' for name in names[:5])}"
+            )
         if target.private and before.exists and not before.private:
             raise UserError(
                 f"--private: {target.repo_id} is public already; make it private on its settings page first"

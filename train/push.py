@@ -124,11 +124,11 @@ class Pusher:
 
     def _work(self) -> None:
         """Send what waits, for ever; the thread ends with the process."""
-        disable_progress_bars()  # the run has its own
         while True:
             with self.changed:
                 self.changed.wait_for(lambda: self.waiting is not None)
                 (step, folder), self.waiting, self.busy = self.waiting, None, True
+            disable_progress_bars()  # the run has its own; whoever saves a checkpoint switches these on again
             try:
                 files.write_manifest(folder)
                 sent = upload.send(Hub(say=_silent, waits=()), folder, self.target, f"Checkpoint of step {step}")
@@ -147,7 +147,8 @@ class Pusher:
 
     def _warn(self, step: int, error: Exception) -> None:
         """Say in one line that a push failed."""
-        _say(f"warning: step {step} not pushed to {self._place}: {' '.join(str(error).split())}")
+        words = str(error).replace("; run the same command again", "")  # the next push does it
+        _say(f"warning: step {step} not pushed to {self._place}: {' '.join(words.split())}")
 
 
 def _say(line: str) -> None:

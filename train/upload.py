@@ -140,7 +140,9 @@ def _refuse_names(refs: GitRefs, target: Target, remote: Remote) -> None:
     """Refuse a tag that is taken and a revision that no commit can be put on."""
     tags = {ref.name: ref.target_commit for ref in refs.tags}
     if target.tag in tags:
-        raise UserError(f"--tag {target.tag}: {target.repo_id} has it, at {tags[target.tag]}; a tag stays where it is")
+        raise UserError(
+            f"--tag {target.tag}: {target.repo_id} has it, at {tags[target.tag]}; a tag stays where it is, name another"
+        )
     branches = {MAIN, *(ref.name for ref in refs.branches)}
     if remote.branch and target.revision not in branches and not target.revision.startswith("refs/"):
         raise UserError(f"--revision {target.revision}: is a commit or a tag of {target.repo_id}, must be a branch")

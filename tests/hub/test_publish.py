@@ -175,7 +175,10 @@ def test_a_folder_that_fails_its_check_is_not_sent(hub_here, run, monkeypatch, c
         (["--repo-id", NAME, "--create-pr", "--tag", "v1"], "--tag v1: "),
         (["--repo-id", NAME, "--create-pr", "--revision", "b"], "--create-pr: "),
         (["--repo-id", NAME, "--create-pr"], "publish without --create-pr"),
-        (["--repo-id", NAME], f"{NAME}: not there to be seen by bob, who cannot make it for alice"),
+        (
+            ["--repo-id", NAME],
+            f"{NAME}: no repository that bob can see, and bob cannot make one for alice; name one of bob/...",
+        ),
         (["--repo-id", "lab/model"], "lab/model: this token may not make the repository"),
     ],
 )

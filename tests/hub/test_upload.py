@@ -230,7 +230,9 @@ def test_weights_that_never_arrive_leave_the_repository_as_it_was(hub_here, way,
     (folder / "model.safetensors").write_bytes(b"new" * 1000)
     files.write_manifest(folder)
     hub_here.fail(LARGE, status, cut=None if status else "request", times=100)
-    with pytest.raises(PublishError, match="failed to write.*the repository is as it was"):
+    with pytest.raises(
+        PublishError, match="failed to write.*; run the same command again; the repository is as it was"
+    ):
         upload.send(way, folder, upload.Target(NAME), "second")
     assert (there(hub_here), hub_here.repo(NAME).branches["main"]) == (before, head)
     assert [line for line in said if line.startswith("upload: ") and "again in" in line]

@@ -48,6 +48,16 @@ def test_a_run_is_scored_from_its_folder(tmp_path, translation, accelerator, cap
     assert f"{on_disk['metrics']['loss']:.4f}" in printed
 
 
+def test_a_run_of_a_version_with_fewer_keys_keeps_its_recipes_hash(tmp_path, translation, accelerator):
+    """Publishing compares it with the run's own recipe.yaml, into which evaluation writes nothing."""
+    run = run_folder(tmp_path, translation)
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    del recipe["loop"]["push_to"]
+    (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    content = evaluate.evaluate_folder(run, accelerator=accelerator)
+    assert content["recipe_hash"] == receipts.hash_of_file(run / "recipe.yaml") != receipts.recipe_hash(translation[0])
+
+
 def test_another_split_does_not_replace_the_figures_of_the_recipes_own(tmp_path, translation, accelerator):
     run = run_folder(tmp_path, translation)
     first = evaluate.evaluate_folder(run, accelerator=accelerator)

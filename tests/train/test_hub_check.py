@@ -188,7 +188,7 @@ MUTATIONS = {
         lambda f: edit(f / "tokenizer_config.json", lambda c: c.update(auto_map={"AutoTokenizer": ["a.B", None]})),
         "trust: tokenizer_config.json: auto_map names AutoTokenizer",
     ),
-    "no card": (lambda f: (f / "README.md").unlink(), "files: README.md: missing"),
+    "no card": (lambda f: (f / "README.md").unlink(), "card: README.md: missing"),
     "card that is no YAML": (
         lambda f: (f / "README.md").write_text("---\ntags: [a\n---\n"),
         "card: README.md: front matter",
@@ -280,6 +280,15 @@ def test_nothing_of_a_folder_runs_before_it_is_in_order(folder, monkeypatch):
     assert hub_check.check_folder(folder).problems[-1].startswith("use: left out")
 
 
+def test_a_folder_without_a_card_is_used_all_the_same(folder, monkeypatch):
+    monkeypatch.setattr("train.hub_check_stranger.findings", lambda *_: iter([("ran", True, "")]))
+    (folder / "README.md").unlink()
+    (folder / "manifest.json").unlink(missing_ok=True)
+    report = hub_check.check_folder(folder)
+    assert report.problems == ["card: README.md: missing"]
+    assert "ran" in [finding.name for finding in report.findings]
+
+
 def test_other_code_runs_only_when_it_is_trusted(folder, monkeypatch):
     monkeypatch.setattr("train.hub_check_stranger.findings", lambda *_: iter([("ran", True, "")]))
     add_to(folder / "layers.py", "\n# changed\n")
@@ -304,9 +313,13 @@ def test_the_command_says_it_all_and_ends_with_1(folder, static, capsys):
     [
         (["no such/place/at all"], "neither a folder nor an id"),
         ([".", "--revision", "main"], "is a folder here, which has no revisions"),
+        (["run"], "run: a run, not what is published of it: `python -m train publish run "),
     ],
 )
-def test_a_place_that_cannot_be_checked_is_the_users_mistake(words, line, capsys):
+def test_a_place_that_cannot_be_checked_is_the_users_mistake(words, line, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.yaml").write_text("name: run\n")
     assert command.main(["hub-check", *words]) == 2
     said = capsys.readouterr().err
     assert line in said

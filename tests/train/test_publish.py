@@ -20,7 +20,7 @@ from modeling_vanilla import (
     VanillaForMaskedLM,
     VanillaForSequenceClassification,
 )
-from train import files, hub_folder, publish
+from train import files, hub_folder, publish, receipts
 from train.errors import UserError
 from train.recipe import load_recipe
 
@@ -248,10 +248,26 @@ def test_figures_of_another_recipe_are_refused(run):
         publish.write_hub_folder(run[0], "somebody/run-en-ko")
 
 
+def test_a_run_of_a_version_with_fewer_keys_is_published(run):
+    """What a later version knows beside is neither in its recipe nor in the hash of it."""
+    recipe = yaml.safe_load((run[0] / "recipe.yaml").read_text())
+    del recipe["loop"]["push_to"], recipe["data"]["license"]
+    (run[0] / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    content = json.loads((run[0] / "results.json").read_text())
+    content["recipe_hash"] = receipts.hash_of_file(run[0] / "recipe.yaml")
+    (run[0] / "results.json").write_text(json.dumps(content))
+    folder = publish.write_hub_folder(run[0], "somebody/run-en-ko")
+    assert receipts.hash_of_file(folder / "recipe.yaml") == content["recipe_hash"]
+    assert "license" not in yaml.safe_load((folder / "recipe.yaml").read_text())["data"]
+    assert load_recipe([str(folder / "recipe.yaml")]).optim.lr == 0.0123
+
+
 def test_a_recipe_that_pushed_does_not_push_for_others(run):
+    own = {"recipe_hash": receipts.recipe_hash(load_recipe([str(run[0] / "recipe.yaml")]))}
     recipe = yaml.safe_load((run[0] / "recipe.yaml").read_text())
     recipe["loop"] |= {"push_to": "me/private-things", "push_every": 1000, "push_revision": "mine"}
     (run[0] / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    (run[0] / "results.json").write_text(json.dumps(json.loads((run[0] / "results.json").read_text()) | own))
     folder = publish.write_hub_folder(run[0], "somebody/run-en-ko")
     loop = yaml.safe_load((folder / "recipe.yaml").read_text())["loop"]
     assert (loop["push_to"], loop["push_every"], loop["push_revision"]) == (None, None, "checkpoints")
@@ -284,7 +300,15 @@ def test_the_python_in_the_card_runs(tmp_path, task, monkeypatch):
 
 def test_no_path_of_this_machine_leaves_it(run, tmp_path, monkeypatch, drawn):
     monkeypatch.chdir(tmp_path)
+    content = json.loads((run[0] / "results.json").read_text())
+    elsewhere = {
+        "command": "python -m train fit a.yaml --data.root=/mnt/kim/data/ --run_dir /mnt/kim/one --optim.lr 1"
+    }
+    content |= elsewhere | {"other_splits": {"validation": content | elsewhere}}
+    (run[0] / "results.json").write_text(json.dumps(content))
     folder = publish.write_hub_folder(run[0], "somebody/run-en-ko")
+    assert "fit a.yaml --data.root=data --run_dir one --optim.lr 1`" in (folder / "README.md").read_text()
+    assert all(b"kim" not in path.read_bytes() for path in folder.iterdir())
     for path in folder.iterdir():
         assert str(tmp_path).encode() not in path.read_bytes(), path.name
     recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
