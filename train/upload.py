@@ -66,6 +66,7 @@ class Remote:
         head: newest commit.
         files: files by name.
         published: those of them that an earlier publish wrote.
+        tagged: whether the newest commit has the wanted tag already.
     """
 
     exists: bool
@@ -74,6 +75,7 @@ class Remote:
     head: str | None = None
     files: dict[str, RepoSibling] = dataclasses.field(default_factory=dict)
     published: frozenset[str] = frozenset()
+    tagged: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,8 +122,10 @@ def survey(hub: Hub, target: Target) -> Remote:
             if target.create_pr:
                 raise UserError(f"{repo_id}: does not exist, so there is nobody to ask; publish without --create-pr")
             return remote
-        _refuse_names(hub.attempt("look", lambda: hub.api.list_repo_refs(repo_id)), target, remote)
-        return _refuse_foreign(hub, repo_id, remote)
+        refs = hub.attempt("look", lambda: hub.api.list_repo_refs(repo_id))
+        _refuse_names(refs, target, remote)
+        tagged = any(ref.name == target.tag for ref in refs.tags)
+        return _refuse_foreign(hub, repo_id, dataclasses.replace(remote, tagged=tagged))
 
 
 def look(hub: Hub, repo_id: str, revision: str = MAIN) -> Remote:
@@ -139,7 +143,7 @@ def look(hub: Hub, repo_id: str, revision: str = MAIN) -> Remote:
 def _refuse_names(refs: GitRefs, target: Target, remote: Remote) -> None:
     """Refuse a tag that is taken and a revision that no commit can be put on."""
     tags = {ref.name: ref.target_commit for ref in refs.tags}
-    if target.tag in tags:
+    if target.tag in tags and tags[target.tag] != remote.head:
         raise UserError(
             f"--tag {target.tag}: {target.repo_id} has it, at {tags[target.tag]}; a tag stays where it is, name another"
         )
@@ -215,6 +219,11 @@ def send(hub: Hub, folder: Path, target: Target, message: str) -> Sent:
     with hub.short_log():
         remote = _made(hub, target, before)
         changed, stale = differences(folder, remote)
+        if before.tagged and (changed or stale):
+            raise UserError(
+                f"--tag {target.tag}: {repo_id} has it, at {remote.head} and other content; a tag stays where it is, "
+                "name another"
+            )
         sent = Sent(remote.head, f"{hub.api.endpoint}/{repo_id}/tree/{remote.head}", new=False)
         if changed or stale:
             try:

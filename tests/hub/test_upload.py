@@ -84,8 +84,15 @@ def test_private_branch_and_tag(hub_here, way, folder, said):
     assert there(hub_here, "v1") == content(folder)
     assert HfApi().model_info(NAME).private
     assert HfApi().model_info(NAME, revision="v1").sha == sent.commit
-    with pytest.raises(UserError, match=f"--tag v1: {NAME} has it, at {sent.commit}"):
+    again = upload.send(way, folder, target, "m")  # the same command again: nothing to do
+    assert (again.commit, again.new) == (sent.commit, False)
+    write(folder, "tasks.py", "y = 2\n")
+    with pytest.raises(UserError, match=f"--tag v1: {NAME} has it, at {sent.commit} and other content"):
         upload.send(way, folder, target, "m")
+    newer = upload.send(way, folder, upload.Target(NAME, revision="v1-candidates"), "m")
+    with pytest.raises(UserError, match=f"--tag v1: {NAME} has it, at {sent.commit}; a tag stays where it is"):
+        upload.send(way, folder, target, "m")
+    assert HfApi().model_info(NAME, revision="v1-candidates").sha == newer.commit
 
 
 def test_the_same_again_is_no_commit_and_a_change_is_one(hub_here, way, folder):
