@@ -1,5 +1,6 @@
 """The command line: `python -m train COMMAND ...`. It parses, calls, and turns errors into one line and a code."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -76,21 +77,21 @@ def _train(recipe: "Recipe") -> int:
 
     from train import alive, loop, state, stop
 
-    try:
-        loop.fit(recipe)
-    except stop.Stopped as stopped:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a launcher's own, as soon as the first rank has ended
-        code = _report(stopped, 128 + stopped.signal)
-    except (NonFiniteError, DriftError, alive.RankError, OSError) as error:
-        return _report(error, 1)
-    except alive.LostPeerError as error:
-        _leave(f"error: {error}" if error.speaks else None)
-    except state.PeerError:
-        _leave(None)  # the rank that failed has said why
-    else:
-        code = 0
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    code = 0
+    with contextlib.ExitStack() as end:
+        try:
+            loop.fit(recipe)
+        except stop.Stopped as stopped:
+            stop.ignore(end)
+            code = _report(stopped, 128 + stopped.signal)
+        except (NonFiniteError, DriftError, alive.RankError, OSError) as error:
+            return _report(error, 1)
+        except alive.LostPeerError as error:
+            _leave(f"error: {error}" if error.speaks else None)
+        except state.PeerError:
+            _leave(None)  # the rank that failed has said why
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
     return code
 
 
@@ -310,4 +311,7 @@ def _report(error: Exception | str, code: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    if code > 128:  # stopped by a signal: the same one, sent on by a launcher, must not change the code
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(code)

@@ -32,25 +32,30 @@ class Request:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
+def ignore(end: contextlib.ExitStack) -> None:
+    """Ignore the signals until `end` is closed.
+
+    A launcher that sees one rank end sends its own to those that still say why they stop.
+    """
+    for number in SIGNALS:
+        end.callback(signal.signal, number, signal.signal(number, signal.SIG_IGN))
+
+
 @contextlib.contextmanager
 def requests(end: contextlib.ExitStack) -> Iterator[Request]:
     """Catch the signals while the block runs.
 
     Args:
-        end: closed when the run has ended. Where the block ends in `Stopped`, the signals stay caught until then: a
-            launcher that sees one rank end sends its own to those that still say why they stop.
+        end: closed when the run has ended. Where the block ends in `Stopped`, the signals are ignored until then.
     """
     request = Request()
-    before = {}
-    with contextlib.suppress(ValueError):  # only the main thread may set handlers
-        before = {number: signal.signal(number, request) for number in SIGNALS}
     with contextlib.ExitStack() as restored:
-        for number, handler in before.items():
-            restored.callback(signal.signal, number, handler)
+        with contextlib.suppress(ValueError):  # only the main thread may set handlers
+            for number in SIGNALS:
+                restored.callback(signal.signal, number, signal.signal(number, request))
         try:
             yield request
         except Stopped:
-            for number in before:
-                signal.signal(number, signal.SIG_IGN)
             end.push(restored.pop_all())
+            ignore(end)
             raise

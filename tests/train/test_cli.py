@@ -114,7 +114,9 @@ def test_interrupt_has_its_own_code(write_recipe, fit, monkeypatch):
         return original(run, delivery, request)
 
     monkeypatch.setattr(loop, "train_step", train_step)
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     assert main(["fit", str(write_recipe())]) == 130
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
