@@ -54,6 +54,8 @@ COLOURS = {"train": "tab:blue", "eval": "tab:orange", "ema_loss": "tab:green"}
 LOSSES = ("loss", "ema_loss")
 PANELS = {"lr": "learning rate", "grad_norm": "gradient norm"}
 SHOWN_WARNINGS = 8
+LETTER = 0.085
+"""Width of a letter of a label, in inches."""
 # Characters that leave no mark, by signs that do.
 VISIBLE = {" ": "␣", "\n": "⏎", "\t": "⇥", "\u00a0": "⍽", "": "∅"}
 
@@ -92,6 +94,11 @@ def readable(piece: str) -> str:
     piece = VISIBLE.get(piece, piece)
     shown = (VISIBLE.get(letter, letter) for letter in piece)
     return "".join(letter if ord(letter) in _characters() else f"U+{ord(letter):04X}" for letter in shown)
+
+
+def label(piece: str) -> str:
+    """Return a token as a label; the mark of a word's start, which looks like a line below it, is left out."""
+    return readable(piece.removeprefix("▁") or " ")
 
 
 def loss_curve(metrics_file, output, title: str | None = None) -> Path:
@@ -227,20 +234,24 @@ def attention_figure(
     panels.append(("mean of the heads", weights.mean(0)))
     columns = min(2, len(panels))  # more would make the labels small where a page shows the picture
     rows = -(-len(panels) // columns)
-    # A cell must be wide enough for its label.
-    size = columns * max(0.2 * expected[1] + 0.8, 3.0) + 1.2, rows * max(0.2 * expected[0] + 0.9, 2.5) + 0.9
+    labels = [label(piece) for piece in tokens_source], [label(piece) for piece in tokens_target]
+    # Inches. A cell must be wide enough for a letter, and a panel has its labels beside and (on end) below it.
+    below, beside = (LETTER * max(map(len, side), default=0) for side in labels)
+    width = max(0.2 * expected[1] + beside + 0.5, 3.0)
+    size = columns * width + 1.2, rows * max(0.2 * expected[0] + below + 0.7, 2.5) + 0.9
     with matplotlib.rc_context({"font.family": list(font_families()), "axes.unicode_minus": False}):
         figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(rows, columns, squeeze=False)
         for axes, (name, panel) in zip(grid.flat, panels, strict=False):
-            image = _panel(axes, name, panel, tokens_source, tokens_target)
+            image = _panel(axes, name, panel, *labels)
         for axes in grid[:, 0]:
             axes.set_ylabel("written")
         for axes in list(grid.flat)[len(panels) - columns : len(panels)]:
             axes.set_xlabel("read")
         for axes in list(grid.flat)[len(panels) :]:
             axes.set_axis_off()
-            axes.text(0.5, 0.5, EXPLANATION, ha="center", va="center", fontsize=11, linespacing=1.6, color="0.25")
+            small = 11 if width > 4.2 else 9
+            axes.text(0.5, 0.5, EXPLANATION, ha="center", va="center", fontsize=small, linespacing=1.6, color="0.25")
         figure.colorbar(image, ax=grid, shrink=0.5, aspect=40, label="attention weight")
         if title:
             shown = "".join(readable(letter) if letter != " " else " " for letter in title)
@@ -248,14 +259,13 @@ def attention_figure(
         return _save(figure, Path(output))
 
 
-def _panel(axes, name: str, weights, tokens_source, tokens_target):
+def _panel(axes, name: str, weights, source: list[str], target: list[str]):
     """Draw one map with its labels."""
     image = axes.imshow(weights, cmap="Blues", vmin=0.0, vmax=1.0, aspect="equal", interpolation="nearest")
     axes.set_title(name, fontsize=11, fontweight="normal")
-    source, target = ([readable(piece) for piece in pieces] for pieces in (tokens_source, tokens_target))
     axes.set_xticks(range(len(source)), source, fontsize=9)
-    for label in axes.get_xticklabels():  # a label that is wider than its cell stands on end
-        label.set_rotation(0 if len(label.get_text()) <= 2 else 90)
+    for tick in axes.get_xticklabels():  # a label that is wider than its cell stands on end
+        tick.set_rotation(0 if len(tick.get_text()) <= 2 else 90)
     axes.set_yticks(range(len(target)), target, fontsize=9)
     axes.tick_params(length=0, pad=2)
     # Faint lines between the cells lead the eye from a cell to its two labels.

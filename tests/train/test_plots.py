@@ -42,6 +42,20 @@ def test_what_no_font_has_becomes_its_code_point():
     assert plots.readable("") == "∅"
 
 
+def test_the_mark_of_a_words_start_is_no_part_of_a_label():
+    assert [plots.label(piece) for piece in ("▁Hut", "s", "▁", " ", "</s>")] == ["Hut", "s", "␣", "␣", "</s>"]
+
+
+def test_long_labels_leave_room_for_the_cells(tmp_path, drawn):
+    words = ["▁orangefarbenen", "▁etwas", "</s>"]
+    plots.attention_figure(words * 4, words * 3, torch.full((2, 9, 12), 1 / 12), tmp_path / "x.png")
+    figure = drawn[-1]
+    figure.canvas.draw()
+    for axes in figure.axes[:3]:
+        box = axes.get_window_extent()
+        assert box.width / 12 > 0.15 * figure.dpi and box.height / 9 > 0.15 * figure.dpi
+
+
 def test_a_panel_per_head_and_their_mean(drawn, tmp_path):
     weights = weights_of(3, len(TARGET), len(SOURCE))
     path = plots.attention_figure(SOURCE, TARGET, weights, tmp_path / "a.png", title="20 Mai, 2026 → 2026년 5월")
