@@ -1,15 +1,8 @@
 """A client of the stand-in for the Hub, and a repository there."""
 
 import pytest
-from huggingface_hub import CommitOperationAdd, HfApi
-
-NAME = "alice/model"
-FILES = {
-    "config.json": b"{}",
-    "model.safetensors": b"\0weights" * 50,
-    "docs/a.txt": "가나다".encode(),
-    "docs/b/c d.txt": b"",
-}
+from hub_client import FILES, NAME, add
+from huggingface_hub import HfApi
 
 
 @pytest.fixture
@@ -22,6 +15,5 @@ def api(hub_here):
 def repo(hub_here, api):
     """Return a repository with a text file, a large one, an empty one, and folders."""
     api.create_repo(NAME)
-    operations = [CommitOperationAdd(path, data) for path, data in FILES.items()]
-    api.create_commit(NAME, operations, commit_message="first", commit_description="more")
+    api.create_commit(NAME, add(**FILES), commit_message="first", commit_description="more")
     return hub_here.repo(NAME)

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from hub_client import FILES, NAME, add, status
 from huggingface_hub import (
-    CommitOperationAdd,
     CommitOperationCopy,
     CommitOperationDelete,
     HfApi,
@@ -22,26 +22,6 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.utils import get_session
-
-NAME = "alice/model"
-FILES = {
-    "config.json": b"{}",
-    "model.safetensors": b"\0weights" * 50,
-    "docs/a.txt": "가나다".encode(),
-    "docs/b/c d.txt": b"",
-}
-
-
-def add(**files: bytes) -> list[CommitOperationAdd]:
-    return [CommitOperationAdd(path, data) for path, data in files.items()]
-
-
-def status(call, *arguments, **options) -> int:
-    """Return the status of the refusal that a call meets."""
-    with pytest.raises(HfHubHTTPError) as refusal:
-        call(*arguments, **options)
-    return refusal.value.response.status_code
-
 
 # ---- reading
 

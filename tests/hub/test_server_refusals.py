@@ -1,23 +1,10 @@
 """Whom and what the stand-in for the Hub refuses, and how: the codes that publishing has to understand."""
 
 import pytest
-from huggingface_hub import CommitOperationAdd, HfApi, ModelCard
-from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+from hub_client import NAME, add, status
+from huggingface_hub import HfApi, ModelCard
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from huggingface_hub.utils import get_session
-
-NAME = "alice/model"
-
-
-def add(**files: bytes) -> list[CommitOperationAdd]:
-    return [CommitOperationAdd(path, data) for path, data in files.items()]
-
-
-def status(call, *arguments, **options) -> int:
-    """Return the status of the refusal that a call meets."""
-    with pytest.raises(HfHubHTTPError) as refusal:
-        call(*arguments, **options)
-    return refusal.value.response.status_code
-
 
 # ---- who may
 
