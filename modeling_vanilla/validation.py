@@ -13,22 +13,22 @@ from transformers.utils.import_utils import is_tracing
 from .cache_name import is_paged
 from .configuration_vanilla import VanillaConfig
 
-# Tensors that reach a forward beside its own arguments: who hands them in, and who reads them. Whatever else holds a
-# tensor or a cache is refused, since it would be swallowed. tests/clients/test_inputs.py records them from real calls.
+# Tensors that reach a forward beside its own arguments, and who hands them in: all are for the attention kernels, or are
+# used by the caller itself. Whatever else holds a tensor or a cache is refused, since it would be ignored.
+# tests/clients/test_inputs.py records the names from real calls, with transformers 5.17 to 5.24.
 KERNEL_INPUTS = {
-    "cu_seq_lens_q": "DataCollatorWithFlattening, TRL without padding, generate_batch: where packed rows begin",
-    "cu_seq_lens_k": "the same for keys; of generate_batch since 5.23 one for each kind of layer",
-    "max_length_q": "the same: the longest of them; a tensor with return_tensors='pt' of some collators",
-    "max_length_k": "the same for keys",
-    "max_seqlen_q": "generate_batch of transformers 5.17: max_length_q",
-    "max_seqlen_k": "generate_batch of transformers 5.17: max_length_k",
+    "cu_seq_lens_q": "DataCollatorWithFlattening, TRL, generate_batch: where packed rows begin",
+    "cu_seq_lens_k": "the same of keys; generate_batch has one for each kind of layer since 5.23",
+    "max_length_q": "the same callers: the longest of them; a tensor on a GPU",
+    "max_length_k": "the same of keys",
+    "max_seqlen_q": "generate_batch of 5.17: max_length_q",
+    "max_seqlen_k": "generate_batch of 5.17: max_length_k",
     "seq_idx": "DataCollatorWithFlattening, TRL: the number of the row that a token is of",
-    "read_index": "generate_batch: the places of the paged cache that are read",
-    "write_index": "generate_batch: the places of the paged cache that are written",
-    "block_table": "generate_batch with flash attention: the pages of the cache",
-    "logits_indices": "generate_batch: the tokens whose logits it looks at; it picks them itself",
+    "read_index": "generate_batch: places of the paged cache that are read",
+    "write_index": "generate_batch: places of the paged cache that are written",
+    "block_table": "generate_batch with flash attention: pages of the cache",
+    "logits_indices": "generate_batch: tokens whose logits it looks at; it picks them itself",
     "logits_processor_args": "generate_batch: settings of each request, for its own logits processors",
-    "attention_instances": "vLLM: its attention modules, by layer",
 }
 # What generate hands to the encoder of an encoder-decoder from what it was called with, for the rest of the model.
 GENERATES_ENCODER_INPUTS = {"labels": "Seq2SeqTrainer", "cross_attention_mask": "packed sources"}
