@@ -7,6 +7,7 @@ Up to 5.23 it is the input and output `past_key_values`; 5.24 renamed both to `c
 
 import functools
 import inspect
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from transformers.cache_utils import EncoderDecoderCache
 from transformers.generation.continuous_batching.cache import PagedAttentionCache
 from transformers.masking_utils import create_causal_mask
+from transformers.utils.import_utils import is_torchdynamo_compiling
 
 # What the installed transformers calls it. Its masks are asked, since they hand the name on to nothing else.
 CACHE = "cache" if "cache" in inspect.signature(create_causal_mask).parameters else "past_key_values"
@@ -22,6 +24,8 @@ NAMES = ("cache", "past_key_values")
 
 def takes_cache(forward: Callable) -> Callable:
     """Let a `forward` with an argument `cache` take it by either name; its signature shows the installed one.
+
+    The old name earns the warning that transformers gives for it, from the version on that has the new one.
 
     Raises (in the call):
         ValueError: both names are given, or something else than a cache.
@@ -33,6 +37,8 @@ def takes_cache(forward: Callable) -> Callable:
         if old is not None:
             if kwargs.get("cache") is not None:
                 raise ValueError("cache and past_key_values are two names of one input; give one of them")
+            if CACHE == "cache" and not is_torchdynamo_compiling():
+                warnings.warn("`past_key_values` is deprecated; transformers calls it `cache`", FutureWarning, 2)
             kwargs["cache"] = old
         return forward(*args, **kwargs)
 
