@@ -11,6 +11,9 @@ from transformers.activations import ACT2FN
 
 from .safety import LIMITS, check_fields
 
+# Of this code, wherever it lies: it is copied beside the weights, and a copy must not claim the version of another.
+VERSION = "0.1.1"
+
 # What the Auto classes may load: by variant, and in every variant. The whole map is written into every config.json, since
 # a reader without this package (trust_remote_code) finds the classes there and nowhere else.
 AUTO_MAPS = {
@@ -227,6 +230,15 @@ class VanillaConfig(PreTrainedConfig):
     def custom_pipelines(self, value: dict) -> None:
         """Ignore what a file says, and what a pipeline that is saved says of itself alone: the class decides."""
 
+    @property
+    def modeling_vanilla_version(self) -> str:
+        """Version of the code that writes this config, as `transformers_version` is that of transformers."""
+        return VERSION
+
+    @modeling_vanilla_version.setter
+    def modeling_vanilla_version(self, value: str) -> None:
+        """Ignore what a file says: it names what wrote that file, and what is written next is written by this code."""
+
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs) -> "VanillaConfig":
         """Build a config of what a file says, and of the caller's own arguments.
@@ -241,9 +253,10 @@ class VanillaConfig(PreTrainedConfig):
             raise ValueError(str(error)) from error
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all fields, and the pipelines that the saved class can run."""
+        """Return all fields, the version of this code, and the pipelines that the saved class can run."""
+        written = super().to_dict() | {"modeling_vanilla_version": VERSION}
         pipelines = self._pipelines()
-        return super().to_dict() | ({"custom_pipelines": pipelines} if pipelines else {})
+        return written | ({"custom_pipelines": pipelines} if pipelines else {})
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
         """Return the config as one stack sees it; caches are sized by the decoder's number of layers."""
