@@ -50,7 +50,7 @@ def test_the_row_of_this_version_is_what_save_pretrained_writes(build, tmp_path)
     build("decoder", VanillaForCausalLM).save_pretrained(tmp_path)
     written = {path.name: files.sha256(path) for path in tmp_path.glob("*.py")}
     assert releases.row()[releases.VERSION]["files"] == written
-    assert releases.note_on(tmp_path) == f"code of {releases.VERSION}, the version here"
+    assert releases.note_on(tmp_path) == f"code of {releases.VERSION}"
 
 
 CHANGES = {

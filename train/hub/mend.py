@@ -146,7 +146,7 @@ def plan(folder: Path, name: str) -> Repair:
     config, code = _config_of(content, name), releases.code_in(folder)
     new = {path.name: files.sha256(path) for path in releases.shipped()}
     written = [file for file in new if code.get(file) != new[file]] + [CONFIG] * (config != content)
-    return Repair(releases.note_on(folder).split(";")[0], config, written, sorted(set(code) - set(new)))
+    return Repair(releases.name_of(folder), config, written, sorted(set(code) - set(new)))
 
 
 def _refusal(name: str, foreign: list[str], claimed: Any) -> str:

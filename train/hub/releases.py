@@ -83,15 +83,21 @@ def foreign_names(folder: Path) -> list[str]:
     ]
 
 
-def note_on(folder: Path) -> str:
+def name_of(folder: Path) -> str:
     """Say in words whose code a folder holds."""
     code, release = code_in(folder), release_of(folder)
-    if code and code == {path.name: files.sha256(path) for path in shipped()}:
-        return f"code of {VERSION}, the version here"
-    if release is None:
-        return "code of no release that is known here" if code else "no code"
-    older = f"; right with transformers before {release.wrong_since}" if release.wrong_since else ""
-    return f"code of {release.version}, known{older}"
+    if not code:
+        return "no code"
+    if code == {path.name: files.sha256(path) for path in shipped()}:
+        return f"code of {VERSION}"
+    return f"code of {release.version}" if release else "code of no single release"
+
+
+def note_on(folder: Path) -> str:
+    """Return what is known of a folder's code, where nothing is known to be wrong with it here."""
+    release = release_of(folder)
+    older = f", known; right with transformers before {release.wrong_since}" if release and release.wrong_since else ""
+    return f"{name_of(folder)}{older}"
 
 
 def problems(folder: Path) -> Iterator[str]:
