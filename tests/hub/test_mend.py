@@ -65,7 +65,10 @@ def test_a_mended_folder_is_right_without_this_package(old, tmp_path, capsys):
     shutil.copytree(old, tmp_path / "both" / "encoder-decoder")
     for path in releases.shipped():  # what `save_pretrained` alone wrote has no card, so publishing would refuse it
         shutil.copyfile(path, decoder / path.name)
-    assert {kind: generated()[kind] for kind in KINDS} == strangers_ids(tmp_path / "both", tmp_path / "work")
+    found = strangers_ids(tmp_path / "both", tmp_path / "work")
+    assert {kind: found[kind] for kind in KINDS} == {kind: generated()[kind] for kind in KINDS}
+    # Also where config.json names none, as the decoder's: the code knows which it is.
+    assert {found[f"version {kind}"] for kind in KINDS} == {releases.VERSION}
 
 
 def test_what_is_mended_needs_no_mending(old, unused, capsys):

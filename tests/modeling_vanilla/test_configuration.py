@@ -235,3 +235,18 @@ def test_a_head_refuses_the_variants_it_cannot_use(head, variant):
 def test_auto_classes_refuse_them_too():
     with pytest.raises(ValueError, match="variant='encoder'.*VanillaForCausalLM"):
         AutoModelForCausalLM.from_config(VanillaConfig.tiny(variant="encoder"))
+
+
+@pytest.mark.parametrize("claimed", ["0.0.1", "9.9.9", 5, None])
+def test_the_version_is_that_of_the_code_that_writes(claimed, tmp_path):
+    """Whatever a file said of the code that wrote that file."""
+    old = VanillaConfig.tiny().to_dict() | {"modeling_vanilla_version": claimed}
+    config = VanillaConfig.from_dict(old)
+    config.modeling_vanilla_version = claimed
+    config.save_pretrained(tmp_path)
+    written = json.loads((tmp_path / "config.json").read_text())["modeling_vanilla_version"]
+    here = modeling_vanilla.__version__
+    assert [written, config.modeling_vanilla_version, config.to_diff_dict()["modeling_vanilla_version"]] == [here] * 3
+    again = VanillaConfig.from_pretrained(tmp_path)
+    assert again == VanillaConfig.from_dict(old) and again.to_diff_dict() == config.to_diff_dict()
+    assert VanillaConfig(modeling_vanilla_version=claimed) == VanillaConfig()
