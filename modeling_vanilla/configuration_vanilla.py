@@ -2,17 +2,24 @@
 """VanillaConfig: every architecture number and option of the Transformer, checked once."""
 
 import math
+import multiprocessing
+import os
+import re
 from typing import Any
 
+import transformers
 from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
+from transformers.utils import logging
 
 from .safety import LIMITS, check_fields
 
 # Of this code, wherever it lies: it is copied beside the weights, and a copy must not claim the version of another.
 VERSION = "0.1.1"
+# The oldest and the newest transformers that this code was tested with; README.md promises the same.
+TESTED = ("5.17", "5.24")
 
 # What the Auto classes may load: by variant, and in every variant. The whole map is written into every config.json, since
 # a reader without this package (trust_remote_code) finds the classes there and nowhere else.
@@ -370,4 +377,20 @@ class VanillaConfig(PreTrainedConfig):
         )
 
 
+def warn_of_untested() -> None:
+    """Log once that transformers is newer than any that was tested: its renames may be swallowed without an error.
+
+    By the first process of a machine alone: not by other ranks, nor by the workers of a data loader.
+    """
+    found = re.match(r"(\d+)\.(\d+)", transformers.__version__)
+    is_newer = found and [int(found[1]), int(found[2])] > [int(number) for number in TESTED[1].split(".")]
+    if is_newer and os.environ.get("LOCAL_RANK", "0") == "0" and multiprocessing.parent_process() is None:
+        # A name below that of transformers, so that its settings of verbosity hold for a copy beside weights too.
+        logging.get_logger("transformers.modeling_vanilla").warning_once(
+            f"modeling_vanilla {VERSION} was tested with transformers {TESTED[0]} to {TESTED[1]}, this is "
+            f"{transformers.__version__}: `python -m modeling_vanilla doctor MODEL` examines a model with it"
+        )
+
+
+warn_of_untested()
 VanillaConfig.register_for_auto_class()
