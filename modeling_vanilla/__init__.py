@@ -17,7 +17,7 @@ from transformers.pipelines import PIPELINE_REGISTRY
 
 from .answers import QuestionAnsweringPipeline
 from .bridges import assemble, cut, for_ctranslate2, from_transformers, to_transformers
-from .configuration_vanilla import PIPELINES, VanillaConfig
+from .configuration_vanilla import PIPELINES, VERSION, VanillaConfig
 from .modeling_vanilla import (
     VanillaForCausalLM,
     VanillaForConditionalGeneration,
@@ -31,7 +31,7 @@ from .modeling_vanilla import (
 )
 from .pipelines import SummarizationPipeline, Text2TextGenerationPipeline, TranslationPipeline
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "QuestionAnsweringPipeline",

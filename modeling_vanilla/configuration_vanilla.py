@@ -2,14 +2,24 @@
 """VanillaConfig: every architecture number and option of the Transformer, checked once."""
 
 import math
+import multiprocessing
+import os
+import re
 from typing import Any
 
+import transformers
 from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
+from transformers.utils import logging
 
 from .safety import LIMITS, check_fields
+
+# Of this code, wherever it lies: it is copied beside the weights, and a copy must not claim the version of another.
+VERSION = "0.1.1"
+# The oldest and the newest transformers that this code was tested with; README.md promises the same.
+TESTED = ("5.17", "5.24")
 
 # What the Auto classes may load: by variant, and in every variant. The whole map is written into every config.json, since
 # a reader without this package (trust_remote_code) finds the classes there and nowhere else.
@@ -227,6 +237,15 @@ class VanillaConfig(PreTrainedConfig):
     def custom_pipelines(self, value: dict) -> None:
         """Ignore what a file says, and what a pipeline that is saved says of itself alone: the class decides."""
 
+    @property
+    def modeling_vanilla_version(self) -> str:
+        """Version of the code that writes this config, as `transformers_version` is that of transformers."""
+        return VERSION
+
+    @modeling_vanilla_version.setter
+    def modeling_vanilla_version(self, value: str) -> None:
+        """Ignore what a file says: it names what wrote that file, and what is written next is written by this code."""
+
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs) -> "VanillaConfig":
         """Build a config of what a file says, and of the caller's own arguments.
@@ -241,9 +260,10 @@ class VanillaConfig(PreTrainedConfig):
             raise ValueError(str(error)) from error
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all fields, and the pipelines that the saved class can run."""
+        """Return all fields, the version of this code, and the pipelines that the saved class can run."""
+        written = super().to_dict() | {"modeling_vanilla_version": VERSION}
         pipelines = self._pipelines()
-        return super().to_dict() | ({"custom_pipelines": pipelines} if pipelines else {})
+        return written | ({"custom_pipelines": pipelines} if pipelines else {})
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
         """Return the config as one stack sees it; caches are sized by the decoder's number of layers."""
@@ -357,4 +377,20 @@ class VanillaConfig(PreTrainedConfig):
         )
 
 
+def warn_of_untested() -> None:
+    """Log once that transformers is newer than any that was tested: its renames may be swallowed without an error.
+
+    By the first process of a machine alone: not by other ranks, nor by the workers of a data loader.
+    """
+    found = re.match(r"(\d+)\.(\d+)", transformers.__version__)
+    is_newer = found and [int(found[1]), int(found[2])] > [int(number) for number in TESTED[1].split(".")]
+    if is_newer and os.environ.get("LOCAL_RANK", "0") == "0" and multiprocessing.parent_process() is None:
+        # A name below that of transformers, so that its settings of verbosity hold for a copy beside weights too.
+        logging.get_logger("transformers.modeling_vanilla").warning_once(
+            f"modeling_vanilla {VERSION} was tested with transformers {TESTED[0]} to {TESTED[1]}, this is "
+            f"{transformers.__version__}: `python -m modeling_vanilla doctor MODEL` examines a model with it"
+        )
+
+
+warn_of_untested()
 VanillaConfig.register_for_auto_class()

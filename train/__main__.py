@@ -24,6 +24,7 @@ USAGE = """usage: python -m train COMMAND ...
   reproduce RUN_OR_ID                         train a published run again, compare every figure
   average RUN_DIR --last 5                    mean of the last checkpoints, as a model folder
   publish RUN_DIR --repo-id USER/NAME         check a finished run as a stranger would, send it to the Hugging Face Hub
+  publish --mend FOLDER_OR_ID                 give what an earlier version published the code of this one
   hub-check FOLDER_OR_ID                      does it work for a stranger: code, files, card, numbers
   attention RUN_OR_MODEL_DIR TEXT             draw where a translation looks
   curves RUN_DIR                              draw the losses and the learning rate, also of a run under way
@@ -180,10 +181,15 @@ def average(words: list[str]) -> int:
 def publish(words: list[str]) -> int:
     """Send a run to the Hub."""
     request = "open a pull request instead of changing main"
-    about = "Write the complete folder of a Hugging Face model repository for a finished run, check it, and send it."
+    about = (
+        "Write the complete folder of a Hugging Face model repository for a finished run, check it, and send it. With "
+        "--mend: give a published folder or repository the code of this version, and leave all else as it is."
+    )
+    mends = "mend what is published: new code, same weights; RUN_DIR is then a folder, or user/name on the Hub"
     parser = _parser("publish", about)
     parser.add_argument("run_dir", type=str, help="folder of the run")
-    parser.add_argument("--repo-id", "--repo_id", dest="repo_id", type=str, required=True, help="user/name on the Hub")
+    parser.add_argument("--repo-id", "--repo_id", dest="repo_id", type=str | None, help="user/name on the Hub")
+    parser.add_argument("--mend", action="store_true", help=mends)
     parser.add_argument("--private", action="store_true", help="make the repository private, where it has to be made")
     parser.add_argument("--revision", type=str, default="main", help="branch; it is made where it is missing")
     parser.add_argument("--create-pr", "--create_pr", dest="create_pr", action="store_true", help=request)
@@ -193,20 +199,48 @@ def publish(words: list[str]) -> int:
     )
     given = _parse(parser, words)
 
-    from train import publish as publishing
     from train.errors import PublishError
-    from train.upload import Target
 
     _without_bars()
-    target = Target(given.repo_id, given.revision, given.private, given.create_pr, given.tag)
     try:
-        publishing.publish(given.run_dir, target, given.dry_run)
+        _mend(given) if given.mend else _publish(given)
     except PublishError as error:
         return _report(error, 1)
     except KeyboardInterrupt:
         whole = "a commit is on the Hub as a whole or not at all; the same command again tells, and goes on"
         return _report(f"interrupted; {whole}", 130)
     return 0
+
+
+def _publish(given: Namespace) -> None:
+    """Publish a run."""
+    from train import publish as publishing
+    from train.upload import Target
+
+    if given.repo_id is None:
+        raise UserError("publish: --repo-id USER/NAME is missing; to mend what is published already, add --mend")
+    target = Target(given.repo_id, given.revision, given.private, given.create_pr, given.tag)
+    publishing.publish(given.run_dir, target, given.dry_run)
+
+
+def _mend(given: Namespace) -> None:
+    """Mend a folder, or a repository of the Hub."""
+    from train import files, hub_fetch
+    from train.hub import mend
+    from train.upload import Target
+
+    if given.repo_id is not None or given.private:
+        raise UserError("publish --mend: takes neither --repo-id nor --private; what is mended stays where it is")
+    place = Path(given.run_dir)
+    files.recover(place)
+    if not place.is_dir():
+        if not hub_fetch.is_id(given.run_dir):
+            raise UserError(f"{given.run_dir}: neither a folder nor an id of the Hub (user/name)")
+        mend.mend_repository(Target(given.run_dir, given.revision, False, given.create_pr, given.tag), given.dry_run)
+    elif given.create_pr or given.tag or given.revision != "main":
+        raise UserError(f"publish --mend {place}: a folder here has no branches, tags or pull requests")
+    else:
+        mend.mend_folder(place, given.dry_run)
 
 
 def hub_check(words: list[str]) -> int:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from modeling_vanilla.configuration_vanilla import TESTED
 from train import hub_fetch, models
 
 TEMPLATE = Path(__file__).resolve().parents[1] / "model_card.md"
@@ -65,6 +66,7 @@ def render(repo_id: str, recipe, content: dict, model, pictures=()) -> ModelCard
         "summary": task["summary"],
         "intended_use": task["intended_use"],
         "auto_class": models.AUTO_OF_TASK[recipe.task],
+        "tested": " to ".join(TESTED),
         "own_class": type(model).__name__,
         "task": task["pipeline_tag"],
         "parameters": f"{content['parameters']:,}",

@@ -97,6 +97,13 @@ def _replace(staging: Path, folder: Path) -> None:
     shutil.rmtree(retired, ignore_errors=True)
 
 
+def recover(folder: Path) -> None:
+    """Bring back a folder that a killed process left between two renames, and drop what it left beside it."""
+    retired = folder.with_name(f"{RETIRED}{folder.name}")
+    if retired.is_dir():
+        shutil.rmtree(retired) if folder.exists() else retired.rename(folder)
+
+
 def remove_folder(folder: Path) -> None:
     """Delete a folder such that a half-deleted one no longer carries its name."""
     doomed = folder.with_name(f"{STAGING}{folder.name}")

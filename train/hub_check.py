@@ -12,6 +12,7 @@ from typing import Any
 
 from train import files, hub_check_card, hub_check_code, hub_check_files, hub_fetch
 from train.errors import UserError
+from train.hub import releases
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def check_folder(
 
     Args:
         folder: all files of a repository.
-        trust_remote_code: run code that is not, byte for byte, that of the installed package.
+        trust_remote_code: run code that is not, byte for byte, that of the installed package or of a known release.
         listing: what the Hub says of the files, see `hub_fetch.listing`; None = the folder's manifest.json, if it has one.
 
     Returns:
@@ -125,11 +126,12 @@ def check_folder(
     traced = "those of results.json; its receipts are of these files"
     traced = traced if (folder / "results.json").is_file() else "there is no results.json to compare with"
     report.add("figures", hub_check_card.figure_problems(folder), traced)
+    report.add("release", releases.problems(folder), releases.note_on(folder))
     foreign = use.foreign_code(folder)
     if unfit:
         report.add("use", ["left out, nothing of the folder runs before its files and its code are in order"], "")
     elif foreign and not trust_remote_code:
-        rule = "not the code of the installed package; read it, then run it with --trust-remote-code"
+        rule = "not the code of the installed package or of a known release; read it, then run it with --trust-remote-code"
         report.add("use", [f"{', '.join(foreign)}: {rule}"], "")
     else:
         tag, text = hub_check_card.front_matter(folder).get("pipeline_tag"), hub_check_card.sample_text(folder)

@@ -20,6 +20,7 @@ from modeling_vanilla import VanillaConfig, doctor
 from modeling_vanilla import doctor_subject as subjects
 from modeling_vanilla.doctor_files import SAMPLE
 from train import files, stranger
+from train.hub import releases
 
 SCRIPT = Path(stranger.__file__)
 PACKAGE = Path(modeling_vanilla.__file__).parent
@@ -43,7 +44,9 @@ TEXT_PIPELINES = ("text-generation", "fill-mask", "text-classification", "token-
 
 
 def foreign_code(folder: Path) -> list[str]:
-    """Return the names of the code files that are not, byte for byte, those of the installed package."""
+    """Return the names of the code files that are not, byte for byte, those of the installed package or of a release."""
+    if releases.release_of(folder):
+        return []
     return sorted(
         path.name
         for path in folder.glob("*.py")

@@ -55,7 +55,7 @@ def publish(run_dir, target: upload.Target, dry_run: bool = False) -> upload.Sen
         return None
     recipe = load_recipe([str(folder / "recipe.yaml")])
     sent = upload.send(hub, folder, target, f"Publish {recipe.name}")
-    print(_farewell(target, sent, models.AUTO_OF_TASK[recipe.task]))
+    print(farewell(target, sent, models.AUTO_OF_TASK[recipe.task]))
     return sent
 
 
@@ -67,7 +67,7 @@ def refuse_contradictions(target: upload.Target) -> None:
         raise UserError(f"--tag {target.tag}: what is only asked for gets no tag; leave it out, or --create-pr")
 
 
-def _farewell(target: upload.Target, sent: upload.Sent, auto: str) -> str:
+def farewell(target: upload.Target, sent: upload.Sent, auto: str) -> str:
     """Return what was done, where it is, and how to load exactly that."""
     done = "published" if sent.new else "nothing to send, the Hub has this content already"
     done = "pull request opened" if sent.new and target.create_pr else done

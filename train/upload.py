@@ -79,6 +79,19 @@ class Remote:
 
 
 @dataclasses.dataclass(frozen=True)
+class Base:
+    """What a folder was made from, where that is what the repository had.
+
+    Attributes:
+        commit: whose files they were; whatever was committed since must not be undone.
+        replaced: files that go where the folder lacks them, also those that no manifest says were published.
+    """
+
+    commit: str
+    replaced: frozenset[str] = frozenset()
+
+
+@dataclasses.dataclass(frozen=True)
 class Sent:
     """What came of it.
 
@@ -197,7 +210,7 @@ def _same(path: Path, there: RepoSibling) -> bool:
     return files.git_hash(path) == there.blob_id
 
 
-def send(hub: Hub, folder: Path, target: Target, message: str) -> Sent:
+def send(hub: Hub, folder: Path, target: Target, message: str, base: Base | None = None) -> Sent:
     """Make the repository and the branch where they are missing, and put the folder there in one commit.
 
     Files that an earlier publish wrote and this folder lacks go in the same commit; whatever else is there stays.
@@ -207,6 +220,7 @@ def send(hub: Hub, folder: Path, target: Target, message: str) -> Sent:
         folder: files only, all of them on the allow-list.
         target: where to.
         message: of the commit.
+        base: what the folder was made from; None = not from the repository.
 
     Raises:
         UserError: as `survey`, or the token may not write there.
@@ -216,6 +230,12 @@ def send(hub: Hub, folder: Path, target: Target, message: str) -> Sent:
         raise RuntimeError(f"{folder}: {', '.join(strange)} must not be published")
     repo_id = target.repo_id
     before = survey(hub, target)
+    if base is not None:
+        if before.head != base.commit:
+            raise PublishError(
+                f"{repo_id}: somebody else changed it meanwhile, from {base.commit} to {before.head}; run the same command again"
+            )
+        before = dataclasses.replace(before, published=before.published | (base.replaced & set(before.files)))
     with hub.short_log():
         remote = _made(hub, target, before)
         changed, stale = differences(folder, remote)

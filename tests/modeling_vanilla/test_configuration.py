@@ -3,15 +3,23 @@
 
 import importlib
 import json
+import logging
 import math
+import multiprocessing
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+import transformers
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, AutoModelForCausalLM, BertConfig, GPT2Config
 
 import modeling_vanilla
-from modeling_vanilla import VanillaConfig
+from modeling_vanilla import VanillaConfig, configuration_vanilla
 
+ROOT = Path(__file__).resolve().parents[2]
 VARIANTS = ("encoder-decoder", "encoder", "decoder")
 PRESETS = ("transformer_base", "transformer_big", "bert_base", "gpt2", "marian", "tiny")
 HEADS = {
@@ -235,3 +243,65 @@ def test_a_head_refuses_the_variants_it_cannot_use(head, variant):
 def test_auto_classes_refuse_them_too():
     with pytest.raises(ValueError, match="variant='encoder'.*VanillaForCausalLM"):
         AutoModelForCausalLM.from_config(VanillaConfig.tiny(variant="encoder"))
+
+
+@pytest.mark.parametrize("claimed", ["0.0.1", "9.9.9", 5, None])
+def test_the_version_is_that_of_the_code_that_writes(claimed, tmp_path):
+    """Whatever a file said of the code that wrote that file."""
+    old = VanillaConfig.tiny().to_dict() | {"modeling_vanilla_version": claimed}
+    config = VanillaConfig.from_dict(old)
+    config.modeling_vanilla_version = claimed
+    config.save_pretrained(tmp_path)
+    written = json.loads((tmp_path / "config.json").read_text())["modeling_vanilla_version"]
+    here = modeling_vanilla.__version__
+    assert [written, config.modeling_vanilla_version, config.to_diff_dict()["modeling_vanilla_version"]] == [here] * 3
+    again = VanillaConfig.from_pretrained(tmp_path)
+    assert again == VanillaConfig.from_dict(old) and again.to_diff_dict() == config.to_diff_dict()
+    assert VanillaConfig(modeling_vanilla_version=claimed) == VanillaConfig()
+
+
+@pytest.fixture
+def warned(monkeypatch):
+    """Return a function that says what is logged where a version of transformers is installed."""
+    logger, lines = logging.getLogger("transformers.modeling_vanilla"), []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())
+    logger.addHandler(handler)
+
+    def ask(version: str) -> list[str]:
+        monkeypatch.setattr(transformers, "__version__", version)
+        configuration_vanilla.warn_of_untested()
+        return lines
+
+    yield ask
+    logger.removeHandler(handler)
+
+
+@pytest.mark.parametrize("version", ["5.17.0", "5.24.0", "5.24.9", "5.25.0", "5.100.2", "6.0.0.dev0", "unknown"])
+def test_a_transformers_newer_than_any_tested_is_logged_once(version, warned):
+    expected = int(version in ("5.25.0", "5.100.2", "6.0.0.dev0"))
+    assert [len(warned(version)), len(warned(version))] == [expected] * 2
+    assert all(
+        re.search(rf"tested with transformers 5.17 to 5.24, this is {version}: .*doctor", l) for l in warned(version)
+    )
+
+
+@pytest.mark.parametrize("process", ["another rank", "a worker"])
+def test_only_the_first_process_of_a_machine_logs_it(process, warned, monkeypatch):
+    if process == "another rank":
+        monkeypatch.setenv("LOCAL_RANK", "1")
+    else:
+        monkeypatch.setattr(multiprocessing, "parent_process", lambda: object())
+    assert warned("5.26.0") == []
+
+
+def test_it_is_logged_on_import_in_one_line():
+    script = "import transformers; transformers.__version__ = '5.27.0'; import modeling_vanilla"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert [("this is 5.27.0" in line) for line in done.stderr.splitlines() if "modeling_vanilla" in line] == [True]
+
+
+def test_readme_promises_what_was_tested():
+    first, last = configuration_vanilla.TESTED
+    assert f"transformers {first} to {last}" in (ROOT / "README.md").read_text("utf-8")
+    assert f"transformers {first}~{last}" in (ROOT / "README.ko.md").read_text("utf-8")

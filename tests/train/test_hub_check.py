@@ -295,7 +295,7 @@ def test_other_code_runs_only_when_it_is_trusted(folder, monkeypatch):
     (folder / "more.py").write_text("")
     report = hub_check.check_folder(folder)
     assert report.problems == [
-        "use: layers.py, more.py: not the code of the installed package; read it, then run it with --trust-remote-code"
+        "use: layers.py, more.py: not the code of the installed package or of a known release; read it, then run it with --trust-remote-code"
     ]
     assert "ran" in [finding.name for finding in hub_check.check_folder(folder, trust_remote_code=True).findings]
 

@@ -1,0 +1,151 @@
+# Copyright 2026 The modeling_vanilla authors. Licensed under the Apache License, Version 2.0.
+"""Attention (Vaswani et al. 2017, sec. 3.2).
+
+Dimension letters: B batch, T query length, S key length, D d_model, H heads, K head_dim (of values: v_head_dim).
+"""
+
+import torch
+from torch import nn
+from transformers.cache_utils import Cache, EncoderDecoderCache
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from .configuration_vanilla import VanillaConfig
+from .validation import can_read
+
+
+def scaled_dot_product_attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Compute softmax(Q K^T / sqrt(d_k)) V (Vaswani et al. 2017, eq. 1).
+
+    This is the "eager" implementation; it has the signature of every kernel in ALL_ATTENTION_FUNCTIONS.
+
+    Args:
+        module: The calling attention; only `module.training` is used.
+        query: (B, H, T, K).
+        key: (B, H, S, K).
+        value: (B, H, S, K).
+        attention_mask: Broadcastable to (B, H, T, S): True = may be attended, or numbers that are added to the scores.
+        scaling: 1 / sqrt(d_k).
+        dropout: Probability that an attention weight is dropped.
+
+    Returns:
+        The context (B, T, H, K) and the weights (B, H, T, S). A query that may attend nothing gets context 0, as in
+        the fused kernels.
+    """
+    # Q is scaled before the product: in fp16 the unscaled scores overflow.
+    scores = torch.matmul(query * scaling, key.transpose(2, 3))  # (B, H, T, S)
+    if query.dtype in (torch.float16, torch.bfloat16):
+        scores = scores.float()
+    allowed = None
+    if attention_mask is not None:
+        additive = attention_mask.dtype != torch.bool
+        allowed = (
+            attention_mask > torch.finfo(attention_mask.dtype).min if additive else attention_mask
+        )  # (B, 1, T, S)
+        bias = attention_mask.to(scores.dtype) if additive else torch.zeros_like(attention_mask, dtype=scores.dtype)
+        # The lowest number, not -inf: the softmax over a row of -inf is NaN.
+        scores = scores + bias.masked_fill(~allowed, torch.finfo(scores.dtype).min)
+    weights = nn.functional.softmax(scores, dim=-1).to(query.dtype)
+    weights = nn.functional.dropout(weights, p=dropout, training=module.training)
+    context = torch.matmul(weights, value)  # (B, H, T, K)
+    if allowed is not None:
+        rows = allowed.any(-1, keepdim=True)  # (B, 1, T, 1)
+        if not (can_read(rows) and rows.all()):  # nearly always all: then one pass over the context is saved
+            context = context * rows
+    return context.transpose(1, 2).contiguous(), weights  # (B, T, H, K)
+
+
+class MultiHeadAttention(nn.Module):
+    """Concat(head_1 ... head_h) W^O, head_i = Attention(Q W_i^Q, K W_i^K, V W_i^V) (Vaswani et al. 2017, sec. 3.2.2).
+
+    Self-attention when it is called without `encoder_hidden_states`, encoder-decoder attention with them (sec. 3.2.3).
+
+    Deviates: the projections have biases, as in BERT, GPT-2, BART, Marian and PyTorch; the paper writes none.
+
+    Args:
+        config: The model's numbers.
+        layer_idx: Number of the layer, which is its place in the cache.
+        is_causal: Position i sees no position after i (sec. 3.2.3). Kernels read it when they get no mask.
+    """
+
+    def __init__(self, config: VanillaConfig, layer_idx: int, is_causal: bool = False):
+        super().__init__()
+        self.config = config
+        self.layer_idx = layer_idx
+        self.is_causal = is_causal
+        self.head_dim = config.head_dim
+        self.v_head_dim = config.v_head_dim
+        self.scaling = config.head_dim**-0.5
+        self.dropout = config.attention_dropout
+        self.q_proj = nn.Linear(config.d_model, config.num_heads * config.head_dim)
+        self.k_proj = nn.Linear(config.d_model, config.num_heads * config.head_dim)
+        self.v_proj = nn.Linear(config.d_model, config.num_heads * config.v_head_dim)
+        self.out_proj = nn.Linear(config.num_heads * config.v_head_dim, config.d_model)
+
+    @staticmethod
+    def _split_heads(states: torch.Tensor, head_dim: int) -> torch.Tensor:
+        return states.unflatten(-1, (-1, head_dim)).transpose(1, 2)  # (B, T, H*K) -> (B, H, T, K)
+
+    def _keys_and_values(
+        self, hidden_states: torch.Tensor, past_key_values: Cache | None, is_cross: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Project (B, S, D) to keys and values (B, H, S, K), through the cache where there is one."""
+        cache = past_key_values
+        if isinstance(past_key_values, EncoderDecoderCache):
+            cache = past_key_values.cross_attention_cache if is_cross else past_key_values.self_attention_cache
+            # The encoder's output does not change between steps: its keys and values are computed once.
+            if is_cross and past_key_values.is_updated.get(self.layer_idx):
+                return cache.layers[self.layer_idx].keys, cache.layers[self.layer_idx].values
+        key = self._split_heads(self.k_proj(hidden_states), self.head_dim)
+        value = self._split_heads(self.v_proj(hidden_states), self.v_head_dim)
+        if cache is not None:
+            key, value = cache.update(key, value, self.layer_idx)
+            if is_cross and isinstance(past_key_values, EncoderDecoderCache):
+                past_key_values.is_updated[self.layer_idx] = True
+        return key, value
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        encoder_hidden_states: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        **kwargs,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Attend from `hidden_states` to themselves and the cache, or to `encoder_hidden_states`.
+
+        Args:
+            hidden_states: (B, T, D), the queries.
+            encoder_hidden_states: (B, S, D), keys and values of encoder-decoder attention.
+            attention_mask: As `masking_utils` makes it for the chosen kernel.
+            past_key_values: Cache that keys and values are added to and read from.
+
+        Returns:
+            The output (B, T, D) and the weights (B, H, T, S), None where the kernel keeps none.
+        """
+        is_cross = encoder_hidden_states is not None
+        query = self._split_heads(self.q_proj(hidden_states), self.head_dim)  # (B, H, T, K)
+        key, value = self._keys_and_values(
+            encoder_hidden_states if is_cross else hidden_states, past_key_values, is_cross
+        )  # (B, H, S, K)
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, scaled_dot_product_attention)
+        context, weights = attend(
+            self,
+            query,
+            key,
+            value,
+            attention_mask,
+            dropout=self.dropout if self.training else 0.0,
+            scaling=self.scaling,
+            **kwargs,
+        )
+        context = context.reshape(*hidden_states.shape[:2], -1)  # (B, T, H, K), and vLLM's (B*T, H*K) -> (B, T, H*K)
+        return self.out_proj(context), weights  # (B, T, D)

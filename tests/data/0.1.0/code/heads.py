@@ -1,0 +1,94 @@
+# Copyright 2026 The modeling_vanilla authors. Licensed under the Apache License, Version 2.0.
+"""What stands between the stacks and the losses: shifting, picking, and the layers of the heads.
+
+Dimension letters: B batch, T length, D d_model, C classes.
+"""
+
+import torch
+from torch import nn
+from transformers.activations import ACT2FN
+
+from .configuration_vanilla import VanillaConfig
+
+
+def shift_right(
+    labels: torch.Tensor, config: VanillaConfig, attention_mask: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return what the decoder reads to predict `labels` (B, T): the start token, then all but the last (sec. 3.1).
+
+    With an `attention_mask` (B, T) the start token stands at the first real place, behind padding on the left.
+    """
+    if config.decoder_start_token_id is None or config.pad_token_id is None:
+        raise ValueError(
+            f"decoder_start_token_id={config.decoder_start_token_id} and pad_token_id={config.pad_token_id} must be "
+            "set in the config to make decoder_input_ids from labels"
+        )
+    shifted = labels.roll(1, dims=-1)
+    shifted = shifted.masked_fill(shifted == -100, config.pad_token_id)
+    return shifted.masked_fill(start_places(labels, attention_mask), config.decoder_start_token_id)
+
+
+def start_places(tokens: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+    """Tell where the start token of `tokens` (B, T, ...) stands: booleans (B or 1, T), one True in each row."""
+    places = torch.arange(tokens.shape[1], device=tokens.device)[None]
+    if attention_mask is None:
+        return places == 0
+    return places == attention_mask.to(tokens.device).ne(0).int().argmax(-1, keepdim=True)
+
+
+def keep(hidden_states: torch.Tensor, logits_to_keep: int | torch.Tensor) -> torch.Tensor:
+    """Return the last `logits_to_keep` positions of (B, T, D), all for 0, or those that a 1-D tensor names."""
+    if isinstance(logits_to_keep, int):
+        return hidden_states if logits_to_keep == 0 else hidden_states[:, -logits_to_keep:]
+    return hidden_states[:, logits_to_keep]
+
+
+def pool(
+    hidden_states: torch.Tensor,
+    input_ids: torch.Tensor | None,
+    attention_mask: torch.Tensor | None,
+    config: VanillaConfig,
+) -> torch.Tensor:
+    """Pick one vector of each sequence of (B, T, D): (B, D).
+
+    An encoder's is that of the first real token (BERT), a decoder's that of the last one (GPT-2), since only that one
+    has seen the rest. What is real is read from the mask, else from pad_token_id.
+    """
+    places = torch.arange(hidden_states.shape[1], device=hidden_states.device)
+    if attention_mask is not None and attention_mask.dim() == 2:
+        real = attention_mask.ne(0).to(hidden_states.device)
+    elif input_ids is not None and config.pad_token_id is not None:
+        real = input_ids.ne(config.pad_token_id)
+    else:
+        real = torch.ones_like(places, dtype=torch.bool).expand(hidden_states.shape[:2])
+    order = -places if config.variant == "encoder" else places
+    index = torch.where(real, order, -places.numel()).argmax(-1)  # (B,)
+    return hidden_states[torch.arange(hidden_states.shape[0], device=hidden_states.device), index]
+
+
+class PredictionTransform(nn.Module):
+    """The layer between encoder and vocabulary in BERT's masked language model (Devlin et al. 2019): (B, T, D)."""
+
+    def __init__(self, config: VanillaConfig):
+        super().__init__()
+        self.dense = nn.Linear(config.d_model, config.d_model)
+        self.activation = ACT2FN[config.activation]
+        self.norm = nn.LayerNorm(config.d_model, eps=config.layer_norm_eps)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """Map (B, T, D) to (B, T, D)."""
+        return self.norm(self.activation(self.dense(hidden_states)))
+
+
+class ClassificationHead(nn.Module):
+    """BERT's pooler and classifier (Devlin et al. 2019): one vector (B, D) to scores (B, C)."""
+
+    def __init__(self, config: VanillaConfig, num_outputs: int):
+        super().__init__()
+        self.dense = nn.Linear(config.d_model, config.d_model)
+        self.dropout = nn.Dropout(config.dropout)
+        self.out_proj = nn.Linear(config.d_model, num_outputs)
+
+    def forward(self, pooled: torch.Tensor) -> torch.Tensor:
+        """Map (B, D) to (B, C)."""
+        return self.out_proj(self.dropout(torch.tanh(self.dense(pooled))))

@@ -1,0 +1,1 @@
+"""Everything between a finished run and the Hub; so far what knows of earlier releases."""
