@@ -9,6 +9,7 @@ from torch import nn
 from transformers.cache_utils import Cache, EncoderDecoderCache
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from .cache_name import takes_cache, update
 from .configuration_vanilla import VanillaConfig
 from .validation import can_read
 
@@ -95,29 +96,30 @@ class MultiHeadAttention(nn.Module):
         return states.unflatten(-1, (-1, head_dim)).transpose(1, 2)  # (B, T, H*K) -> (B, H, T, K)
 
     def _keys_and_values(
-        self, hidden_states: torch.Tensor, past_key_values: Cache | None, is_cross: bool
+        self, hidden_states: torch.Tensor, cache: Cache | None, is_cross: bool, kernel_inputs: dict
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Project (B, S, D) to keys and values (B, H, S, K), through the cache where there is one."""
-        cache = past_key_values
-        if isinstance(past_key_values, EncoderDecoderCache):
-            cache = past_key_values.cross_attention_cache if is_cross else past_key_values.self_attention_cache
+        both = cache if isinstance(cache, EncoderDecoderCache) else None
+        if both is not None:
+            cache = both.cross_attention_cache if is_cross else both.self_attention_cache
             # The encoder's output does not change between steps: its keys and values are computed once.
-            if is_cross and past_key_values.is_updated.get(self.layer_idx):
+            if is_cross and both.is_updated.get(self.layer_idx):
                 return cache.layers[self.layer_idx].keys, cache.layers[self.layer_idx].values
         key = self._split_heads(self.k_proj(hidden_states), self.head_dim)
         value = self._split_heads(self.v_proj(hidden_states), self.v_head_dim)
         if cache is not None:
-            key, value = cache.update(key, value, self.layer_idx)
-            if is_cross and isinstance(past_key_values, EncoderDecoderCache):
-                past_key_values.is_updated[self.layer_idx] = True
+            key, value = update(cache, key, value, self.layer_idx, kernel_inputs)
+            if is_cross and both is not None:
+                both.is_updated[self.layer_idx] = True
         return key, value
 
+    @takes_cache
     def forward(
         self,
         hidden_states: torch.Tensor,
         encoder_hidden_states: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Attend from `hidden_states` to themselves and the cache, or to `encoder_hidden_states`.
@@ -126,7 +128,7 @@ class MultiHeadAttention(nn.Module):
             hidden_states: (B, T, D), the queries.
             encoder_hidden_states: (B, S, D), keys and values of encoder-decoder attention.
             attention_mask: As `masking_utils` makes it for the chosen kernel.
-            past_key_values: Cache that keys and values are added to and read from.
+            cache: The keys and values so far; it takes those of this call.
 
         Returns:
             The output (B, T, D) and the weights (B, H, T, S), None where the kernel keeps none.
@@ -134,7 +136,7 @@ class MultiHeadAttention(nn.Module):
         is_cross = encoder_hidden_states is not None
         query = self._split_heads(self.q_proj(hidden_states), self.head_dim)  # (B, H, T, K)
         key, value = self._keys_and_values(
-            encoder_hidden_states if is_cross else hidden_states, past_key_values, is_cross
+            encoder_hidden_states if is_cross else hidden_states, cache, is_cross, kwargs
         )  # (B, H, S, K)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, scaled_dot_product_attention)
         context, weights = attend(

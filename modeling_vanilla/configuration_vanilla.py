@@ -82,7 +82,7 @@ class VanillaConfig(PreTrainedConfig):
 
     model_type = "vanilla"
     # What a Trainer leaves out of its predictions, so that those of every head are its logits alone.
-    keys_to_ignore_at_inference = ["past_key_values", "encoder_last_hidden_state"]
+    keys_to_ignore_at_inference = ["cache", "past_key_values", "encoder_last_hidden_state"]
     attribute_map = {
         "hidden_size": "d_model",
         "num_hidden_layers": "num_layers",

@@ -13,6 +13,7 @@ from transformers.cache_utils import Cache
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .attention import MultiHeadAttention
+from .cache_name import takes_cache
 from .configuration_vanilla import VanillaConfig
 
 
@@ -86,13 +87,14 @@ class DecoderLayer(_Layer):
         self.feed_forward = FeedForward(config)
         self.feed_forward_norm = nn.LayerNorm(config.d_model, eps=config.layer_norm_eps)
 
+    @takes_cache
     def forward(
         self,
         hidden_states: torch.Tensor,
         encoder_hidden_states: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         encoder_attention_mask: torch.Tensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         use_cache: bool | None = None,
         **kwargs,
     ) -> torch.Tensor:
@@ -104,14 +106,12 @@ class DecoderLayer(_Layer):
         hidden_states = self.residual(
             hidden_states,
             self.self_attn_norm,
-            lambda x: self.self_attn(x, None, attention_mask, past_key_values, **kwargs)[0],
+            lambda x: self.self_attn(x, None, attention_mask, cache, **kwargs)[0],
         )
         if encoder_hidden_states is not None:
             hidden_states = self.residual(
                 hidden_states,
                 self.cross_attn_norm,
-                lambda x: self.cross_attn(x, encoder_hidden_states, encoder_attention_mask, past_key_values, **kwargs)[
-                    0
-                ],
+                lambda x: self.cross_attn(x, encoder_hidden_states, encoder_attention_mask, cache, **kwargs)[0],
             )
         return self.residual(hidden_states, self.feed_forward_norm, self.feed_forward)

@@ -20,12 +20,13 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from transformers.utils.generic import can_return_tuple
 
 from .answers import QuestionAnsweringPipeline  # noqa: F401  so that it, and what it imports, is copied with weights
+from .cache_name import CACHE, as_installed, takes_cache
 from .configuration_vanilla import VanillaConfig
 from .heads import PredictionTransform, keep, shift_right
 from .losses import IGNORE, causal_loss, reduce, token_loss
 from .stacks import VanillaDecoder, VanillaEncoder, VanillaPreTrainedModel
 from .tasks import MultipleChoice, QuestionAnswering, SequenceClassification, TokenClassification
-from .validation import check_labels
+from .validation import check_labels, check_unknown, check_variant
 
 
 class VanillaModel(VanillaPreTrainedModel):
@@ -55,6 +56,7 @@ class VanillaModel(VanillaPreTrainedModel):
             ):
                 stack.embed_tokens = value
 
+    @takes_cache
     @can_return_tuple
     def forward(
         self,
@@ -66,7 +68,7 @@ class VanillaModel(VanillaPreTrainedModel):
         decoder_attention_mask: torch.Tensor | None = None,
         decoder_position_ids: torch.LongTensor | None = None,
         encoder_outputs: BaseModelOutput | tuple | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
         decoder_inputs_embeds: torch.FloatTensor | None = None,
         cross_attention_mask: torch.Tensor | None = None,
@@ -87,18 +89,28 @@ class VanillaModel(VanillaPreTrainedModel):
             Hidden states (B, S, D) of the encoder, or (B, T, D) of the decoder; the cache where there is one.
 
         Raises:
-            ValueError: See `validation.check_inputs`.
+            ValueError: See `validation.check_inputs` and `check_unknown`.
         """
+        check_unknown(kwargs)
+        check_variant(
+            self.config.variant,
+            decoder_input_ids=decoder_input_ids,
+            decoder_attention_mask=decoder_attention_mask,
+            decoder_position_ids=decoder_position_ids,
+            decoder_inputs_embeds=decoder_inputs_embeds,
+            encoder_outputs=encoder_outputs,
+            cross_attention_mask=cross_attention_mask,
+        )
         source = {"attention_mask": attention_mask, "position_ids": position_ids, "token_type_ids": token_type_ids}
         if self.decoder is None:
-            if past_key_values is not None:  # the prefix of an adapter, which would be lost without a word
-                raise ValueError("past_key_values must be None with variant='encoder': an encoder reads no cache")
+            if cache is not None:  # the prefix of an adapter, which would be lost
+                raise ValueError(f"{CACHE} must be None with variant='encoder': an encoder reads no cache")
             return self.encoder(input_ids, inputs_embeds=inputs_embeds, **source, **kwargs)
         if self.encoder is None:
             return self.decoder(
                 input_ids,
                 inputs_embeds=inputs_embeds,
-                past_key_values=past_key_values,
+                cache=cache,
                 use_cache=use_cache,
                 **source,
                 **kwargs,
@@ -118,14 +130,14 @@ class VanillaModel(VanillaPreTrainedModel):
             position_ids=decoder_position_ids,
             encoder_hidden_states=memory,
             encoder_attention_mask=attention_mask if cross_attention_mask is None else cross_attention_mask,
-            past_key_values=past_key_values,
+            cache=cache,
             inputs_embeds=decoder_inputs_embeds,
             use_cache=use_cache,
             **kwargs,
         )
         return Seq2SeqModelOutput(
             last_hidden_state=decoded.last_hidden_state,
-            past_key_values=decoded.past_key_values,
+            **as_installed(decoded.get(CACHE)),
             decoder_hidden_states=decoded.hidden_states,
             decoder_attentions=decoded.attentions,
             cross_attentions=decoded.cross_attentions,
@@ -169,6 +181,7 @@ class VanillaForConditionalGeneration(_Head, GenerationMixin):
         """Return decoder_input_ids (B, T) for labels (B, T); DataCollatorForSeq2Seq calls this."""
         return shift_right(labels, self.config)
 
+    @takes_cache
     @can_return_tuple
     def forward(
         self,
@@ -180,7 +193,7 @@ class VanillaForConditionalGeneration(_Head, GenerationMixin):
         decoder_attention_mask: torch.Tensor | None = None,
         decoder_position_ids: torch.LongTensor | None = None,
         encoder_outputs: BaseModelOutput | tuple | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
         decoder_inputs_embeds: torch.FloatTensor | None = None,
         labels: torch.LongTensor | None = None,
@@ -217,7 +230,7 @@ class VanillaForConditionalGeneration(_Head, GenerationMixin):
             decoder_attention_mask=decoder_attention_mask,
             decoder_position_ids=decoder_position_ids,
             encoder_outputs=encoder_outputs,
-            past_key_values=past_key_values,
+            cache=cache,
             inputs_embeds=inputs_embeds,
             decoder_inputs_embeds=decoder_inputs_embeds,
             use_cache=use_cache,
@@ -243,6 +256,7 @@ class VanillaForCausalLM(_Head, GenerationMixin):
         self.lm_head = nn.Linear(config.d_model, config.vocab_size, bias=False)
         self.post_init()
 
+    @takes_cache
     @can_return_tuple
     def forward(
         self,
@@ -250,7 +264,7 @@ class VanillaForCausalLM(_Head, GenerationMixin):
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.LongTensor | None = None,
         token_type_ids: torch.LongTensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
         labels: torch.LongTensor | None = None,
         use_cache: bool | None = None,
@@ -283,7 +297,7 @@ class VanillaForCausalLM(_Head, GenerationMixin):
             attention_mask=attention_mask,
             position_ids=position_ids,
             token_type_ids=token_type_ids,
-            past_key_values=past_key_values,
+            cache=cache,
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
             **kwargs,

@@ -19,11 +19,12 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .attention import MultiHeadAttention
+from .cache_name import NAMES, as_installed, check_cache, is_paged, takes_cache
 from .configuration_vanilla import VanillaConfig
 from .embeddings import Embeddings, SinusoidalPositions, TokenEmbedding, default_position_ids
 from .layers import DecoderLayer, EncoderLayer
 from .safety import check_files, check_folder, check_generation
-from .validation import can_read, check_inputs, check_places, may_be_packed
+from .validation import can_read, check_inputs, check_places, check_unknown, may_be_packed
 
 
 def neighbourhood(config: VanillaConfig, paged: bool = False):
@@ -64,7 +65,7 @@ class VanillaPreTrainedModel(PreTrainedModel):
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
     _no_split_modules = ["EncoderLayer", "DecoderLayer"]
-    _skip_keys_device_placement = ["past_key_values"]
+    _skip_keys_device_placement = list(NAMES)
     _supports_sdpa = True
     _supports_flash_attn = True
     _supports_flex_attn = True
@@ -139,10 +140,11 @@ class VanillaPreTrainedModel(PreTrainedModel):
     @staticmethod
     def create_masks_for_generate(config: VanillaConfig, **kwargs) -> torch.Tensor | None:
         """Build the causal mask of a static cache, with the window (`generate` calls this)."""
-        names = ("inputs_embeds", "attention_mask", "past_key_values", "position_ids")
+        cache = next((kwargs[name] for name in NAMES if kwargs.get(name) is not None), None)
         return create_causal_mask(
             config,
-            **{name: kwargs.get(name) for name in names},
+            **{name: kwargs.get(name) for name in ("inputs_embeds", "attention_mask", "position_ids")},
+            **as_installed(cache),
             and_mask_function=neighbourhood(config),
         )
 
@@ -196,8 +198,9 @@ class VanillaEncoder(_Stack):
             token_type_ids: (B, S) segment types, for models that have them.
 
         Raises:
-            ValueError: See `validation.check_inputs`.
+            ValueError: See `validation.check_inputs` and `check_unknown`.
         """
+        check_unknown(kwargs, of_generate=self.config.is_encoder_decoder)
         packed = may_be_packed(position_ids, attention_mask)
         check_inputs(self.config, input_ids, inputs_embeds, attention_mask, past_length=0, packed=packed)
         check_places(self.config, position_ids, token_type_ids)
@@ -239,6 +242,7 @@ class VanillaDecoder(_Stack):
             )
         super().__init__(config, [DecoderLayer(config, i, cross) for i in range(depth)])
 
+    @takes_cache
     @merge_with_config_defaults
     @capture_outputs
     def forward(
@@ -249,7 +253,7 @@ class VanillaDecoder(_Stack):
         token_type_ids: torch.LongTensor | None = None,
         encoder_hidden_states: torch.FloatTensor | None = None,
         encoder_attention_mask: torch.Tensor | None = None,
-        past_key_values: Cache | None = None,
+        cache: Cache | None = None,
         inputs_embeds: torch.FloatTensor | None = None,
         use_cache: bool | None = None,
         **kwargs,
@@ -262,29 +266,22 @@ class VanillaDecoder(_Stack):
                 mark packed sequences, which do not see each other.
             encoder_hidden_states: (B, S, D), for an encoder-decoder.
             encoder_attention_mask: (B, S), nonzero = real token; or (B, 1, T, S).
-            past_key_values: Keys and values of the tokens before.
+            cache: Keys and values of the tokens before.
 
         Raises:
-            ValueError: See `validation.check_inputs`.
+            ValueError: See `validation.check_inputs` and `check_unknown`.
         """
-        past_length = past_key_values.get_seq_length() if past_key_values is not None else 0
+        check_unknown(kwargs)
+        check_cache(cache, self.config.is_encoder_decoder)
+        paged = is_paged(cache)
+        past_length = 0 if cache is None or paged else cache.get_seq_length()
         prefix = "decoder_" if self.config.is_encoder_decoder else ""
-        packed = past_key_values is None and may_be_packed(position_ids, attention_mask)
+        packed = (cache is None or paged) and may_be_packed(position_ids, attention_mask)
         check_inputs(self.config, input_ids, inputs_embeds, attention_mask, past_length, prefix, packed)
         check_places(self.config, position_ids, token_type_ids, prefix)
         if inputs_embeds is None:
             inputs_embeds = self.embed_tokens(input_ids)
-        # The mask is made from what the caller gave: in the presence of a cache, even an empty one, positions that
-        # restart are not taken for packed sequences.
-        self_cache = getattr(past_key_values, "self_attention_cache", past_key_values)
-        mask = create_causal_mask(
-            self.config,
-            inputs_embeds,
-            forbidden_as_infinity(attention_mask),
-            self_cache,
-            position_ids=position_ids,
-            and_mask_function=neighbourhood(self.config, paged="cache" in kwargs),
-        )
+        mask = self._self_mask(inputs_embeds, attention_mask, cache, position_ids)
         encoder_mask = None
         if encoder_hidden_states is not None:
             encoder_mask = create_bidirectional_mask(
@@ -293,8 +290,8 @@ class VanillaDecoder(_Stack):
                 forbidden_as_infinity(encoder_attention_mask),
                 encoder_hidden_states=encoder_hidden_states,
             )
-        if use_cache and past_key_values is None:
-            past_key_values = self._new_cache()
+        if use_cache and cache is None:
+            cache = self._new_cache()
         if position_ids is None:
             position_ids = default_position_ids(
                 attention_mask, inputs_embeds.shape[1], past_length, inputs_embeds.device
@@ -306,12 +303,32 @@ class VanillaDecoder(_Stack):
                 encoder_hidden_states,
                 attention_mask=mask,
                 encoder_attention_mask=encoder_mask,
-                past_key_values=past_key_values,
                 use_cache=use_cache,
+                **as_installed(cache),  # gradient checkpointing takes it away by that name
                 **kwargs,
             )
+        # generate_batch keeps its cache itself, and does not look for it here.
         return BaseModelOutputWithPastAndCrossAttentions(
-            last_hidden_state=self.finish(hidden_states), past_key_values=past_key_values
+            last_hidden_state=self.finish(hidden_states), **as_installed(None if paged else cache)
+        )
+
+    def _self_mask(
+        self,
+        inputs_embeds: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        cache: Cache | None,
+        position_ids: torch.Tensor | None,
+    ) -> torch.Tensor | None:
+        """Return who sees whom among the tokens so far, from what the caller gave, in the form of the kernel.
+
+        In the presence of a cache, even an empty one, positions that restart are not taken for packed sequences.
+        """
+        rule, mask = neighbourhood(self.config, paged=is_paged(cache)), forbidden_as_infinity(attention_mask)
+        if is_paged(cache):  # generate_batch made it
+            return mask
+        own = getattr(cache, "self_attention_cache", cache)
+        return create_causal_mask(
+            self.config, inputs_embeds, mask, position_ids=position_ids, and_mask_function=rule, **as_installed(own)
         )
 
     def _new_cache(self) -> Cache:

@@ -5,10 +5,33 @@ Values are read on the CPU only and never while a graph is traced; on a GPU read
 there only shapes are checked. Dimension letters: B batch, T length.
 """
 
+from typing import Any
+
 import torch
 from transformers.utils.import_utils import is_tracing
 
+from .cache_name import is_paged
 from .configuration_vanilla import VanillaConfig
+
+# Tensors that reach a forward beside its own arguments, and who hands them in: all are for the attention kernels, or are
+# used by the caller itself. Whatever else holds a tensor or a cache is refused, since it would be ignored.
+# tests/clients/test_inputs.py records the names from real calls, with transformers 5.17 to 5.24.
+KERNEL_INPUTS = {
+    "cu_seq_lens_q": "DataCollatorWithFlattening, TRL, generate_batch: where packed rows begin",
+    "cu_seq_lens_k": "the same of keys; generate_batch has one for each kind of layer since 5.23",
+    "max_length_q": "the same callers: the longest of them; a tensor on a GPU",
+    "max_length_k": "the same of keys",
+    "max_seqlen_q": "generate_batch of 5.17: max_length_q",
+    "max_seqlen_k": "generate_batch of 5.17: max_length_k",
+    "seq_idx": "DataCollatorWithFlattening, TRL: the number of the row that a token is of",
+    "read_index": "generate_batch: places of the paged cache that are read",
+    "write_index": "generate_batch: places of the paged cache that are written",
+    "block_table": "generate_batch with flash attention: pages of the cache",
+    "logits_indices": "generate_batch: tokens whose logits it looks at; it picks them itself",
+    "logits_processor_args": "generate_batch: settings of each request, for its own logits processors",
+}
+# What generate hands to the encoder of an encoder-decoder from what it was called with, for the rest of the model.
+GENERATES_ENCODER_INPUTS = {"labels": "Seq2SeqTrainer", "cross_attention_mask": "packed sources"}
 
 
 def can_read(tensor: torch.Tensor) -> bool:
@@ -26,6 +49,44 @@ def may_be_packed(position_ids: torch.Tensor | None, attention_mask: torch.Tenso
     if position_ids is None or padded:
         return False
     return not can_read(position_ids) or bool((position_ids[..., 1:] <= position_ids[..., :-1]).any())
+
+
+def _holds_tensor(value: Any) -> bool:
+    """Tell whether a value is a tensor or a cache, or holds one."""
+    if isinstance(value, list | tuple):
+        return any(map(_holds_tensor, value))
+    if isinstance(value, dict):
+        return any(map(_holds_tensor, value.values()))
+    return torch.is_tensor(value) or hasattr(value, "get_seq_length") or is_paged(value)
+
+
+def check_unknown(inputs: dict[str, Any], of_generate: bool = False) -> None:
+    """Check that no input is lost: a mistyped mask, or one that a newer transformers calls by another name.
+
+    Args:
+        inputs: What a forward was given beside its own arguments; all of it goes to the attention kernels.
+        of_generate: The caller may be generate, which gives an encoder what is meant for the rest of the model.
+
+    Raises:
+        ValueError: One that is unknown holds a tensor or a cache. Switches are left alone: they change no input.
+    """
+    for name, value in inputs.items():
+        known = name in KERNEL_INPUTS or (of_generate and name in GENERATES_ENCODER_INPUTS)
+        if not known and _holds_tensor(value):
+            raise ValueError(
+                f"{name} is not an input of this model, and would be ignored; it is a {type(value).__name__}"
+            )
+
+
+def check_variant(variant: str, **inputs: Any) -> None:
+    """Check that a model of one stack is not given what only two stacks read.
+
+    Raises:
+        ValueError: It is, and would be ignored.
+    """
+    given = [name for name, value in inputs.items() if value is not None]
+    if given and variant != "encoder-decoder":
+        raise ValueError(f"{given[0]} must be None with variant={variant!r}; only an encoder-decoder reads it")
 
 
 def check_inputs(

@@ -9,6 +9,8 @@ from torch.utils import _pytree
 from transformers import DynamicCache
 from transformers.integrations import executorch
 
+from modeling_vanilla.cache_name import CACHE
+
 VARIANTS = ("encoder-decoder", "encoder", "decoder")
 GPT2 = {"norm_order": "pre", "positions": "learned", "scale_embeddings": False, "activation": "gelu_new"}
 
@@ -134,14 +136,14 @@ def test_a_cache_that_grows(build, tokens):
         mask = torch.ones_like(ids)
         mask[0, :2] = 0
         cache = DynamicCache(config=model.config)
-        model(ids[:, :past], attention_mask=mask[:, :past], past_key_values=cache)
+        model(ids[:, :past], attention_mask=mask[:, :past], cache=cache)
         expected = model(ids, attention_mask=mask).logits[:, past:]
-        return {"input_ids": ids[:, past:], "attention_mask": mask, "past_key_values": cache}, expected
+        return {"input_ids": ids[:, past:], "attention_mask": mask, CACHE: cache}, expected
 
     sample, _ = step_of(2, 5, 3)
     both = {0: Dim.AUTO, 1: Dim.AUTO}
     cache = {0: Dim.AUTO, 2: Dim.AUTO}
-    axes = {"input_ids": both, "attention_mask": both, "past_key_values": [[cache, cache], [cache, cache]]}
+    axes = {"input_ids": both, "attention_mask": both, CACHE: [[cache, cache], [cache, cache]]}
     program = export(model, (), sample, dynamic_shapes=axes, strict=False).module()
     for sizes in [(2, 5, 3), (3, 8, 2), (4, 11, 5)]:
         inputs, expected = step_of(*sizes)

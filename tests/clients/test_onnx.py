@@ -13,6 +13,7 @@ from modeling_vanilla import (
     VanillaForTokenClassification,
     VanillaModel,
 )
+from modeling_vanilla.cache_name import CACHE
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
@@ -141,7 +142,7 @@ def test_a_decoder_generates(build, tokens, tmp_path):
     export_for_generation(model, padded(tokens(2, 4))).save_pretrained(tmp_path)
     session = onnxruntime.InferenceSession(tmp_path / "decode.onnx")
     outputs = [output.name for output in session.get_outputs()]
-    cache = {i.name: torch.zeros(3, 4, 0, 5).numpy() for i in session.get_inputs() if "past_key_values" in i.name}
+    cache = {i.name: torch.zeros(3, 4, 0, 5).numpy() for i in session.get_inputs() if CACHE in i.name}
     assert len(cache) == 2 * 2  # keys and values of two layers
     rows, mask = prompt["input_ids"], prompt["attention_mask"]
     new = rows
@@ -170,6 +171,6 @@ def test_a_translator_generates(build, tokens):
     step = {"encoder_outputs": encoder(**source), "attention_mask": source["attention_mask"]}
     for number in range(12):
         out = decoder.runners["decode" if number else "prefill"](decoder_input_ids=rows[:, -1:], **step)
-        step["past_key_values"] = out.past_key_values
+        step[CACHE] = out[CACHE]
         rows = torch.cat([rows, best_unseen(out.logits, rows)], dim=1)
     assert rows.tolist() == expected

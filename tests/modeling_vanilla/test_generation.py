@@ -5,6 +5,7 @@ import torch
 from transformers import DynamicCache, EncoderDecoderCache, StaticCache
 
 from modeling_vanilla import VanillaConfig, VanillaForConditionalGeneration
+from modeling_vanilla.cache_name import CACHE
 
 VARIANTS = ("encoder-decoder", "decoder")
 CACHES = {"none": {"use_cache": False}, "dynamic": {}, "static": {"cache_implementation": "static"}}
@@ -154,7 +155,7 @@ def test_continuing_from_a_cache(endless, tokens, variant, kind):
         )
     else:
         cache = StaticCache(config=config, max_cache_len=9)
-    pieces = [model(**fixed, **{name: p}, past_key_values=cache).logits for p in ids.split([4, 2, 1], dim=1)]
+    pieces = [model(**fixed, **{name: p}, cache=cache).logits for p in ids.split([4, 2, 1], dim=1)]
     torch.testing.assert_close(torch.cat(pieces, 1), whole, **CLOSE)
     assert int(cache.get_seq_length()) == 7
 
@@ -165,7 +166,7 @@ def test_continuing_a_padded_batch_from_a_cache(endless, tokens):
     mask = torch.tensor([[1] * 7, [0] * 3 + [1] * 4])
     whole = model(ids, attention_mask=mask).logits
     first = model(ids[:, :5], attention_mask=mask[:, :5])
-    second = model(ids[:, 5:], attention_mask=mask, past_key_values=first.past_key_values).logits
+    second = model(ids[:, 5:], attention_mask=mask, cache=first[CACHE]).logits
     torch.testing.assert_close(torch.cat([first.logits, second], 1)[mask.bool()], whole[mask.bool()], **CLOSE)
 
 
@@ -176,9 +177,9 @@ def test_generation_goes_on_from_returned_caches(endless, tokens, cache):
     whole = model.generate(tokens(2, 5), max_new_tokens=8, **options).sequences
     kwargs = {}
     if cache == "static":
-        kwargs["past_key_values"] = StaticCache(config=model.config, max_cache_len=16)
+        kwargs[CACHE] = StaticCache(config=model.config, max_cache_len=16)
     begun = model.generate(tokens(2, 5), max_new_tokens=3, **options, **kwargs)
-    rest = model.generate(begun.sequences, past_key_values=begun.past_key_values, max_new_tokens=5, **options)
+    rest = model.generate(begun.sequences, max_new_tokens=5, **{CACHE: begun[CACHE]}, **options)
     assert torch.equal(rest.sequences, whole)
 
 
@@ -274,8 +275,8 @@ def test_one_compiled_step_serves_every_length(endless, tokens, variant):
     torch._dynamo.reset()
     step = torch.compile(model, fullgraph=True, backend="eager")
     with torch.no_grad(), torch._dynamo.config.patch(error_on_recompile=True):
-        pieces = [model(**fixed, **{name: ids[:, :2]}, past_key_values=cache).logits]
-        pieces += [step(**fixed, **{name: i}, past_key_values=cache).logits for i in ids[:, 2:].split(1, dim=1)]
+        pieces = [model(**fixed, **{name: ids[:, :2]}, cache=cache).logits]
+        pieces += [step(**fixed, **{name: i}, cache=cache).logits for i in ids[:, 2:].split(1, dim=1)]
     torch.testing.assert_close(torch.cat(pieces, 1), whole, **CLOSE)
 
 

@@ -6,6 +6,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from modeling_vanilla import VanillaConfig, VanillaForCausalLM
+from modeling_vanilla.cache_name import CACHE
 
 B, T, H, D, F, V, PLACES = 3, 7, 4, 24, 29, 31, 40
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
@@ -102,7 +103,7 @@ def test_logits_loss_and_gradients(models, ids, items, assert_varied):
 def test_states_attentions_and_cache(models, ids):
     ours, theirs = models
     got, expected = ours(ids, use_cache=True), theirs(ids, use_cache=True)
-    for mine, reference in zip(got.past_key_values.layers, expected.past_key_values.layers, strict=True):
+    for mine, reference in zip(got[CACHE].layers, expected[CACHE].layers, strict=True):
         torch.testing.assert_close(mine.keys, reference.keys, **CLOSE)
         torch.testing.assert_close(mine.values, reference.values, **CLOSE)
     got, expected = ours(ids, output_hidden_states=True), theirs(ids, output_hidden_states=True)

@@ -33,6 +33,7 @@ from modeling_vanilla import (
     VanillaModel,
 )
 from modeling_vanilla.attention import MultiHeadAttention, scaled_dot_product_attention
+from modeling_vanilla.cache_name import CACHE
 from modeling_vanilla.layers import DecoderLayer
 
 VARIANTS = ("encoder-decoder", "encoder", "decoder")
@@ -209,7 +210,7 @@ def test_39_who_generates_says_so(build, tmp_path):
 @generating
 def test_40_the_cache_has_one_entry_per_layer(build, batch_of, variant):
     model = build(variant, num_layers=3, num_decoder_layers=2)
-    cache = model(**batch_of(variant), use_cache=True).past_key_values
+    cache = model(**batch_of(variant), use_cache=True)[CACHE]
     if variant == "decoder":
         assert type(cache) is DynamicCache
         assert [tuple(layer.keys.shape) for layer in cache.layers] == [(2, 4, 5, 5)] * 3  # (B, H, T, K)
@@ -217,11 +218,11 @@ def test_40_the_cache_has_one_entry_per_layer(build, batch_of, variant):
         assert type(cache) is EncoderDecoderCache
         assert [tuple(layer.keys.shape) for layer in cache.self_attention_cache.layers] == [(2, 4, 3, 5)] * 2
         assert [tuple(layer.values.shape) for layer in cache.cross_attention_cache.layers] == [(2, 4, 5, 5)] * 2
-    assert model(**batch_of(variant), use_cache=False).past_key_values is None
+    assert model(**batch_of(variant), use_cache=False).get(CACHE) is None
 
 
 def test_40_an_encoder_has_no_cache(build, batch_of):
-    assert "past_key_values" not in build("encoder", VanillaModel)(**batch_of("encoder"), use_cache=True)
+    assert CACHE not in build("encoder", VanillaModel)(**batch_of("encoder"), use_cache=True)
 
 
 @pytest.mark.parametrize("static", [False, True])
@@ -233,8 +234,8 @@ def test_41_the_source_is_projected_once(build, tokens, static):
     options = {"cache_implementation": "static"} if static else {}
     out = model.generate(tokens(2, 5), max_new_tokens=4, min_new_tokens=4, return_dict_in_generate=True, **options)
     assert calls == [1]
-    assert all(out.past_key_values.is_updated.values())
-    assert isinstance(out.past_key_values.self_attention_cache, StaticCache) == static
+    assert all(out[CACHE].is_updated.values())
+    assert isinstance(out[CACHE].self_attention_cache, StaticCache) == static
 
 
 @generating
@@ -304,5 +305,5 @@ def test_48_labels_alone_are_enough_and_switch_the_cache_off(build, tokens):
     labels = tokens(2, 4, seed=1).index_put((torch.tensor(1), torch.tensor(3)), torch.tensor(-100))
     made = model.prepare_decoder_input_ids_from_labels(labels=labels)
     out = model(tokens(2, 5), labels=labels, use_cache=True)
-    assert out.past_key_values is None
+    assert out.get(CACHE) is None
     torch.testing.assert_close(model(tokens(2, 5), decoder_input_ids=made).logits, out.logits)

@@ -35,6 +35,7 @@ from modeling_vanilla import (
     VanillaModel,
     VanillaPreTrainedModel,
 )
+from modeling_vanilla.cache_name import CACHE
 
 VARIANTS = ("encoder-decoder", "encoder", "decoder")
 TASKS = (
@@ -135,7 +136,7 @@ def test_07_runs_with_a_config_of_the_architecture_alone(config_of, batch_of, va
 
 
 def test_08_names_that_tools_look_for():
-    assert "past_key_values" in VanillaConfig.keys_to_ignore_at_inference
+    assert {"cache", "past_key_values"} <= set(VanillaConfig.keys_to_ignore_at_inference)
     assert "initializer_range" in VanillaConfig().to_dict()
 
 
@@ -174,7 +175,7 @@ def test_13_layers_stay_in_one_piece_and_work_from_disk(build, batch_of, tmp_pat
     kinds = {type(m).__name__ for m in model.modules()}
     assert set(VanillaPreTrainedModel._no_split_modules) == {"EncoderLayer", "DecoderLayer"}
     assert kinds & set(VanillaPreTrainedModel._no_split_modules)
-    assert VanillaPreTrainedModel._skip_keys_device_placement == ["past_key_values"]
+    assert VanillaPreTrainedModel._skip_keys_device_placement == ["cache", "past_key_values"]
     expected = model(**batch_of(variant)).logits
     model = disk_offload(model, tmp_path, execution_device=torch.device("cpu"), offload_buffers=True)
     assert all(p.is_meta for p in model.parameters())
@@ -194,7 +195,7 @@ def test_15_checkpointing_keeps_no_cache(build, batch_of, variant):
     model.gradient_checkpointing_enable()
     assert model.is_gradient_checkpointing
     out = model(**batch_of(variant), use_cache=True)
-    assert out.get("past_key_values") is None or out.past_key_values.get_seq_length() == 0
+    assert out.get(CACHE) is None or out[CACHE].get_seq_length() == 0
     model.gradient_checkpointing_disable()
     assert not model.is_gradient_checkpointing
 

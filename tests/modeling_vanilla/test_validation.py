@@ -8,6 +8,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import DynamicCache
 
 from modeling_vanilla import VanillaForSequenceClassification
+from modeling_vanilla.cache_name import CACHE
 
 # The stack that is given the bad input: the name of its arguments' prefix tells which.
 SIDES = [("encoder-decoder", ""), ("encoder-decoder", "decoder_"), ("encoder", ""), ("decoder", "")]
@@ -54,9 +55,9 @@ def test_mask_of_another_length_beside_encoder_outputs(build, tokens):
 
 def test_mask_that_forgets_the_cache(build, tokens):
     model = build("decoder")
-    cache = model(tokens(2, 4)).past_key_values
+    cache = model(tokens(2, 4))[CACHE]
     with pytest.raises(ValueError, match=r"\(2, 1\).*\(2, 5\).*4 cached and 1 new"):
-        model(tokens(2, 1), attention_mask=torch.ones(2, 1), past_key_values=cache)
+        model(tokens(2, 1), attention_mask=torch.ones(2, 1), cache=cache)
 
 
 @on_every_side
@@ -75,12 +76,12 @@ def test_too_long(fails, tokens, variant, prefix):
 
 def test_too_long_with_the_cache(build, tokens):
     model = build("decoder")
-    cache = model(tokens(2, 36)).past_key_values
+    cache = model(tokens(2, 36))[CACHE]
     with pytest.raises(ValueError, match=r"38 tokens.*max_position_embeddings=37"):
-        model(tokens(2, 2), past_key_values=cache)
+        model(tokens(2, 2), cache=cache)
     assert build("decoder")(tokens(2, 37)).logits.shape == (2, 37, 31)
     with pytest.raises(ValueError, match=r"38 tokens.*max_position_embeddings=37"):  # what generation would write on
-        model(tokens(1, 38), position_ids=torch.arange(38)[None] % 37, past_key_values=DynamicCache())
+        model(tokens(1, 38), position_ids=torch.arange(38)[None] % 37, cache=DynamicCache())
 
 
 def test_a_packed_row_may_be_longer_than_any_sequence(build, tokens):
@@ -99,7 +100,7 @@ def test_a_packed_row_may_be_longer_than_any_sequence(build, tokens):
 @pytest.mark.parametrize("model_class", [None, VanillaForSequenceClassification])
 def test_an_encoder_reads_no_cache(fails, model_class):
     cache = DynamicCache()
-    fails("encoder", ["past_key_values", "'encoder'"], {"past_key_values": cache}, model_class)
+    fails("encoder", [CACHE, "'encoder'"], {CACHE: cache}, model_class)
 
 
 @on_every_side
