@@ -13,13 +13,11 @@ from typing import Any
 
 import torch
 from transformers import GenerationConfig
-from transformers.modeling_outputs import BaseModelOutputWithPast
 
+from .cache_name import CACHE
 from .doctor_checks import pad
 from .doctor_subject import LIMIT, Measure, Skip, Subject, difference
 
-# What `generate` of the installed transformers calls the cache: "cache" from 5.24 on.
-CACHE = "cache" if "cache" in BaseModelOutputWithPast.__dataclass_fields__ else "past_key_values"
 STEPS = 6
 """New tokens of a text, where its positions allow so many."""
 

@@ -6,8 +6,9 @@ import torch
 from patients import VARIANTS, before, caught, finding
 from transformers.cache_utils import DynamicCache
 
+from modeling_vanilla.cache_name import CACHE
 from modeling_vanilla.doctor import examine
-from modeling_vanilla.doctor_generation import CACHE, apart, parted
+from modeling_vanilla.doctor_generation import apart, parted
 
 GENERATING = ("encoder-decoder", "decoder")
 

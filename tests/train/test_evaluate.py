@@ -15,7 +15,7 @@ from modeling_vanilla import (
     VanillaForMaskedLM,
     VanillaForSequenceClassification,
 )
-from modeling_vanilla.doctor_generation import CACHE
+from modeling_vanilla.cache_name import CACHE
 from train import data, evaluate, examples, scoring
 from train.collate import Collator
 from train.errors import GenerationError, UserError

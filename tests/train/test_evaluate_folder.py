@@ -11,7 +11,7 @@ from evaluation import LINES, SIZES, model_and_tokenizer, recipe_of, translation
 from transformers import GPT2Config, GPT2LMHeadModel, MarianConfig, MarianMTModel
 
 from modeling_vanilla import VanillaConfig, VanillaForCausalLM, VanillaForConditionalGeneration, VanillaModel
-from modeling_vanilla.doctor_generation import CACHE
+from modeling_vanilla.cache_name import CACHE
 from train import data, evaluate, examples, models, receipts, results
 from train.__main__ import main
 from train.errors import UserError
