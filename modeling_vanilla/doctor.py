@@ -15,11 +15,8 @@ from transformers.utils import logging
 
 from .doctor_checks import (
     batch,
-    cache,
-    cache_reorder,
     empty_row,
     future,
-    generation,
     ignored_labels,
     kernels,
     label_alignment,
@@ -30,66 +27,160 @@ from .doctor_checks import (
     wrong_mask,
 )
 from .doctor_files import finite, save_load, special_ids, tied, tokenizer, weights
+from .doctor_generation import cache, cache_reorder, generate_forward, generation, unknown_input
 from .doctor_subject import Check, Finding, Subject, load
 
-# Name, function, what it means that the check passes, and that it fails.
+# Name, function, what it means that the check passes, that it fails, and what its result is compared with.
 CHECKS = [
     Check(*row)
     for row in (
-        ("weights", weights, "the folder holds every weight", "weights are new random numbers, or are left out"),
-        ("finite", finite, "every weight is a number", "weights are NaN or infinite"),
-        ("save-load", save_load, "comes back from a folder to the bit", "does not come back from a folder"),
-        ("tied", tied, "weights are tied as the config says", "weights are not tied as the config says"),
-        ("special-ids", special_ids, "configs and tokenizer agree", "ids that do not exist, or contradict each other"),
-        ("tokenizer", tokenizer, "fits the embedding and undoes itself", "does not fit the model, or loses text"),
-        ("batch", batch, "rows of a batch do not meet", "a row's output depends on the other rows"),
+        (
+            "weights",
+            weights,
+            "the folder holds every weight",
+            "weights are new random numbers, are left out, or are not those of the file",
+            "the tensors of the files; what the config asks for",
+        ),
+        ("finite", finite, "every weight is a number", "weights are NaN or infinite", "nothing: it has to hold"),
+        (
+            "save-load",
+            save_load,
+            "comes back from a folder to the bit",
+            "does not come back from a folder",
+            "the model before; buffers of no file also with a new model's",
+        ),
+        (
+            "tied",
+            tied,
+            "weights are tied as the config says",
+            "weights are not tied as the config says",
+            "`tie_word_embeddings` of the config",
+        ),
+        (
+            "special-ids",
+            special_ids,
+            "configs and tokenizer agree",
+            "ids that do not exist, or contradict each other",
+            "each other, and the rows of the embedding",
+        ),
+        (
+            "tokenizer",
+            tokenizer,
+            "fits the embedding and undoes itself",
+            "does not fit the model, or loses text",
+            "the sentence itself; the rows of the embedding",
+        ),
+        (
+            "batch",
+            batch,
+            "rows of a batch do not meet",
+            "a row's output depends on the other rows",
+            "each row alone",
+        ),
         (
             "left-padding",
             left_padding,
             "forward() does not see padding on the left",
             "padding on the left changes what forward() gives: pad on the right",
+            "each text alone, without a mask",
         ),
         (
             "right-padding",
             right_padding,
             "forward() does not see padding on the right",
             "padding on the right changes what forward() gives",
+            "each text alone, without a mask",
         ),
         (
             "padding-values",
             padding_values,
             "ids under the mask do not matter",
             "ids under the mask change the output: put nothing but pad_token_id there",
+            "the same batch with `pad_token_id` there, which the two checks above compare with the text alone",
         ),
         (
             "wrong-mask",
             wrong_mask,
             "a mask of the wrong length is refused",
             "a mask that is too short is accepted, and something else is computed",
+            "nothing: it has to be an error",
         ),
-        ("empty-row", empty_row, "a row without a token gives numbers", "a row without a token gives NaN or infinity"),
-        ("kernels", kernels, "eager and sdpa attention agree", "the output depends on the attention kernel"),
-        ("future", future, "no logit depends on a later token", "logits depend on later tokens: training can cheat"),
-        ("cache", cache, "a text in pieces is the text", "the cache changes the logits"),
-        ("cache-reorder", cache_reorder, "beams can change places in the cache", "beam search reads another beam"),
-        ("packing", packing, "texts packed in a row do not meet", "packed texts see each other: do not pack"),
+        (
+            "empty-row",
+            empty_row,
+            "a row without a token gives numbers",
+            "a row without a token gives NaN or infinity",
+            "nothing: it has to hold",
+        ),
+        (
+            "kernels",
+            kernels,
+            "eager and sdpa attention agree",
+            "the output depends on the attention kernel",
+            "eager, which is the equation written out",
+        ),
+        (
+            "future",
+            future,
+            "no logit depends on a later token",
+            "logits depend on later tokens: training can cheat",
+            "nothing: the gradient has to be 0",
+        ),
+        (
+            "cache",
+            cache,
+            "a text in pieces is the text",
+            "the cache changes the logits",
+            "one pass over the whole text, without a cache",
+        ),
+        (
+            "cache-reorder",
+            cache_reorder,
+            "beams can change places in the cache",
+            "beam search reads another beam",
+            "one pass over the rows in their new places, without a cache",
+        ),
+        (
+            "packing",
+            packing,
+            "texts packed in a row do not meet",
+            "packed texts see each other: do not pack",
+            "each text alone",
+        ),
+        (
+            "generate-forward",
+            generate_forward,
+            "generate() with a cache is forward() without one",
+            "generate() loses what it has read: every text is wrong",
+            "a pass over the whole text for each new token, without a cache",
+        ),
         (
             "generation",
             generation,
-            "generate() gives the same alone and in a batch",
+            "generate() does not see padding in a batch",
             "generate() gives something else in a padded batch",
+            "the same passes over each row alone",
+        ),
+        (
+            "unknown-input",
+            unknown_input,
+            "an input of an unknown name is noticed",
+            "an input of an unknown name is lost, and nothing says so",
+            "nothing: it has to be an error, or to change the result",
         ),
         (
             "label-alignment",
             label_alignment,
             "the loss is the one of its own logits and labels",
             "the loss is not that of its logits and labels",
+            "the likelihood written out; logits of a call without labels, for a target that is moved here",
         ),
         (
             "ignored-labels",
             ignored_labels,
             "a batch without labels does no harm",
             "one batch in which all labels are -100 ruins the weights",
+            "nothing: the loss has to be finite",
         ),
     )
 ]
@@ -135,7 +226,7 @@ def table(findings: Sequence[Finding]) -> str:
     """Return one line for each finding under a head."""
     rows = [("check", "outcome", "measured", "limit", "meaning")]
     rows += [(f.name, f.outcome, number(f.measured), number(f.limit), f.meaning) for f in findings]
-    return "\n".join(f"{a:<16}{b:<9}{c:>9}{d:>9}  {e}".rstrip() for a, b, c, d, e in rows)
+    return "\n".join(f"{a:<17}{b:<9}{c:>9}{d:>9}  {e}".rstrip() for a, b, c, d, e in rows)
 
 
 def as_json(model: str, subject: Subject, findings: Sequence[Finding]) -> str:

@@ -1,8 +1,11 @@
 # Copyright 2026 The modeling_vanilla authors. Licensed under the Apache License, Version 2.0.
 """What must agree between a model, its folder, its configurations and its tokenizer."""
 
+import json
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +14,8 @@ from transformers import PreTrainedModel
 from .doctor_subject import Measure, Skip, Subject, difference
 
 SAMPLE = "The quick brown fox jumps over the lazy dog."
+FLOATS = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
+"""What safetensors calls them; numbers of other types are no plain weights."""
 
 
 def count(wrong: Iterable[str], note: str = "") -> Measure:
@@ -21,14 +26,41 @@ def count(wrong: Iterable[str], note: str = "") -> Measure:
 
 
 def weights(s: Subject) -> Measure:
-    """Look for weights that the folder lacks, and for layers in it that the config does not ask for."""
+    """Look for weights that the folder lacks or that are not what its files hold, and for layers that are left over."""
     wrong = [f"{key} is missing" for key in sorted(s.report.get("missing_keys", ()))]
     wrong += [f"{entry[0]} has another size" for entry in s.report.get("mismatched_keys", ())]
     numbers = re.compile(r"\.\d+\.")
     known = {numbers.sub(".N.", key) for key in s.model.state_dict()}
     unexpected = sorted(s.report.get("unexpected_keys", ()))
     wrong += [f"{key} is ignored" for key in unexpected if numbers.search(key) and numbers.sub(".N.", key) in known]
+    wrong += [f"{key} is not what the file holds" for key in _changed(s)]
     return count(wrong, f"{len(unexpected)} unused" if unexpected else "")
+
+
+def _changed(s: Subject) -> list[str]:
+    """Name the weights that are other numbers than their file's; read anew, without the loader of transformers."""
+    held, changed = s.model.state_dict(), []
+    for path in s.weight_files:
+        for key, tensor in _stored(path, held.keys()):
+            value = held[key]
+            if tensor.shape != value.shape:
+                continue  # the report of loading has it
+            if not torch.allclose(value, tensor.to(value), rtol=0, atol=0, equal_nan=True):
+                changed.append(key)
+    return changed
+
+
+def _stored(path: Path, names: Container[str]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield those tensors of a safetensors file whose names are wanted: 8 bytes of length, the header, the numbers."""
+    with path.open("rb") as file:
+        start = 8 + int.from_bytes(file.read(8), "little")
+        for name, entry in json.loads(file.read(start - 8)).items():
+            dtype = FLOATS.get(entry.get("dtype"))
+            if name in names and dtype is not None:
+                first, last = entry["data_offsets"]
+                file.seek(start + first)
+                numbers = torch.frombuffer(bytearray(file.read(last - first) or bytes(8)), dtype=dtype)
+                yield name, numbers[: math.prod(entry["shape"])].view(entry["shape"])
 
 
 def finite(s: Subject) -> Measure:
@@ -135,6 +167,11 @@ def special_ids(s: Subject) -> Measure:
     return count(wrong, "; ".join(notes))
 
 
+def _letters(text: str) -> str:
+    """Return what of a text has to come back: spaces and capitals may get lost."""
+    return "".join(text.casefold().split())
+
+
 def tokenizer(s: Subject) -> Measure:
     """Compare the tokenizer's ids with the embedding, and take a sentence to ids and back."""
     if (s.tokenizer_error or "").startswith("ImportError"):
@@ -152,6 +189,7 @@ def tokenizer(s: Subject) -> Measure:
     if not ids or s.tokenizer.unk_token_id in ids:
         return count(wrong, "no round trip: it does not know the words of the sample")
     again = s.tokenizer(s.tokenizer.decode(ids), add_special_tokens=False)["input_ids"]
-    if again != ids:
+    # The sentence itself too: what is lost on the way in is lost again the second time.
+    if again != ids or _letters(s.tokenizer.decode(ids)) != _letters(SAMPLE):
         wrong.append(f"{SAMPLE!r} comes back as {s.tokenizer.decode(ids)!r}")
     return count(wrong, f"{len(s.tokenizer)} tokens for {s.rows} embeddings")

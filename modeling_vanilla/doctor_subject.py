@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig,
 from transformers.initialization import no_init_weights
 from transformers.models.auto import modeling_auto
 
-from .bridge_files import TOKENIZER_FILES, complete_folder
+from .bridge_files import INDEX, TOKENIZER_FILES, complete_folder, read_json
 
 LIMIT = 1e-4
 # The Auto class of each head that has labels for every token, and which of their logits a label belongs to.
@@ -57,12 +57,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class Check:
-    """A check: its function, and what it means that it passes, or fails."""
+    """A check: its function, what it means that it passes, or fails, and what its result is compared with."""
 
     name: str
     measure: Callable[["Subject"], Measure]
     holds: str
     broken: str
+    reference: str
 
     @torch.no_grad()
     def __call__(self, subject: "Subject") -> Finding:
@@ -117,6 +118,7 @@ class Subject:
         head: "causal", "seq2seq", "masked", or None where there is no language model's head.
         missing: What `from_pretrained` reported: keys that are missing, unexpected, of another size.
         files: Names of the tokenizer's files.
+        weight_files: The files that hold the weights.
     """
 
     model: PreTrainedModel
@@ -124,6 +126,7 @@ class Subject:
     tokenizer: Any = None
     tokenizer_error: str | None = None
     files: list[str] = field(default_factory=list)
+    weight_files: list[Path] = field(default_factory=list)
     report: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
 
@@ -197,11 +200,13 @@ class Subject:
         if self.layout == "encoder-decoder":
             target = self.ids(len(ids), 6, salt=7) if target is None else target
             inputs |= {"decoder_input_ids": target, "decoder_attention_mask": target_mask}
+        device = self.core.device
+        inputs = {name: value.to(device) if torch.is_tensor(value) else value for name, value in inputs.items()}
         return self.core(**{name: value for name, value in inputs.items() if value is not None})
 
     def read(self, out: Any) -> torch.Tensor:
         """Return the logits (B, T, V), or the last hidden states of a model without them."""
-        return (out.logits if self.head else out.last_hidden_state).float()
+        return (out.logits if self.head else out.last_hidden_state).float().cpu()
 
     def scores(self, *args, **more) -> torch.Tensor:
         """Call the model and return its logits (B, T, V)."""
@@ -247,6 +252,9 @@ def load(name: str, trust_remote_code: bool = False, seed: int = 0) -> Subject:
     subject = Subject(model.eval(), head, report=report, seed=seed)
     if subject.core.main_input_name != "input_ids":
         raise ValueError(f"{name}: {type(model).__name__} reads {subject.core.main_input_name}, it is no text model")
+    index = folder / INDEX
+    shards = set(read_json(index)["weight_map"].values()) if index.exists() else {"model.safetensors"}
+    subject.weight_files = [folder / shard for shard in sorted(shards)]
     subject.files = [file for file in TOKENIZER_FILES if (folder / file).is_file()]
     subject.files += [path.name for path in folder.glob("*.model")]
     if subject.files:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
 
-from train.errors import DriftError, NonFiniteError, UserError
+from train.errors import DriftError, GenerationError, NonFiniteError, UserError
 
 if TYPE_CHECKING:
     from train.recipe import Recipe
@@ -55,6 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return COMMANDS[command](rest)
     except UserError as error:
         return _report(error, 2)
+    except GenerationError as error:
+        return _report(error, 1)
     except KeyboardInterrupt:
         return _report("interrupted; whatever was saved before stays", 130)
 
@@ -85,7 +87,7 @@ def _train(recipe: "Recipe") -> int:
         except stop.Stopped as stopped:
             stop.ignore(end)
             code = _report(stopped, 128 + stopped.signal)
-        except (NonFiniteError, DriftError, alive.RankError, OSError) as error:
+        except (NonFiniteError, DriftError, GenerationError, alive.RankError, OSError) as error:
             return _report(error, 1)
         except alive.LostPeerError as error:
             _leave(f"error: {error}" if error.speaks else None)

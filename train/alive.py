@@ -19,7 +19,7 @@ import torch
 import torch.distributed as dist
 
 from train import state
-from train.errors import DriftError, NonFiniteError, UserError
+from train.errors import DriftError, GenerationError, NonFiniteError, UserError
 from train.state import PeerError
 from train.stop import Stopped
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 # The process group gives up this many seconds after `loop.timeout`: its own error names nobody.
 GRACE = 30
-_EXPECTED = (UserError, NonFiniteError, DriftError, OSError)
+_EXPECTED = (UserError, NonFiniteError, DriftError, GenerationError, OSError)
 _generations = itertools.count()
 
 

@@ -20,5 +20,9 @@ class DriftError(RuntimeError):
     """The processes of a job no longer hold the same weights; those on disk are from before."""
 
 
+class GenerationError(RuntimeError):
+    """What a model generates is not what its forward passes say: no figure of it may be reported."""
+
+
 class PublishError(RuntimeError):
     """The Hub or the way there failed, or a folder is not fit for it: one line, exit code 1, nothing is half published."""

@@ -58,6 +58,7 @@ def evaluate(
 
     Raises:
         UserError: no such split, or a figure that has no meaning for the task.
+        GenerationError: a figure of generated texts is wanted, and `generate` is broken.
     """
     wanted = check_metrics(recipe.eval.metrics if metrics is None else metrics, recipe.task)
     rows = _rows(splits, split, recipe.eval.limit if limit is None else limit)
@@ -70,6 +71,8 @@ def evaluate(
     bar = description or f"evaluate {split}"
     values, details = {}, {"split": split, "examples": len(encoded), "signatures": {}, "samples": []}
     with scoring.undisturbed(module):
+        if set(wanted) & set(GENERATION):
+            scoring.check_generate(module)
         if set(wanted) - set(GENERATION):
             totals, classes = scoring.score(module, encoded, tokenizer, recipe, accelerator, epoch, bar)
             values |= _likelihood(totals, rows, recipe, accelerator, wanted)

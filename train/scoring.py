@@ -7,19 +7,34 @@ Dimension letters: B batch, T target length, V vocabulary.
 """
 
 import contextlib
+import dataclasses
+import functools
 import random
+import weakref
 
 import numpy as np
 import torch
+import transformers
 from accelerate.utils import gather_object
 from tqdm.auto import tqdm
-from transformers import GenerationConfig
+from transformers import GenerationConfig, PreTrainedModel
 
+from modeling_vanilla import doctor
+from modeling_vanilla.doctor_generation import generate_forward
+from modeling_vanilla.doctor_subject import Subject
 from train import batching, collate
+from train.errors import GenerationError
 
 LENGTH_PENALTY_FORM = (
     "sum of log-probabilities by length**p, generate's form, not the ((5 + length) / 6)**p of Wu et al. 2016"
 )
+
+EXACT, ROUNDED = 1e-2, 1e-1
+"""Largest difference between generate and forward, as a share of the logits' spread: in fp32 on a CPU, and elsewhere.
+
+Rounding gives 1e-5 in fp32 and 1e-2 in bf16 or TF32, a lost cache 0.1 to 10.
+"""
+_checked: weakref.WeakSet = weakref.WeakSet()
 
 
 @contextlib.contextmanager
@@ -128,6 +143,27 @@ def check_count(seen, wanted: int) -> None:
     """Refuse to report a figure over fewer or more examples than the split has."""
     if int(seen) != wanted:
         raise RuntimeError(f"evaluation saw {int(seen)} examples of {wanted}: every one must count exactly once")
+
+
+def check_generate(module: PreTrainedModel) -> None:
+    """See, once for each model of a process, that `generate` gives what whole forward passes give; every rank calls it.
+
+    Raises:
+        GenerationError: It does not, so that a figure of its texts would be one of nothing.
+    """
+    if module in _checked:
+        return
+    exact = module.dtype == torch.float32 and module.device.type == "cpu"
+    check = next(check for check in doctor.CHECKS if check.name == "generate-forward")
+    measure = functools.partial(generate_forward, limit=EXACT if exact else ROUNDED)
+    head = "seq2seq" if module.config.is_encoder_decoder else "causal"
+    found = dataclasses.replace(check, measure=measure)(Subject(module, head))
+    if found.outcome == "FAIL":
+        measured = "" if found.measured is None else f", {found.measured:.2g} where {found.limit:g} is allowed"
+        raise GenerationError(
+            f"{type(module).__name__} with transformers {transformers.__version__}: {found.meaning}{measured}"
+        )
+    _checked.add(module)
 
 
 def generate(module, encoded, tokenizer, recipe, accelerator, description) -> list[str]:

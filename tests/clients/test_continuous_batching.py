@@ -23,13 +23,16 @@ def settings(**overrides) -> GenerationConfig:
     return GenerationConfig(**({"max_new_tokens": 12, "do_sample": False, "pad_token_id": 0} | overrides))
 
 
+@torch.no_grad()
 def alone(model, prompts: list[list[int]], config: GenerationConfig) -> list[list[int]]:
-    """Return what each prompt gives on its own."""
+    """Return what each prompt gives on its own: whole forwards, without a cache and without `generate`."""
+    ends = config.eos_token_id or []
     texts = []
     for prompt in prompts:
-        ids = torch.tensor([prompt])
-        out = model.generate(ids, attention_mask=torch.ones_like(ids), generation_config=config)
-        texts.append(out[0, len(prompt) :].tolist())
+        text: list[int] = []
+        while len(text) < config.max_new_tokens and (not text or text[-1] not in ends):
+            text.append(int(model(torch.tensor([prompt + text]), use_cache=False).logits[0, -1].argmax()))
+        texts.append(text)
     return texts
 
 

@@ -5,8 +5,11 @@ import re
 
 import pytest
 import torch
+from patients import HEADS
 from torch import nn
 from transformers import GenerationConfig
+
+from modeling_vanilla.doctor_subject import Subject
 
 
 def _randomise(model: nn.Module, seed: int = 0, std: float = 0.2) -> nn.Module:
@@ -81,3 +84,13 @@ def assert_same_generation():
 def assert_varied():
     """Return a function that fails for logits that are the same everywhere."""
     return _assert_varied
+
+
+@pytest.fixture
+def subject(build):
+    """Return a factory of subjects around small models with random weights."""
+
+    def make(variant: str, model=None, **options) -> Subject:
+        return Subject(model or build(variant, jitter=0.2, **options), HEADS[variant])
+
+    return make

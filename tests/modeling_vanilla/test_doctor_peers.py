@@ -34,8 +34,8 @@ TWO |= dict(d_model=24, encoder_ffn_dim=29, decoder_ffn_dim=29, vocab_size=61, m
 GPT2 = dict(n_embd=24, n_layer=2, n_head=4, n_positions=37, vocab_size=61, bos_token_id=60, eos_token_id=60)
 T5 = dict(d_model=24, d_kv=6, d_ff=29, num_layers=2, num_heads=4, vocab_size=61, decoder_start_token_id=0)
 MARIAN = dict(pad_token_id=60, decoder_start_token_id=60, eos_token_id=0, forced_eos_token_id=0)
-# They compute something for a mask that is too short, and NaN for a batch without labels.
-USUAL = {"wrong-mask", "ignored-labels"}
+# They compute something for a mask that is too short, NaN for a batch without labels, and drop what they do not know.
+USUAL = {"wrong-mask", "ignored-labels", "unknown-input"}
 # Class, configuration, what fails beside the usual.
 PEERS = [
     (BertForMaskedLM, BertConfig(**ONE), {"left-padding"}),
@@ -47,8 +47,9 @@ PEERS = [
     (BartForConditionalGeneration, BartConfig(**TWO), {"left-padding"}),
     (MarianMTModel, MarianConfig(**TWO, **MARIAN), {"left-padding"}),
     (T5ForConditionalGeneration, T5Config(**T5), set()),  # relative positions
-    # An encoder that is asked for a causal model without is_decoder: transformers warns and goes on.
-    (BertLMHeadModel, BertConfig(**ONE), {"left-padding", "future", "packing"}),
+    # An encoder that is asked for a causal model without is_decoder: transformers warns and goes on, and generate gives
+    # it one token at a time, as if it had a cache.
+    (BertLMHeadModel, BertConfig(**ONE), {"left-padding", "future", "packing", "generate-forward", "generation"}),
     # Its labels are those of a decoder beside an encoder, and nothing gives it positions.
     (BartForCausalLM, BartConfig(**TWO), {"left-padding", "generation", "label-alignment"}),
 ]
@@ -85,4 +86,4 @@ def test_a_trained_bert():
     assert {name for name, f in found.items() if f.outcome == "FAIL"} - USUAL == {"left-padding"}
     passed = {name for name, f in found.items() if f.outcome == "pass"}
     assert {"weights", "save-load", "special-ids", "tokenizer", "batch", "right-padding", "kernels"} <= passed
-    assert 1e-7 < found["batch"].measured < 3e-5
+    assert found["batch"].measured < 3e-5  # 0 where a row is rounded alike in any company

@@ -163,6 +163,7 @@ UNPUBLISHED = (
     "doctor.py",
     "doctor_checks.py",
     "doctor_files.py",
+    "doctor_generation.py",
     "doctor_subject.py",
 )
 

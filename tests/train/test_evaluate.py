@@ -1,5 +1,6 @@
 """Evaluation against sums worked out row by row, and against what must not change: order, batches, random state."""
 
+import copy
 import math
 import random
 
@@ -14,9 +15,10 @@ from modeling_vanilla import (
     VanillaForMaskedLM,
     VanillaForSequenceClassification,
 )
+from modeling_vanilla.cache_name import CACHE
 from train import data, evaluate, examples, scoring
 from train.collate import Collator
-from train.errors import UserError
+from train.errors import GenerationError, UserError
 
 
 def rowwise(model, splits, tokenizer, recipe, split, epoch=0):
@@ -109,15 +111,42 @@ def test_output_is_at_most_fifty_tokens_longer_than_the_input(translation, accel
     limits = []
     generate = model.generate
 
-    def spy(*args, generation_config, **kwargs):
-        limits.append((kwargs["input_ids"].shape[1], generation_config.max_new_tokens))
-        return generate(*args, generation_config=generation_config, **kwargs)
+    def spy(*args, **kwargs):
+        if "generation_config" in kwargs:  # not the check before the first text
+            limits.append((kwargs["input_ids"].shape[1], kwargs["generation_config"].max_new_tokens))
+        return generate(*args, **kwargs)
 
     model.generate = spy
     evaluate.evaluate(model, tokenizer, splits, recipe, accelerator, "test", ["exact_match"])
     # 96 positions: one is the start token
     assert {limit - min(length + 50, 95) for length, limit in limits} == {0}
     assert len(limits) > 3
+
+
+def test_a_broken_generate_gives_no_figure(translation, accelerator):
+    """As with a transformers that hands the cache over under a name which the model swallows."""
+    recipe, splits, model, tokenizer = translation
+    lose = lambda module, args, keywords: (args, {n: v for n, v in keywords.items() if n != CACHE})
+    hook = model.register_forward_pre_hook(lose, with_kwargs=True)
+    assert evaluate.evaluate(model, tokenizer, splits, recipe, accelerator, "test", ["loss"])["loss"] > 0
+    with pytest.raises(GenerationError, match=r"transformers .*generate\(\) loses what it has read.* allowed"):
+        evaluate.evaluate(model, tokenizer, splits, recipe, accelerator, "test", ["loss", "exact_match"])
+    hook.remove()
+    assert evaluate.evaluate(model, tokenizer, splits, recipe, accelerator, "test", ["exact_match"]) == {
+        "exact_match": 0
+    }
+
+
+def test_generate_is_checked_once_and_where_it_is_used(translation, accelerator, monkeypatch):
+    recipe, splits, model, tokenizer = translation
+    checks, check = [], scoring.generate_forward
+    monkeypatch.setattr(scoring, "generate_forward", lambda s, limit: checks.append(limit) or check(s, limit))
+    for metrics, expected in ((["loss"], 0), (["exact_match"], 1), (["bleu"], 1)):
+        evaluate.evaluate(model, tokenizer, splits, recipe, accelerator, "test", metrics)
+        assert len(checks) == expected
+    scoring.check_generate(model.to(torch.bfloat16))
+    scoring.check_generate(copy.deepcopy(model).eval())
+    assert checks == [scoring.EXACT, scoring.ROUNDED]
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -139,8 +168,8 @@ def test_evaluation_leaves_no_trace(translation, accelerator, training):
 def test_modes_come_back_when_a_model_fails(translation, accelerator):
     recipe, splits, model, tokenizer = translation
     model.train()
-    model.generate = lambda **inputs: 1 / 0
-    with pytest.raises(ZeroDivisionError):
+    model.generate = lambda *args, **inputs: 1 / 0
+    with pytest.raises(GenerationError, match="stopped with ZeroDivisionError"):
         evaluate.evaluate(model, tokenizer, splits, recipe, accelerator, "test", ["exact_match"])
     assert model.training
     assert torch.is_grad_enabled()

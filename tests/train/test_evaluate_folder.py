@@ -1,5 +1,6 @@
 """Evaluation of folders: a run, a model folder, anyone's model, and where results.json then goes."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import yaml
 from evaluation import LINES, SIZES, model_and_tokenizer, recipe_of, translation_recipe
 from transformers import GPT2Config, GPT2LMHeadModel, MarianConfig, MarianMTModel
 
-from modeling_vanilla import VanillaConfig, VanillaForCausalLM, VanillaModel
+from modeling_vanilla import VanillaConfig, VanillaForCausalLM, VanillaForConditionalGeneration, VanillaModel
+from modeling_vanilla.cache_name import CACHE
 from train import data, evaluate, examples, models, receipts, results
+from train.__main__ import main
 from train.errors import UserError
 from train.recipe import load_recipe
 
@@ -46,6 +49,22 @@ def test_a_run_is_scored_from_its_folder(tmp_path, translation, accelerator, cap
     printed = capsys.readouterr().out
     assert "exact_match" in printed
     assert f"{on_disk['metrics']['loss']:.4f}" in printed
+
+
+def test_a_broken_generate_ends_the_command_with_one_line(tmp_path, translation, monkeypatch, capsys):
+    run, forward = run_folder(tmp_path, translation), VanillaForConditionalGeneration.forward
+
+    @functools.wraps(forward)
+    def lossy(self, *args, **keywords):
+        keywords.pop(CACHE, None)
+        return forward(self, *args, **keywords)
+
+    monkeypatch.setattr(VanillaForConditionalGeneration, "forward", lossy)
+    assert main(["evaluate", str(run)]) == 1
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert len(said) == 1
+    assert "VanillaForConditionalGeneration with transformers" in said[0]
+    assert not (run / "results.json").exists()
 
 
 def test_a_run_of_a_version_with_fewer_keys_keeps_its_recipes_hash(tmp_path, translation, accelerator):
