@@ -25,6 +25,7 @@ TOKENIZER_FILES = (
     "source.spm target.spm sentencepiece.bpe.model chat_template.jinja"
 ).split()
 INDEX = "model.safetensors.index.json"
+MOST_HEADER = 10**8  # bytes; the format's own limit
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -84,9 +85,9 @@ def _check_weights(path: Path) -> None:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         try:
-            header = json.loads(file.read(length)) if 0 < length <= size - 8 else {}
-            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-        except (ValueError, TypeError, KeyError) as error:
+            header = json.loads(file.read(length)) if 0 < length <= min(size - 8, MOST_HEADER) else {}
+            ends = [int(entry["data_offsets"][1]) for name, entry in header.items() if name != "__metadata__"]
+        except (ValueError, TypeError, KeyError, LookupError, AttributeError, RecursionError, OverflowError) as error:
             raise ValueError(f"{path}: no safetensors file, its header cannot be read ({error})") from error
     if not ends or size != 8 + length + max(ends):
         raise ValueError(f"{path}: {size} bytes are not what its header announces, the file is truncated or damaged")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
 
-from train.errors import DriftError, NonFiniteError, UserError
+from train.errors import DriftError, NonFiniteError, UserError, plain
 
 if TYPE_CHECKING:
     from train.recipe import Recipe
@@ -306,7 +306,7 @@ def _report(error: Exception | str, code: int) -> int:
     rank, local = os.environ.get("RANK", "0"), os.environ.get("LOCAL_RANK", "0")
     if local == "0":
         prefix = "" if rank == "0" else f"rank {rank}: "
-        print(f"{'error' if code <= 2 else 'stopped'}: {prefix}{' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{'error' if code <= 2 else 'stopped'}: {prefix}{plain(' '.join(str(error).split()))}", file=sys.stderr)
     return code
 
 
