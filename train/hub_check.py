@@ -20,6 +20,7 @@ from train.hub.check.mechanisms import mechanism_problems
 
 SECONDS = 1800  # for all that is done with a folder
 MOST_FOUND, MOST_SHOWN = 100, 1000  # faults of one check, and characters of each
+MOST_ANSWERS = 1000  # findings of the processes that use a folder
 NO_CODE = "none, nor a field that loads any"
 
 
@@ -170,6 +171,16 @@ def _check_all(
     traced = "those of results.json; its receipts are of these files"
     traced = traced if (folder / "results.json").is_file() else "there is no results.json to compare with"
     report.add("figures", hub_check_card.figure_problems(folder), traced)
+    try:
+        _use(folder, report, unfit, trust_remote_code, deadline)
+    except Exception as error:  # noqa: BLE001 - as above
+        report.add("use", [_unforeseen(error)], "")
+
+
+def _use(folder: Path, report: Report, unfit: bool, trust_remote_code: bool, deadline: Deadline) -> None:
+    """Let a stranger use the folder, unless that would run code that nobody has read."""
+    from train import hub_check_stranger as use
+
     runs = [*_foreign(use.foreign_code(folder)), *mechanism_problems(folder)]
     if trust_remote_code or not runs:
         report.add("foreign code", [], f"trusted: {'; '.join(runs)}" if runs else NO_CODE)
@@ -179,11 +190,8 @@ def _check_all(
         report.add("use", [f"{one}; read it, then run it with --trust-remote-code" for one in runs], "")
     else:
         tag, text = hub_check_card.front_matter(folder).get("pipeline_tag"), hub_check_card.sample_text(folder)
-        try:
-            for name, passed, detail in use.findings(folder, tag, text, deadline):
-                report.add(name, [] if passed else [detail], detail)
-        except Exception as error:  # noqa: BLE001 - as above
-            report.add("use", [_unforeseen(error)], "")
+        for name, passed, detail in itertools.islice(use.findings(folder, tag, text, deadline), MOST_ANSWERS):
+            report.add(name, [] if passed else [detail], detail)
 
 
 def _foreign(names: list[str]) -> list[str]:

@@ -29,7 +29,7 @@ LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z]+)?|code|multilingual")
 # Text fields that may hold one value or a list of them.
 LISTS = ("language", "tags", "datasets", "metrics", "base_model")
 SOURCE = re.compile(r"""\b(?:src|href)=["']([^"'\n]+)["']""")
-MOST_FRONT = 1 << 18  # characters of a front matter
+MOST_FRONT, MOST_SAMPLE = 1 << 18, 10_000  # characters of a front matter, and of a text to try
 DIGITS = 6  # to which a card may round a figure
 
 
@@ -47,7 +47,7 @@ def front_matter(folder: Path) -> dict:
     """Return what stands above a card's text, {} where nothing there can be read."""
     try:
         return _load(folder)[0].to_dict()
-    except (OSError, ValueError, yaml.YAMLError):
+    except Exception:  # noqa: BLE001 - its fields may be of any type; the check of the card says of which
         return {}
 
 
@@ -176,4 +176,4 @@ def sample_text(folder: Path) -> str | None:
         text = sample.get("source") or sample.get("text")
     except (AttributeError, LookupError, TypeError):
         return None
-    return text if isinstance(text, str) and text else None
+    return text[:MOST_SAMPLE] if isinstance(text, str) and text else None

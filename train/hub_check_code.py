@@ -10,6 +10,7 @@ from train.hub.check import listing
 
 # What a reader of remote code has: transformers, what that always brings along, and torch.
 READERS_PACKAGES = {"torch", "transformers", "huggingface_hub"}
+MOST_NAMES = 100  # classes that a config names; each is looked up, loaded and run
 
 
 def auto_map_problems(folder: Path) -> Iterator[str]:
@@ -19,6 +20,9 @@ def auto_map_problems(folder: Path) -> Iterator[str]:
     if auto_map is None and not pipelines and not any(folder.glob("*.py")):
         return  # a model of transformers itself: it needs no code
     auto_map = auto_map or {}
+    if len(auto_map) + len(pipelines) > MOST_NAMES:
+        yield f"config.json: auto_map and custom_pipelines name {len(auto_map) + len(pipelines):,} classes, at most {MOST_NAMES}"
+        return
     for auto in ("AutoConfig", "AutoModel"):
         if auto not in auto_map:
             yield f"config.json: auto_map lacks {auto}; it must name every class that loads"

@@ -16,7 +16,7 @@ from train.hub_check_card import is_figure
 from train.recipe import Recipe, load_recipe
 
 RECIPE = "recipe.yaml"
-MOST_BYTES = {RECIPE: 1 << 20, results.FILE: 1 << 24}
+MOST_BYTES = {RECIPE: 1 << 16, results.FILE: 1 << 24}
 SPLITS = ("train", "validation", "test")
 
 

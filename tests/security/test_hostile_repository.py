@@ -177,6 +177,12 @@ MECHANISMS = {
         {"configuration_files": ["../config.4.0.0.json"]},
         "names a file that is not beside",
     ),
+    "adapter alone": ("adapter_config.json", {"peft_type": "LORA"}, "an adapter, which is loaded into another model"),
+    "a thousand classes": (
+        "config.json",
+        {"auto_map": {f"AutoModel{i}": "modeling_vanilla.VanillaModel" for i in range(1000)}},
+        "name 1,0",
+    ),
     "in a folder": ("1_Pooling/config.json", {"auto_map": {"AutoModel": "m.C"}}, "1_Pooling/config.json: auto_map"),
 }
 
@@ -214,6 +220,9 @@ SLOW = {
     + "---\n",
     "nested": "---\na: " + "[" * 20_000 + "\n---\n",
     "keys": "---\n" + "? " * 20_000 + "\n---\n",
+    "a number in sixties": "---\na: 1" + ":1" * 100_000 + "\n---\n",
+    "names of arguments": "---\nself: 1\nignore_metadata_errors: 2\n---\n",
+    "results of another type": "---\neval_results: 5\nmodel_name: x\n---\n",
 }
 
 
@@ -222,8 +231,8 @@ def test_a_card_is_read_in_time(folder, used, name):
     (folder / "README.md").write_text(SLOW[name])
     started = time.process_time()
     hub_check_card.front_matter(folder)
-    list(hub_check_card.card_problems(folder))
-    assert time.process_time() - started < 5
+    assert [name for name in hub_check.check_folder(folder).problems if not name.startswith(("card: ", "use: "))] == []
+    assert time.process_time() - started < 10
 
 
 def test_the_links_of_a_card_are_found(folder):

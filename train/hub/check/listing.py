@@ -17,6 +17,7 @@ MOST_FILES = 10_000
 MEBIBYTE = 1 << 20
 # The most bytes of a file that is read as a whole, by its name or its kind; tables and lists grow with a vocabulary.
 MOST_BYTES = {
+    "recipe.yaml": MEBIBYTE // 16,
     "tokenizer.json": 64 * MEBIBYTE,
     "model.safetensors.index.json": 64 * MEBIBYTE,
     ".json": 16 * MEBIBYTE,

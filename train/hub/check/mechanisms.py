@@ -25,6 +25,8 @@ RUNS = {
     "transformers_weights": "leads to other weights",
     "base_model_name_or_path": "leads to another model",
 }
+# Files that lead to another model by being there.
+LEADS = ("adapter_config.json",)
 
 
 def mechanism_problems(folder: Path) -> Iterator[str]:
@@ -42,6 +44,8 @@ def mechanism_problems(folder: Path) -> Iterator[str]:
                 continue
             if reason := _reason(field, value):
                 yield f"{name}: {field} {reason}"
+        if path.name in LEADS:
+            yield f"{name}: an adapter, which is loaded into another model"
         if path.name == "modules.json":
             yield from (f"{name}: type {kind!r} is imported" for kind in _foreign_modules(content))
 
