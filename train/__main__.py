@@ -153,7 +153,9 @@ def reproduce(words: list[str]) -> int:
     parser.add_argument("--revision", type=str | None, help="branch, tag or commit; default: the main branch")
     parser.add_argument("--run_dir", type=str | None, help="folder of the new run; default: runs/<name>-reproduced")
     parser.add_argument("--data.root", dest="root", type=str | None, help="folder of the data; default: the recipe's")
-    parser.add_argument("--tolerance", type=str | None, help="bleu=1,loss=2%: instead of what results.json states")
+    parser.add_argument(
+        "--tolerance", type=str | None, help="bleu=1,loss=2%: instead of ours, which results.json may narrow"
+    )
     given = _parse(parser, words)
 
     from train import reproduce as reproducing

@@ -29,7 +29,7 @@ LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z]+)?|code|multilingual")
 # Text fields that may hold one value or a list of them.
 LISTS = ("language", "tags", "datasets", "metrics", "base_model")
 SOURCE = re.compile(r"""\b(?:src|href)=["']([^"'\n]+)["']""")
-MOST_FRONT, MOST_SAMPLE = 1 << 18, 10_000  # characters of a front matter, and of a text to try
+MOST_FRONT, MOST_SAMPLE = 1 << 16, 10_000  # characters of a front matter, and of a text to try
 DIGITS = 6  # to which a card may round a figure
 
 

@@ -220,7 +220,7 @@ SLOW = {
     + "---\n",
     "nested": "---\na: " + "[" * 20_000 + "\n---\n",
     "keys": "---\n" + "? " * 20_000 + "\n---\n",
-    "a number in sixties": "---\na: 1" + ":1" * 100_000 + "\n---\n",
+    "a number in sixties": "---\na: 1" + ":1" * 30_000 + "\n---\n",
     "names of arguments": "---\nself: 1\nignore_metadata_errors: 2\n---\n",
     "results of another type": "---\neval_results: 5\nmodel_name: x\n---\n",
 }
@@ -365,8 +365,8 @@ def generate(model, *inputs, **options):
 """
 
 
-def test_what_trusted_code_tries_is_found_and_unlisted_code_does_not_run(folder, tmp_path, monkeypatch):
-    """With real processes; and the listing is that of what runs: a file that it lacks is refused by its content."""
+def test_what_trusted_code_tries_is_found(folder, tmp_path):
+    """With real processes."""
     marker = tmp_path / "marker"
     (folder / "custom_generate").mkdir()
     (folder / "custom_generate" / "generate.py").write_text(TRIES.format(marker=str(marker)))
@@ -374,13 +374,23 @@ def test_what_trusted_code_tries_is_found_and_unlisted_code_does_not_run(folder,
     assert not marker.exists()
     for line in ("processes: subprocess.Popen touch", f"writes: open {marker}", r"network: socket\.\w+"):
         assert [problem for problem in problems if re.match(line, problem)], (line, problems)
+
+
+@pytest.mark.slow
+def test_code_that_the_listing_lacks_does_not_run(folder, tmp_path, monkeypatch):
+    """The listing is that of what runs: the process compares contents, and not names."""
+    marker = tmp_path / "marker"
+    (folder / "custom_generate").mkdir()
+    (folder / "custom_generate" / "generate.py").write_text(TRIES.format(marker=str(marker)))
     listed = listing.code_files
     monkeypatch.setattr(listing, "code_files", lambda place: [path for path in listed(place) if path.parent == place])
     problems = hub_check.check_folder(folder).problems
     assert [problem for problem in problems if re.match("code: .*generate.py", problem)], problems
     assert not [problem for problem in problems if problem.startswith(("processes", "writes", "network"))]
+    assert not marker.exists()
 
 
+@pytest.mark.slow
 def test_a_tokenizer_without_end_ends_its_process_and_not_the_check(folder, monkeypatch):
     """Each replacement doubles a text: sixty of them ask for more than there is."""
     monkeypatch.setattr(confine, "ALLOWANCE", 1 << 30)
