@@ -12,6 +12,8 @@ from typing import Any
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+from .safety import check_shard_names
+
 # Which class reads the tokenizer files of a checkpoint so old that it names none.
 TOKENIZERS = {
     "bert": "BertTokenizer",
@@ -36,7 +38,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not a readable JSON file ({error})") from error
     if type(value) is not dict:
         raise ValueError(f"{path}: holds a {type(value).__name__}, expected a JSON object")
@@ -62,7 +64,11 @@ def complete_folder(path: str | PathLike, check: Callable[[dict[str, Any]], Any]
     check(read_json(folder / "config.json"))
     names = ["model.safetensors"]
     if (folder / INDEX).exists():
-        names = sorted(set(read_json(folder / INDEX).get("weight_map", {}).values()))
+        places = read_json(folder / INDEX).get("weight_map")
+        if not isinstance(places, dict):
+            raise ValueError(f"{folder / INDEX}: weight_map must be an object of tensors and their files")
+        check_shard_names(places.values(), str(folder / INDEX))
+        names = sorted(set(places.values()))
     for name in names:
         _check_weights(folder / name)
     return folder

@@ -60,7 +60,7 @@ class Deadline:
             yield
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
+            signal.signal(signal.SIGALRM, before or signal.SIG_DFL)
 
     def _ring(self, *_: Any) -> None:
         raise OutOfTimeError(f"not done after {self.seconds:g} seconds")
