@@ -64,7 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ValueError(f"{words[0]}: no such command; one of {', '.join(COMMANDS)}")
         return COMMANDS[words[0]](words[1:]) or 0
     except (ValueError, OSError) as error:
-        print(f"modeling_vanilla: {' '.join(str(error).split())}", file=sys.stderr)
+        line = " ".join(str(error).split())
+        # A folder's names are in it, and a terminal would obey what is in them.
+        shown = (one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in line)
+        print(f"modeling_vanilla: {''.join(shown)}", file=sys.stderr)
         return 2
 
 

@@ -12,6 +12,8 @@ from typing import Any
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
+from .safety import check_shard_names
+
 # Which class reads the tokenizer files of a checkpoint so old that it names none.
 TOKENIZERS = {
     "bert": "BertTokenizer",
@@ -25,6 +27,7 @@ TOKENIZER_FILES = (
     "source.spm target.spm sentencepiece.bpe.model chat_template.jinja"
 ).split()
 INDEX = "model.safetensors.index.json"
+MOST_HEADER = 10**8  # bytes; the format's own limit
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -35,7 +38,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not a readable JSON file ({error})") from error
     if type(value) is not dict:
         raise ValueError(f"{path}: holds a {type(value).__name__}, expected a JSON object")
@@ -61,7 +64,11 @@ def complete_folder(path: str | PathLike, check: Callable[[dict[str, Any]], Any]
     check(read_json(folder / "config.json"))
     names = ["model.safetensors"]
     if (folder / INDEX).exists():
-        names = sorted(set(read_json(folder / INDEX).get("weight_map", {}).values()))
+        places = read_json(folder / INDEX).get("weight_map")
+        if not isinstance(places, dict):
+            raise ValueError(f"{folder / INDEX}: weight_map must be an object of tensors and their files")
+        check_shard_names(places.values(), str(folder / INDEX))
+        names = sorted(set(places.values()))
     for name in names:
         _check_weights(folder / name)
     return folder
@@ -84,9 +91,9 @@ def _check_weights(path: Path) -> None:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         try:
-            header = json.loads(file.read(length)) if 0 < length <= size - 8 else {}
-            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
-        except (ValueError, TypeError, KeyError) as error:
+            header = json.loads(file.read(length)) if 0 < length <= min(size - 8, MOST_HEADER) else {}
+            ends = [int(entry["data_offsets"][1]) for name, entry in header.items() if name != "__metadata__"]
+        except (ValueError, TypeError, KeyError, LookupError, AttributeError, RecursionError, OverflowError) as error:
             raise ValueError(f"{path}: no safetensors file, its header cannot be read ({error})") from error
     if not ends or size != 8 + length + max(ends):
         raise ValueError(f"{path}: {size} bytes are not what its header announces, the file is truncated or damaged")

@@ -27,6 +27,9 @@ KINDS = {
     "decoder": ("complete", "ForCausalLM", AutoModelForCausalLM),
     "encoder": ("fill", "ForMaskedLM", AutoModelForMaskedLM),
 }
+# Characters that a text may have for each token that the model reads: more than any word has. A text is measured before it is
+# cut into tokens, which takes a minute for 5 MB, and all visitors wait in one line.
+CHARACTERS = 32
 # Tokens that could not be seen, or not be told from a line.
 SEEN = {" ": "␣", "▁": "␣", "\n": "↵", "\t": "⇥"}
 
@@ -79,6 +82,12 @@ class Model:
         Raises:
             Refused: an empty text, or one that is longer than the model's positions reach.
         """
+        characters = CHARACTERS * self.limit
+        if len(text) > characters:
+            raise Refused(
+                f"The text is too long: {len(text):,} characters, and this model reads {self.limit:,} tokens, "
+                f"here {characters:,} characters at most."
+            )
         if not text.strip():
             raise Refused("There is nothing to read: type a text first.")
         ids = self._encoder.encode(text).ids

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
 
-from train.errors import DriftError, GenerationError, NonFiniteError, UserError
+from train.errors import DriftError, GenerationError, NonFiniteError, UserError, plain
 
 if TYPE_CHECKING:
     from train.recipe import Recipe
@@ -156,7 +156,9 @@ def reproduce(words: list[str]) -> int:
     parser.add_argument("--revision", type=str | None, help="branch, tag or commit; default: the main branch")
     parser.add_argument("--run_dir", type=str | None, help="folder of the new run; default: runs/<name>-reproduced")
     parser.add_argument("--data.root", dest="root", type=str | None, help="folder of the data; default: the recipe's")
-    parser.add_argument("--tolerance", type=str | None, help="bleu=1,loss=2%: instead of what results.json states")
+    parser.add_argument(
+        "--tolerance", type=str | None, help="bleu=1,loss=2%: instead of ours, which results.json may narrow"
+    )
     given = _parse(parser, words)
 
     from train import reproduce as reproducing
@@ -342,7 +344,7 @@ def _report(error: Exception | str, code: int) -> int:
     rank, local = os.environ.get("RANK", "0"), os.environ.get("LOCAL_RANK", "0")
     if local == "0":
         prefix = "" if rank == "0" else f"rank {rank}: "
-        print(f"{'error' if code <= 2 else 'stopped'}: {prefix}{' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{'error' if code <= 2 else 'stopped'}: {prefix}{plain(' '.join(str(error).split()))}", file=sys.stderr)
     return code
 
 

@@ -7,6 +7,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from modeling_vanilla.configuration_vanilla import TESTED
 from train import hub_fetch, models
+from train.errors import plain
 
 TEMPLATE = Path(__file__).resolve().parents[1] / "model_card.md"
 TASKS = {
@@ -83,7 +84,7 @@ def render(repo_id: str, recipe, content: dict, model, pictures=()) -> ModelCard
         ),
         "sample_columns": columns,
         "samples": rows,
-        "first_source": _first_text(content),
+        "first_source": _cell(_first_text(content)),
         "data_sentence": _data_sentence(recipe),
         "license_sentence": _license_sentence(recipe),
         "base": _base(recipe),
@@ -223,8 +224,13 @@ def _samples(samples: list[dict]) -> tuple[list[str], list[list[str]]]:
 
 
 def _cell(value) -> str:
-    """Keep a value on one line and inside its cell."""
-    return " ".join(str(value).split()).replace("|", "\\|")
+    """Return a text as it stands on a page: on one line, and neither Markdown, nor HTML, nor a link.
+
+    Every character with a meaning becomes its entity, which a page shows as the character and does nothing else with.
+    """
+    text = plain(" ".join(str(value).split()))
+    text = re.sub(r"[&<>\"'`*_\[\]()|\\~#!@$]", lambda found: f"&#{ord(found[0])};", text)
+    return re.sub(r":(?=//)", "&#58;", re.sub(r"(?i)(?<=www)\.", "&#46;", text))
 
 
 def _first_text(content: dict) -> str:

@@ -1,4 +1,16 @@
-"""The exceptions with a meaning for the command line."""
+"""The exceptions with a meaning for the command line, and how a text of unknown origin is shown."""
+
+
+def plain(text: str) -> str:
+    """Return a text that a terminal shows as it stands: control, direction and invisible characters become escapes.
+
+    Line ends stay. What `str.isprintable` refuses goes: escape codes, U+202E and its like, halves of surrogate pairs.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        one if one == "\n" or one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text
+    )
 
 
 class UserError(ValueError):

@@ -148,9 +148,17 @@ def read_object(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file, {} where there is none."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def inside(folder: Path, name: Any) -> Path | None:
+    """Return the file of a folder that a document names; None where the name leads out of it, or is none."""
+    if not isinstance(name, str) or not name or "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts:
+        return None
+    path = folder / name
+    return path if path.resolve().is_relative_to(folder.resolve()) else None
 
 
 def damage(folder: Path) -> str | None:
@@ -164,10 +172,12 @@ def damage(folder: Path) -> str | None:
         items = sorted(expected.items())
     except FileNotFoundError:
         return f"{MANIFEST} is missing"
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         return f"{MANIFEST} cannot be read ({type(error).__name__})"
     for name, wanted in items:
-        path = folder / name
+        path = inside(folder, name)
+        if path is None or not isinstance(wanted, dict) or not {"size", "sha256"} <= wanted.keys():
+            return f"{MANIFEST}: {name!r} must be a file of the folder, with its size and sha256"
         if not path.is_file():
             return f"{name} is missing"
         found = digest(path)

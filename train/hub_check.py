@@ -4,6 +4,8 @@ What is looked at without running anything is in `hub_check_files`, `hub_check_c
 not know this project then uses the folder, see `hub_check_stranger`.
 """
 
+import itertools
+import shutil
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -11,8 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from train import files, hub_check_card, hub_check_code, hub_check_files, hub_fetch
-from train.errors import UserError
+from train.errors import UserError, plain
 from train.hub import releases
+from train.hub.check import listing as entries
+from train.hub.check.confine import Deadline, OutOfTimeError
+from train.hub.check.mechanisms import mechanism_problems
+
+SECONDS = 1800  # for all that is done with a folder
+MOST_FOUND, MOST_SHOWN = 100, 1000  # faults of one check, and characters of each
+MOST_ANSWERS = 1000  # findings of the processes that use a folder
+NO_CODE = "none, nor a field that loads any"
 
 
 @dataclass(frozen=True)
@@ -48,11 +58,12 @@ class Report:
         """Take in a check: what it yields are its faults; `seen` says what was looked at where there is none."""
         found = []
         try:
-            for problem in problems:
-                found.append(" ".join(problem.split()))
+            for problem in itertools.islice(problems, MOST_FOUND):
+                found.append(_shown(problem))
         except Exception as error:  # noqa: BLE001 - a folder may hold anything, a list where a table belongs
             found.append(_unforeseen(error))
-        self.findings += [Finding(name, False, problem) for problem in found] or [Finding(name, True, seen)]
+        name = _shown(name)
+        self.findings += [Finding(name, False, problem) for problem in found] or [Finding(name, True, _shown(seen))]
 
     def __str__(self) -> str:
         """Return the report as a table for people."""
@@ -78,9 +89,24 @@ def check(place: str, revision: str | None = None, trust_remote_code: bool = Fal
         _refuse_run(Path(place))
         return check_folder(Path(place), trust_remote_code)
     print(f"{place} at commit {commit}", flush=True)
+    listing = hub_fetch.listing(place, commit)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as empty:
+        _refuse_size(place, listing, Path(empty))
         folder = hub_fetch.folder(place, commit, Path(empty) / "repository")
-        return check_folder(folder, trust_remote_code, hub_fetch.listing(place, commit))
+        return check_folder(folder, trust_remote_code, listing)
+
+
+def _refuse_size(place: str, listing: dict[str, dict[str, Any]], folder: Path) -> None:
+    """Refuse a repository that would fill the disk, before anything of it is fetched.
+
+    Raises:
+        UserError: it has too many files, or more bytes than are free.
+    """
+    size, free = sum(entry["size"] for entry in listing.values()), shutil.disk_usage(folder).free
+    if len(listing) > entries.MOST_FILES:
+        raise UserError(f"{place}: has {len(listing):,} files, at most {entries.MOST_FILES:,} are checked")
+    if size > free:
+        raise UserError(f"{place}: has {size:,} bytes, and {free:,} are free in {folder.parent}; set TMPDIR")
 
 
 def _refuse_run(folder: Path) -> None:
@@ -109,9 +135,29 @@ def check_folder(
     Returns:
         The report; a fault of the folder is a finding in it, never an exception.
     """
+    folder, report, deadline = Path(folder), Report(), Deadline(SECONDS)
+    try:
+        with deadline.alarm():
+            _check_all(folder, report, trust_remote_code, listing, deadline)
+    except OutOfTimeError as error:
+        report.add("time", [str(error)], "")
+    return report
+
+
+def _check_all(
+    folder: Path,
+    report: Report,
+    trust_remote_code: bool,
+    listing: dict[str, dict[str, Any]] | None,
+    deadline: Deadline,
+) -> None:
+    """Read the folder, and use it where nothing that was read forbids that."""
+    report.add("entries", entries.entry_problems(folder), "files of their own, each of a size that can be read")
+    if report.failed:
+        report.add("use", ["left out, nothing of the folder is opened before its entries are in order"], "")
+        return
     from train import hub_check_stranger as use  # here: it needs transformers, which takes seconds
 
-    folder, report = Path(folder), Report()
     own = use.own_class(files.read_object(folder / "config.json"))
     report.add("files", hub_check_files.file_problems(folder, own), "complete, and only kinds that run nothing")
     report.add("no pickle", hub_check_files.pickle_problems(folder), "no file is one, by name or by content")
@@ -127,22 +173,40 @@ def check_folder(
     traced = traced if (folder / "results.json").is_file() else "there is no results.json to compare with"
     report.add("figures", hub_check_card.figure_problems(folder), traced)
     report.add("release", releases.problems(folder), releases.note_on(folder))
-    foreign = use.foreign_code(folder)
+    try:
+        _use(folder, report, unfit, trust_remote_code, deadline)
+    except Exception as error:  # noqa: BLE001 - as above
+        report.add("use", [_unforeseen(error)], "")
+
+
+def _use(folder: Path, report: Report, unfit: bool, trust_remote_code: bool, deadline: Deadline) -> None:
+    """Let a stranger use the folder, unless that would run code that nobody has read."""
+    from train import hub_check_stranger as use
+
+    runs = [*_foreign(use.foreign_code(folder)), *mechanism_problems(folder)]
+    if trust_remote_code or not runs:
+        report.add("foreign code", [], f"trusted: {'; '.join(runs)}" if runs else NO_CODE)
     if unfit:
         report.add("use", ["left out, nothing of the folder runs before its files and its code are in order"], "")
-    elif foreign and not trust_remote_code:
-        rule = "not the code of the installed package or of a known release; read it, then run it with --trust-remote-code"
-        report.add("use", [f"{', '.join(foreign)}: {rule}"], "")
+    elif runs and not trust_remote_code:
+        report.add("use", [f"{one}; read it, then run it with --trust-remote-code" for one in runs], "")
     else:
         tag, text = hub_check_card.front_matter(folder).get("pipeline_tag"), hub_check_card.sample_text(folder)
-        try:
-            for name, passed, detail in use.findings(folder, tag, text):
-                report.add(name, [] if passed else [detail], detail)
-        except Exception as error:  # noqa: BLE001 - as above
-            report.add("use", [_unforeseen(error)], "")
-    return report
+        for name, passed, detail in itertools.islice(use.findings(folder, tag, text, deadline), MOST_ANSWERS):
+            report.add(name, [] if passed else [detail], detail)
+
+
+def _foreign(names: list[str]) -> list[str]:
+    """Say of files of code that they are not ours."""
+    return [f"{', '.join(names)}: not the code of the installed package or of a known release"] if names else []
+
+
+def _shown(text: str) -> str:
+    """Return a text of a folder on one line, such that a terminal only shows it."""
+    line = plain(" ".join(str(text).split()))
+    return line if len(line) <= MOST_SHOWN else f"{line[:MOST_SHOWN]} ..."
 
 
 def _unforeseen(error: Exception) -> str:
     """Return an error that no check expected, as a fault of what was looked at."""
-    return " ".join(f"cannot be looked at: {type(error).__name__}: {error}".split())
+    return _shown(f"cannot be looked at: {type(error).__name__}: {error}")

@@ -1,12 +1,13 @@
 """The card of a Hub folder: front matter that the Hub takes, links that lead somewhere, figures that were measured."""
 
-import logging
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import yaml
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCardData
 
 from train import files, hub_fetch, receipts, results
 from train.errors import UserError
@@ -27,50 +28,81 @@ LICENSES = set(
 LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z]+)?|code|multilingual")
 # Text fields that may hold one value or a list of them.
 LISTS = ("language", "tags", "datasets", "metrics", "base_model")
-LINK = re.compile(r"""\]\(\s*<?([^)\s>]+)>?[^)]*\)|\b(?:src|href)=["']([^"']+)["']""")
+SOURCE = re.compile(r"""\b(?:src|href)=["']([^"'\n]+)["']""")
+MOST_FRONT, MOST_SAMPLE = 1 << 16, 10_000  # characters of a front matter, and of a text to try
 DIGITS = 6  # to which a card may round a figure
+
+
+class _WithoutAliases(yaml.SafeLoader):
+    """YAML without aliases: nine lines of ten aliases each would fill the memory."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Build a node, refusing an alias."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.constructor.ConstructorError(None, None, "an alias must be written out", None)
+        return super().compose_node(parent, index)
 
 
 def front_matter(folder: Path) -> dict:
     """Return what stands above a card's text, {} where nothing there can be read."""
     try:
-        return _load(folder).data.to_dict()
-    except (OSError, ValueError, yaml.YAMLError):
+        return _load(folder)[0].to_dict()
+    except Exception:  # noqa: BLE001 - its fields may be of any type; the check of the card says of which
         return {}
 
 
-def _load(folder: Path) -> ModelCard:
-    """Parse a card; a missing front matter is told by the check, not by a warning."""
-    logger = logging.getLogger("huggingface_hub.repocard")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+def _load(folder: Path) -> tuple[ModelCardData, str]:
+    """Return the front matter and the text of a card; it is cut line by line, for the Hub's own pattern is quadratic.
+
+    Raises:
+        ValueError: a front matter without end, too long, or not of keys and values.
+    """
+    text = (folder / "README.md").read_text(encoding="utf-8").lstrip("\ufeff") + "\n"
+    if not text.startswith("---\n"):
+        return ModelCardData(), text
+    end = text.find("\n---\n", 3, MOST_FRONT)
+    if end < 0:
+        raise ValueError(f"must end with a line '---' within {MOST_FRONT:,} characters")
     try:
-        return ModelCard((folder / "README.md").read_text(encoding="utf-8"))
-    finally:
-        logger.setLevel(level)
+        values = yaml.load(text[4 : end + 1], Loader=_WithoutAliases)
+    except RecursionError:
+        raise ValueError("is nested too deep") from None
+    if not isinstance(values or {}, dict):
+        raise ValueError(f"must hold keys and values, not a {type(values).__name__}")  # noqa: TRY004
+    return ModelCardData(**{str(name): value for name, value in (values or {}).items()}), text[end + 5 :]
+
+
+def _targets(text: str) -> Iterator[str]:
+    """Yield what the links of a text lead to, in one pass: a pattern with two open ends takes its length cubed."""
+    for piece in text.split("](")[1:]:
+        words = piece.partition(")")[0].split()
+        if words:
+            yield words[0].strip("<>")
+    yield from SOURCE.findall(text)
 
 
 def card_problems(folder: Path) -> Iterator[str]:
     """Yield what the Hub would refuse in the card, what it would not find, and links that lead nowhere."""
     try:
-        card = _load(folder)
+        card, text = _load(folder)
     except FileNotFoundError:
         yield "README.md: missing"
         return
     except (OSError, ValueError, yaml.YAMLError) as error:
         yield f"README.md: front matter: {' '.join(str(error).split())}"
         return
-    data = card.data.to_dict()
+    data = card.to_dict()
     for field in REQUIRED:
         if not data.get(field):
             yield f"README.md: {field}: missing in the front matter"
     yield from (f"README.md: {problem}" for problem in _field_problems(data))
-    text = re.sub(r"```.*?```|`[^`\n]*`", "", card.text, flags=re.DOTALL)
-    for target in (match[1] or match[2] for match in LINK.finditer(text)):
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.DOTALL)
+    for target in _targets(text):
         path = target.split("#")[0]
-        if not path or re.match(r"[a-z][a-z0-9+.-]*:|//", path, re.IGNORECASE):
+        if not path or re.match(r"[a-z][a-z0-9+.-]{0,30}:|//", path, re.IGNORECASE):
             continue
-        if not (folder / path).is_file() or not (folder / path).resolve().is_relative_to(folder.resolve()):
+        found = files.inside(folder, path)
+        if found is None or not found.is_file():
             yield f"README.md: link to {path}, which is not a file of the repository"
 
 
@@ -97,16 +129,21 @@ def figure_problems(folder: Path) -> Iterator[str]:
     content = files.read_object(folder / results.FILE)
     if not isinstance(content.get("metrics"), dict):
         return  # a folder without receipts claims nothing
-    known = {round(value, DIGITS) for part in results.parts(content).values() for value in part["metrics"].values()}
+    figures = [value for part in results.parts(content).values() for value in part["metrics"].values()]
+    if odd := [value for value in figures if not is_figure(value)]:
+        yield f"{results.FILE}: metrics: {str(odd[0])[:40]!r} must be a finite number"
+        return
+    known = {round(value, DIGITS) for value in figures}
     for entry in _eval_results(folder):
-        if not isinstance(entry.metric_value, int | float) or round(entry.metric_value, DIGITS) not in known:
+        if not is_figure(entry.metric_value) or round(entry.metric_value, DIGITS) not in known:
             name = entry.metric_name or entry.metric_type
             yield f"README.md: model-index: {name} is {entry.metric_value}, a figure that {results.FILE} does not have"
     for field in ("weights", "tokenizer"):
         for name, wanted in (content.get(field) or {}).items():
-            found = files.sha256(folder / name) if (folder / name).is_file() else None
+            path = files.inside(folder, name)
+            found = files.sha256(path) if path and path.is_file() else None
             if found != wanted:
-                yield f"{results.FILE}: {field}: {name} was measured as {wanted[:12]}, here it is {str(found)[:12]}"
+                yield f"{results.FILE}: {field}: {name} was measured as {str(wanted)[:12]}, here it is {str(found)[:12]}"
     if (folder / "recipe.yaml").is_file() and (wanted := content.get("recipe_hash")):
         try:
             found = receipts.hash_of_file(folder / "recipe.yaml")
@@ -114,12 +151,20 @@ def figure_problems(folder: Path) -> Iterator[str]:
             yield str(error).replace(f"{folder}/", "")
             return
         if found != wanted:
-            yield f"{results.FILE}: recipe_hash is {wanted[:12]}, that of recipe.yaml is {found[:12]}"
+            yield f"{results.FILE}: recipe_hash is {str(wanted)[:12]}, that of recipe.yaml is {found[:12]}"
+
+
+def is_figure(value: Any) -> bool:
+    """Say whether a value is a number that can be compared."""
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number beyond what a float holds
+        return False
 
 
 def _eval_results(folder: Path) -> list:
     try:
-        return getattr(_load(folder).data, "eval_results", None) or []
+        return getattr(_load(folder)[0], "eval_results", None) or []
     except (OSError, ValueError, yaml.YAMLError):
         return []
 
@@ -131,4 +176,4 @@ def sample_text(folder: Path) -> str | None:
         text = sample.get("source") or sample.get("text")
     except (AttributeError, LookupError, TypeError):
         return None
-    return text if isinstance(text, str) and text else None
+    return text[:MOST_SAMPLE] if isinstance(text, str) and text else None

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from train import files
+from train.hub.check import listing
 
 # What a reader of remote code has: transformers, what that always brings along, and torch.
 READERS_PACKAGES = {"torch", "transformers", "huggingface_hub"}
+MOST_NAMES = 100  # classes that a config names; each is looked up, loaded and run
 
 
 def auto_map_problems(folder: Path) -> Iterator[str]:
@@ -18,6 +20,9 @@ def auto_map_problems(folder: Path) -> Iterator[str]:
     if auto_map is None and not pipelines and not any(folder.glob("*.py")):
         return  # a model of transformers itself: it needs no code
     auto_map = auto_map or {}
+    if len(auto_map) + len(pipelines) > MOST_NAMES:
+        yield f"config.json: auto_map and custom_pipelines name {len(auto_map) + len(pipelines):,} classes, at most {MOST_NAMES}"
+        return
     for auto in ("AutoConfig", "AutoModel"):
         if auto not in auto_map:
             yield f"config.json: auto_map lacks {auto}; it must name every class that loads"
@@ -42,30 +47,33 @@ def trust_problems(folder: Path) -> Iterator[str]:
 
 def import_problems(folder: Path) -> Iterator[str]:
     """Yield every import that is neither a neighbour, nor of the standard library, nor of what every reader has."""
-    for path in sorted(folder.glob("*.py")):
+    for path in (path for path in listing.code_files(folder) if path.suffix == ".py"):
+        name = listing.name_of(path, folder)
         try:
             tree = ast.parse(path.read_text(encoding="utf-8"))
-        except (SyntaxError, ValueError) as error:
-            yield f"{path.name}: is not Python: {error}"
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            yield f"{name}: is not Python: {error}"
             continue
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and node.level:
-                if node.level > 1 or not node.module or not (folder / f"{node.module}.py").is_file():
+                if node.level > 1 or not node.module or not (path.parent / f"{node.module}.py").is_file():
                     wanted = node.module or ", ".join(alias.name for alias in node.names)
-                    yield f"{path.name}:{node.lineno}: relative import of {wanted}, which is not a file of the folder"
+                    yield f"{name}:{node.lineno}: relative import of {wanted}, which is not a file of the folder"
             elif isinstance(node, ast.Import | ast.ImportFrom):
                 names = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
-                for name in (name.split(".")[0] for name in names if name):
-                    if name not in READERS_PACKAGES and name not in sys.stdlib_module_names:
-                        yield f"{path.name}:{node.lineno}: imports {name}, which a reader may not have"
+                for package in (imported.split(".")[0] for imported in names if imported):
+                    if package not in READERS_PACKAGES and package not in sys.stdlib_module_names:
+                        yield f"{name}:{node.lineno}: imports {package}, which a reader may not have"
 
 
 def _is_class(folder: Path, reference: str | None) -> bool:
     """Tell whether `module.Class` is defined in a file of the folder."""
     module, _, name = (reference if isinstance(reference, str) else "").partition(".")
-    path = folder / f"{module}.py"
+    path = files.inside(folder, f"{module}.py")
+    if path is None or path.parent != folder:
+        return False
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
-    except (OSError, SyntaxError, ValueError):
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return False
     return name in {node.name for node in tree.body if isinstance(node, ast.ClassDef)}

@@ -8,11 +8,11 @@ from safetensors import SafetensorError, safe_open
 
 from modeling_vanilla.bridge_files import INDEX, complete_folder
 from train import files
+from train.hub.check.listing import DATA_NAMES, name_of, paths
 
-TEXT = {".json", ".jsonl", ".py", ".md", ".yaml", ".yml", ".txt"}
+TEXT = {".json", ".jsonl", ".py", ".md", ".yaml", ".yml", ".txt", ".jinja"}
 # First bytes of the other kinds; of safetensors the header is read.
 PICTURES = {".png": b"\x89PNG\r\n\x1a\n", ".jpg": b"\xff\xd8\xff", ".jpeg": b"\xff\xd8\xff"}
-NAMES = {"LICENSE", ".gitattributes"}
 PICKLED = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".npy", ".npz", ".joblib", ".h5", ".msgpack", ".zip"}
 MAGIC = {b"PK\x03\x04": "a zip, as torch.save writes it"} | {
     bytes([0x80, version]): "a pickle" for version in range(2, 6)
@@ -21,11 +21,6 @@ REQUIRED = ("config.json", "tokenizer.json", "tokenizer_config.json")
 WEIGHTS = "model.safetensors"
 # Classes whose `generate` a reader will call.
 GENERATING = ("AutoModelForSeq2SeqLM", "AutoModelForCausalLM")
-
-
-def paths(folder: Path) -> list[Path]:
-    """List every file below a folder, in a fixed order."""
-    return sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
 
 
 def file_problems(folder: Path, own: str | None) -> Iterator[str]:
@@ -44,12 +39,10 @@ def file_problems(folder: Path, own: str | None) -> Iterator[str]:
         yield f"generation_config.json: missing; without it {own} stops after 20 tokens"
     yield from _length_problems(folder, own)
     for path in paths(folder):
-        name, kind = path.relative_to(folder).as_posix(), path.suffix.lower()
-        if path.is_symlink():
-            yield f"{name}: a link; a repository must hold the file itself"
-        elif path.name not in NAMES and kind not in TEXT | set(PICTURES) | {".safetensors"} | PICKLED:
+        name, kind = name_of(path, folder), path.suffix.lower()
+        if path.name not in DATA_NAMES and kind not in TEXT | set(PICTURES) | {".safetensors"} | PICKLED:
             yield f"{name}: a file of kind {kind or path.name!r}, must be {', '.join(sorted(TEXT | set(PICTURES)))} or safetensors"
-        elif (kind in TEXT or path.name in NAMES) and not _is_text(path):
+        elif (kind in TEXT or path.name in DATA_NAMES) and not _is_text(path):
             yield f"{name}: is not text in UTF-8"
         elif kind in PICTURES and not _head(path).startswith(PICTURES[kind]):
             yield f"{name}: is not a {kind[1:]} picture"
@@ -68,7 +61,7 @@ def _length_problems(folder: Path, own: str | None) -> Iterator[str]:
 def pickle_problems(folder: Path) -> Iterator[str]:
     """Yield every file that is a pickle by its name or by its first bytes: loading one runs what it says."""
     for path in paths(folder):
-        name, kind = path.relative_to(folder).as_posix(), path.suffix.lower()
+        name, kind = name_of(path, folder), path.suffix.lower()
         if kind in PICKLED:
             yield f"{name}: {kind} files are or may hold pickles, which run code on loading; weights must be safetensors"
         elif kind != ".safetensors":  # it begins with the length of its header, which may be any number
@@ -84,7 +77,7 @@ def weight_problems(folder: Path) -> Iterator[str]:
     if (folder / INDEX).is_file():
         try:
             names = sorted(set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             yield f"{INDEX}: weight_map cannot be read ({type(error).__name__})"
             return
         if outside := [name for name in names if not isinstance(name, str) or Path(name).name != name]:
@@ -124,7 +117,7 @@ def listing_problems(folder: Path, listing: dict[str, dict] | None) -> Iterator[
         if (folder / files.MANIFEST).is_file() and (fault := files.damage(folder)):
             yield fault
         return
-    present = {path.relative_to(folder).as_posix() for path in paths(folder)}
+    present = {name_of(path, folder) for path in paths(folder)}
     for name in sorted(listing.keys() | present):
         if name not in listing:
             yield f"{name}: is not in the listing of the Hub"
@@ -148,7 +141,8 @@ def _head(path: Path) -> bytes:
 
 def _is_text(path: Path) -> bool:
     try:
-        return "\0" not in path.read_text(encoding="utf-8")
+        with open(path, encoding="utf-8", newline="") as file:
+            return all("\0" not in block for block in iter(lambda: file.read(1 << 20), ""))
     except UnicodeDecodeError:
         return False
 
@@ -156,6 +150,8 @@ def _is_text(path: Path) -> bool:
 def _json_fault(path: Path) -> str | None:
     try:
         json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        return "it is nested too deep"
     except ValueError as error:
         return str(error)
     return None

@@ -1,10 +1,10 @@
-"""A Hub folder in use: a process that knows nothing of this project does everything, and its numbers are compared with ours."""
+"""A Hub folder in use: a process that knows nothing of this project does everything, and its numbers are compared with ours.
 
-import contextlib
+Both happen in processes of their own, which `confine` bounds: this one reads their answers, and nothing of the folder.
+"""
+
 import json
-import os
-import subprocess
-import sys
+import reprlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers.models.auto import modeling_auto
 
@@ -19,15 +20,16 @@ import modeling_vanilla
 from modeling_vanilla import VanillaConfig, doctor
 from modeling_vanilla import doctor_subject as subjects
 from modeling_vanilla.doctor_files import SAMPLE
+from modeling_vanilla.safety import LIMITS
 from train import files, stranger
 from train.hub import releases
+from train.hub.check import confine, listing, ours
 
-SCRIPT = Path(stranger.__file__)
+SCRIPT, OUR_SCRIPT = Path(stranger.__file__), Path(ours.__file__)
 PACKAGE = Path(modeling_vanilla.__file__).parent
-TIMEOUT = 1800  # seconds
+TIMEOUT = 1800  # seconds, for a whole check
+MOST_ANSWER = 1 << 26  # bytes of what a process answers
 TOLERANCE = 1e-5
-# What a process needs to start; nothing else of the environment reaches the code of a repository: no token, no setting.
-KEPT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "SYSTEMROOT", "CUDA_VISIBLE_DEVICES")
 # What the doctor knows about a model and its folder that is a fault anywhere; the rest is about a model's architecture.
 OF_A_FOLDER = ("weights", "save-load", "tied", "special-ids", "generate-forward", "unknown-input")
 # What only the code of a folder can mend; that of transformers itself fails it in every folder alike.
@@ -46,14 +48,15 @@ TEXT_PIPELINES = ("text-generation", "fill-mask", "text-classification", "token-
 
 
 def foreign_code(folder: Path) -> list[str]:
-    """Return the names of the code files that are not, byte for byte, those of the installed package or of a release."""
+    """Return the code files, in sub-folders too, that are not those of the installed package or of a release to the byte."""
     if releases.release_of(folder):
         return []
-    return sorted(
-        path.name
-        for path in folder.glob("*.py")
-        if not (PACKAGE / path.name).is_file() or path.read_bytes() != (PACKAGE / path.name).read_bytes()
-    )
+    return [
+        name
+        for path in listing.code_files(folder)
+        for name in [listing.name_of(path, folder)]
+        if not (PACKAGE / name).is_file() or path.read_bytes() != (PACKAGE / name).read_bytes()
+    ]
 
 
 def own_class(config: dict) -> str | None:
@@ -69,40 +72,45 @@ def own_class(config: dict) -> str | None:
     return "AutoModel" if saved else None
 
 
-def findings(folder: Path, tag: str | None, text: str | None) -> Iterator[tuple[str, bool, str]]:
+def findings(
+    folder: Path, tag: str | None, text: str | None, deadline: confine.Deadline | None = None
+) -> Iterator[tuple[str, bool, str]]:
     """Yield what a stranger found in a folder, and whether its numbers are those of the installed package.
 
     Args:
         folder: its code runs, in a process of its own.
         tag: `pipeline_tag` of the card.
         text: that the tokenizer and the pipelines are tried on; None = an English sentence.
+        deadline: of the whole check.
     """
+    deadline = deadline or confine.Deadline(TIMEOUT)
     config = files.read_object(folder / "config.json")
-    ours = config.get("model_type") == VanillaConfig.model_type
+    job = _job(folder, config, tag, text)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as work:
-        job = _job(folder, config, tag, text)
-        found, computed = _visit(job, Path(work))
-    yield from found
-    with _quiet():
-        if ours and job["own"]:
-            yield _compared(folder, job, computed)
-        if ours or not any(folder.glob("*.py")):
-            yield from _doctored(folder, [name for name in OF_A_FOLDER if ours or name not in OF_ITS_CODE])
+        for kind, script in (("stranger", SCRIPT), ("installed", OUR_SCRIPT)):
+            place = Path(work, kind)
+            place.mkdir()
+            job["numbers"] = str(Path(work, "stranger", "numbers.safetensors"))
+            yield from _answers(kind, script, job, place, deadline)
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what libraries say while they load out of the report: a fault is said by the check that finds it."""
-    logs = transformers.utils.logging
-    verbosity, bars = logs.get_verbosity(), logs.is_progress_bar_enabled()
-    logs.set_verbosity_error()
-    logs.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logs.set_verbosity(verbosity)
-        if bars:
-            logs.enable_progress_bar()
+def of_the_package(job: dict, work: Path) -> Iterator[tuple[str, bool, str]]:
+    """Yield what the installed package finds in a folder, and whether it computes what the stranger computed.
+
+    Runs in the process of `ours.py`.
+    """
+    transformers.utils.logging.set_verbosity_error()  # a fault is reported by the check that finds it
+    transformers.utils.logging.disable_progress_bar()
+    torch.set_num_threads(job["threads"])
+    folder = Path(job["folder"])
+    if job["ours"] and job["own"]:
+        try:
+            computed = load_file(job["numbers"])
+        except (OSError, SafetensorError):
+            computed = {}
+        yield _compared(folder, job, computed)
+    if job["ours"] or not job["trust"]:
+        yield from _doctored(folder, [name for name in OF_A_FOLDER if job["ours"] or name not in OF_ITS_CODE])
 
 
 def _job(folder: Path, config: dict, tag: str | None, text: str | None) -> dict[str, Any]:
@@ -111,6 +119,8 @@ def _job(folder: Path, config: dict, tag: str | None, text: str | None) -> dict[
     remote = [auto for auto in auto_map if auto.startswith(("AutoConfig", "AutoModel"))]
     autos = remote or ["AutoConfig", "AutoModel", *([own] if own and own != "AutoModel" else [])]
     tasks = list(config.get("custom_pipelines") or {})
+    code = listing.code_files(folder)
+    size = config.get("vocab_size")
     return {
         "folder": str(folder.resolve()),
         "paths": [str(Path(transformers.__file__).parents[1])],
@@ -118,8 +128,12 @@ def _job(folder: Path, config: dict, tag: str | None, text: str | None) -> dict[
         "autos": autos,
         "remote": remote,
         "own": own,
-        "trust": any(folder.glob("*.py")),
-        "vocab_size": config.get("vocab_size"),
+        "ours": config.get("model_type") == VanillaConfig.model_type,
+        "own_paths": [str(PACKAGE), str(SCRIPT.parent)],
+        "trust": any(path.suffix == ".py" for path in code),
+        "code": [files.sha256(path) for path in code],
+        "memory": confine.memory_for(sum(path.stat().st_size for path in folder.glob("*.safetensors"))),
+        "vocab_size": size if isinstance(size, int) else None,
         "tokenizer": any(folder.glob("tokenizer*")) or any(folder.glob("vocab*")),
         "inputs": _inputs(config),
         "pipelines": tasks + [task for task in TEXT_PIPELINES if task == tag],
@@ -130,14 +144,23 @@ def _job(folder: Path, config: dict, tag: str | None, text: str | None) -> dict[
 
 def _inputs(config: dict) -> dict[str, list[list[int]]]:
     """Draw two rows of ordinary ids for each side, as long as the positions allow."""
-    special = {value for name, value in config.items() if name.endswith("_token_id") and isinstance(value, int)}
-    size = config.get("vocab_size") or 100
-    ordinary = [value for value in range(size) if value not in special] or list(range(size))
+    size = _number(config, ("vocab_size",), 100)
+    values = {value for name, value in config.items() if name.endswith("_token_id") and isinstance(value, int)}
+    special = sorted(value for value in values if 0 <= value < size)
+    if len(special) == size:
+        special = []
     draw = torch.Generator().manual_seed(0)
 
+    def ordinary(number: int) -> int:
+        """Return the ordinary id of that number: a list of all of them could fill the memory."""
+        for value in special:
+            number += number >= value
+        return number
+
     def rows(length: int) -> list[list[int]]:
-        chosen = torch.randint(len(ordinary), (2, max(1, min(length, _positions(config) // 2))), generator=draw)
-        return [[ordinary[value] for value in row] for row in chosen.tolist()]
+        shape = (2, max(1, min(length, _positions(config) // 2)))
+        chosen = torch.randint(size - len(special), shape, generator=draw)
+        return [[ordinary(value) for value in row] for row in chosen.tolist()]
 
     if config.get("is_encoder_decoder"):
         return {"input_ids": rows(7), "decoder_input_ids": rows(5)}
@@ -146,37 +169,30 @@ def _inputs(config: dict) -> dict[str, list[list[int]]]:
 
 def _positions(config: dict) -> int:
     """Return how many tokens a model can read."""
-    return config.get("max_position_embeddings") or config.get("n_positions") or 64
+    return _number(config, ("max_position_embeddings", "n_positions"), 64)
 
 
-def _visit(job: dict, work: Path) -> tuple[list[tuple[str, bool, str]], dict[str, torch.Tensor]]:
-    """Run the stranger in an empty cache and an empty home; return its findings and its numbers."""
+def _number(config: dict, names: tuple[str, ...], default: int) -> int:
+    """Return the first of some fields that is set, within what any model may have."""
+    value = next((config[name] for name in names if config.get(name)), default)
+    if not isinstance(value, int) or not 0 < value <= LIMITS[names[0]]:
+        raise ValueError(f"config.json: {names[0]}={reprlib.repr(value)} must be from 1 to {LIMITS[names[0]]:,}")
+    return value
+
+
+def _answers(
+    kind: str, script: Path, job: dict, work: Path, deadline: confine.Deadline
+) -> list[tuple[str, bool, str]]:
+    """Run a script on a job and return its findings, or the one that it did not end in order."""
     (work / "job.json").write_text(json.dumps(job), encoding="utf-8")
-    (work / "home").mkdir()
-    environment = {name: os.environ[name] for name in KEPT if name in os.environ}
-    environment |= {"HOME": str(work / "home"), "HF_HOME": str(work / "home" / "hf"), "HF_HUB_OFFLINE": "1"}
-    environment |= {"TMPDIR": str(work), "TOKENIZERS_PARALLELISM": "false"}
+    code, said = confine.run(["-I", str(script), str(work / "job.json")], work, deadline)
+    answer = work / "findings.json"
     try:
-        done = subprocess.run(
-            [sys.executable, "-I", "-X", "utf8", str(SCRIPT), str(work / "job.json")],
-            cwd=work / "home",
-            env=environment,
-            # transformers asks a person whether it may run code: no answer is a no.
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=TIMEOUT,
-            check=False,
-        )
-        said, code = done.stderr.strip().splitlines(), done.returncode
-    except subprocess.TimeoutExpired:
-        said, code = [f"not done after {TIMEOUT} seconds"], -1
-    try:
-        found = [tuple(line) for line in json.loads((work / "findings.json").read_text(encoding="utf-8"))]
-        return found, load_file(work / "numbers.safetensors")
-    except OSError:
-        return [("stranger", False, f"the process ended with code {code}: {said[-1] if said else 'nothing said'}")], {}
+        if answer.is_symlink() or answer.stat().st_size > MOST_ANSWER:
+            raise ValueError("it cannot be read")
+        return [(str(name), passed is True, str(said)) for name, passed, said in json.loads(answer.read_text("utf-8"))]
+    except (OSError, ValueError, TypeError, RecursionError):
+        return [(kind, False, f"the process ended with code {code}: {said}")]
 
 
 def _compared(folder: Path, job: dict, computed: dict[str, torch.Tensor]) -> tuple[str, bool, str]:

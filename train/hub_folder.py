@@ -19,6 +19,7 @@ FOLDER = "hub"
 REQUIRED = ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "README.md", "recipe.yaml")
 COPIED = (results.FILE, "metrics.jsonl")
 PICTURES = ("curves.png", "attention.png")
+OF_A_RUN = ("recipe.yaml", *COPIED, "final")
 ALLOWED = {*REQUIRED, *COPIED, *PICTURES, "generation_config.json", files.MANIFEST}
 
 
@@ -83,6 +84,7 @@ def finished(run_dir: Path, repo_id: str):
         raise UserError(f"repo-id {repo_id!r}: must be user/name")
     if not (run_dir / "recipe.yaml").is_file():
         raise UserError(f"{run_dir}: not a run, it has no recipe.yaml")
+    _refuse_links(run_dir)
     if not (run_dir / "final" / "config.json").is_file():
         raise UserError(f"{run_dir}: a run without final/: train it to its end first (python -m train fit)")
     content = results.read(run_dir)
@@ -97,6 +99,20 @@ def finished(run_dir: Path, repo_id: str):
             f"run python -m train evaluate {run_dir}"
         )
     return recipe, content
+
+
+def _refuse_links(run_dir: Path) -> None:
+    """Refuse a run in which something that is published is not the run's own file: a link may lead to any file at all.
+
+    Raises:
+        UserError: a link, or no file, with where it leads.
+    """
+    for path in (*(run_dir / name for name in OF_A_RUN), *sorted((run_dir / "final").rglob("*"))):
+        target = path.resolve()
+        if path.exists() and not target.is_relative_to(run_dir.resolve()):
+            raise UserError(f"{path}: a link to {target}, which is not of this run; put the file itself there")
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise UserError(f"{path}: must be a file, to be published")
 
 
 def _write_recipe(path: Path, folder: Path) -> None:

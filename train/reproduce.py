@@ -3,16 +3,21 @@
 import json
 import math
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from train import data, evaluate, hub_fetch, receipts, results
-from train.errors import UserError
+from train.errors import UserError, plain
+from train.hub import foreign
+from train.hub_check_card import is_figure
 from train.recipe import Recipe, load_recipe
 
 RECIPE = "recipe.yaml"
+MOST_BYTES = {RECIPE: 1 << 16, results.FILE: 1 << 24}
+SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -28,8 +33,9 @@ class Comparison:
     @property
     def within(self) -> bool:
         """Say whether the difference is allowed; a figure that is missing, or is no number, is not."""
-        if self.reproduced is None:
+        if not is_figure(self.reproduced) or not is_figure(self.published):
             return False
+        assert self.reproduced is not None
         # A hair more: 2.02 - 2.00 is a little above 1% of 2 in floating point.
         return abs(self.reproduced - self.published) <= _limit(self.allowed, self.published) * (1 + 1e-9)
 
@@ -51,7 +57,7 @@ def reproduce(
         revision: branch, tag or commit of a repository; None = its main branch.
         run_dir: folder of the new run; None = `runs/<name>-reproduced`.
         root: folder of the data; None = as the recipe says.
-        tolerance: "bleu=1,loss=2%", over what results.json states.
+        tolerance: "bleu=1,loss=2%", instead of ours; only the reader may widen one.
         train: trains a recipe and returns an exit code.
 
     Returns:
@@ -67,10 +73,9 @@ def reproduce(
         raise UserError(f"--run_dir {folder}: is what was published; train into another folder")
     if (wanted := published.get("recipe_hash")) not in (None, receipts.hash_of_file(recipe_path)):
         raise UserError(f"{place}: {RECIPE} is not the recipe of its figures (recipe_hash {str(wanted)[:12]})")
-    words = [str(recipe_path), f"--run_dir={folder}", *([f"--data.root={root}"] if root else [])]
-    recipe = load_recipe(words)
+    recipe, changed = foreign.obeyed(load_recipe(recipe_path), str(folder), root)
     _say(f"published: {place}, {', '.join(published['metrics'])} on split {published['split']!r}")
-    for line in differences(published):
+    for line in [*changed, *differences(published)]:
         _say(line)
     check_data(recipe, published)
     if code := train(recipe):
@@ -85,7 +90,7 @@ def reproduce(
 def _say(line: str) -> None:
     """Print on the main process only."""
     if os.environ.get("RANK", "0") == "0":
-        print(line, flush=True)
+        print(plain(line), flush=True)
 
 
 def fetch(place: str, revision: str | None) -> tuple[Path, dict[str, Any]]:
@@ -105,20 +110,42 @@ def fetch(place: str, revision: str | None) -> tuple[Path, dict[str, Any]]:
     for name, path in found.items():
         if path is None or not path.is_file():
             raise UserError(f"{place}: has no {name}, so there is nothing to reproduce")
+        if path.stat().st_size > MOST_BYTES[name]:
+            raise UserError(
+                f"{place}: {name} has {path.stat().st_size:,} bytes, at most {MOST_BYTES[name]:,} are read"
+            )
         paths[name] = path
     try:
         content = json.loads(paths[results.FILE].read_text(encoding="utf-8"))
-        known = bool(content["metrics"]) and isinstance(content["split"], str)
-        known = known and all(
-            isinstance(part["metrics"][name], int | float)
-            for part in results.parts(content).values()
-            for name in part["metrics"]
-        )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        problem = _problem(content)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{place}: {results.FILE}: cannot be read ({type(error).__name__}: {error})") from None
-    if not known:
-        raise UserError(f"{place}: {results.FILE}: metrics: must name at least one figure")
+    if problem:
+        raise UserError(f"{place}: {results.FILE}: {problem}")
     return paths[RECIPE], content
+
+
+def _problem(content: dict[str, Any]) -> str | None:
+    """Return what of results.json cannot be compared; another form raises what Python raises of it."""
+    if not content["metrics"] or not isinstance(content["split"], str):
+        return "metrics: must name at least one figure"
+    for split, part in results.parts(content).items():
+        if split not in SPLITS:
+            return f"split {split!r} must be one of {', '.join(SPLITS)}"
+        for name, value in part["metrics"].items():
+            if not re.fullmatch(r"\w{1,64}", name, re.ASCII):
+                return f"metrics: {name[:64]!r} must be the name of a figure"
+            if not is_figure(value):
+                return f"metrics: must name at least one figure, each a finite number; {name} is {str(value)[:40]!r}"
+        if not isinstance(part.get("tolerance") or {}, dict):
+            return "tolerance: must be an object"
+    for name in ("train", "versions", "code"):
+        if not isinstance(content.get(name) or {}, dict):
+            return f"{name}: must be an object"
+    trained = content.get("train") or {}
+    if not all(isinstance(trained.get(name) or {}, dict) for name in ("versions", "code")):
+        return "train: must have objects for versions and code"
+    return None
 
 
 def differences(published: dict[str, Any]) -> list[str]:
@@ -126,14 +153,14 @@ def differences(published: dict[str, Any]) -> list[str]:
     trained, here = published.get("train") or {}, receipts.versions()
     then = trained.get("versions") or published.get("versions") or {}
     lines = [
-        f"version: {name} {then.get(name, 'unknown')} published, {here.get(name, 'none')} here"
-        for name in sorted(then.keys() | here.keys())
+        f"version: {name} {str(then.get(name, 'unknown'))[:40]} published, {here.get(name, 'none')} here"
+        for name in sorted(here)
         if then.get(name) != here.get(name)
     ]
     old, new = trained.get("code") or published.get("code") or {}, receipts.code()
     if old != new or old.get("changed"):
         lines.append(f"code: {_code(old)} published, {_code(new)} here")
-    machine = trained.get("hardware", "unknown hardware")
+    machine = str(trained.get("hardware", "unknown hardware"))[:200]
     if machine != receipts.hardware():
         lines.append(f"hardware: {machine} published, {receipts.hardware()} here")
     return lines
@@ -142,7 +169,7 @@ def differences(published: dict[str, Any]) -> list[str]:
 def _code(state: dict[str, Any]) -> str:
     """Return in words which code ran."""
     commit = state.get("commit")
-    words = f"commit {commit[:12]}" if commit else f"version {state.get('version', 'unknown')}"
+    words = f"commit {str(commit)[:12]}" if commit else f"version {str(state.get('version', 'unknown'))[:40]}"
     return f"{words} with changes" if state.get("changed") else words
 
 
@@ -191,17 +218,24 @@ def compare(published: dict[str, Any], reproduced: dict[str, Any], allowed: dict
     Args:
         published: content of results.json.
         reproduced: that of the new run.
-        allowed: tolerances that go before those that `published` states.
+        allowed: the reader's tolerances, which go before ours and those that `published` states.
     """
     new = results.parts(reproduced)
     found = []
     for split, part in results.parts(published).items():
-        stated = {name: value for name, value in (part.get("tolerance") or {}).items() if _is_tolerance(value)}
-        tolerance = receipts.TOLERANCE | stated | allowed
+        stated = part.get("tolerance") or {}
         for name, value in part["metrics"].items():
             again = new.get(split, {}).get("metrics", {}).get(name)
-            found.append(Comparison(split, name, value, again, tolerance.get(name, "0")))
+            rule = allowed.get(name) or _narrower(receipts.TOLERANCE.get(name, "0"), stated.get(name), value)
+            found.append(Comparison(split, name, value, again, rule))
     return found
+
+
+def _narrower(own: str, stated: Any, published: float) -> str:
+    """Return the narrower tolerance of a figure: whoever is judged may promise more than the rule, and not less."""
+    if not _is_tolerance(stated) or _limit(stated, published) >= _limit(own, published):
+        return own
+    return str(stated)
 
 
 def table(compared: list[Comparison]) -> str:

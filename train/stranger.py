@@ -1,13 +1,15 @@
 """What a stranger does with a Hub folder: load it, run it, save it, fine-tune it. A script on its own: `stranger.py JOB.json`.
 
-It knows torch and transformers and refuses to import this project, so it must not import anything of it either. The network
-is refused too, and an attempt to use it is a fault. `hub_check_stranger` starts it in an empty cache and reads what it
-writes: `findings.json`, and `numbers.safetensors` with what the model computed.
+It knows torch and transformers and refuses to import this project, so it must not import anything of it either; only
+`confine.py`, which knows nothing but Python, is loaded by its path. The network, other processes, writes outside its folder
+and code that is not listed are refused, and an attempt is a fault. `hub_check_stranger` starts it in an empty cache and reads
+what it writes: `findings.json`, and `numbers.safetensors` with what the model computed.
 
 Dimension letters: B batch, S source length, T target length.
 """
 
 import functools
+import importlib.util
 import json
 import math
 import sys
@@ -16,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 OURS = ("modeling_vanilla", "train", "tokenizer", "space", "benchmarks")
-NETWORK = ("socket.connect", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "socket.sendmsg")
+CONFINE = Path(__file__).with_name("hub") / "check" / "confine.py"
 # The Trainer leaves its arguments beside the weights, as a pickle; it is no part of a model.
 OF_THE_TRAINER = ("training_args.bin",)
 NEW_TOKENS = 6
@@ -31,17 +33,12 @@ class Refuse:
             raise ModuleNotFoundError(f"No module named {name!r} (a stranger does not have it)", name=name)
 
 
-def forbid_network() -> list[str]:
-    """Make every use of the network an error, for good; return the list that records the attempts."""
-    attempts: list[str] = []
-
-    def hook(event: str, arguments: tuple) -> None:
-        if event in NETWORK:
-            attempts.append(f"{event} {arguments[-1] if event == 'socket.connect' else arguments[0]}")
-            raise OSError(f"no network here: {attempts[-1]}")
-
-    sys.addaudithook(hook)
-    return attempts
+def load_confine() -> Any:
+    """Return the module `confine`, which is a file of its own as this one is."""
+    specification: Any = importlib.util.spec_from_file_location("confine", CONFINE)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
 
 
 def numbers(model, inputs: dict) -> dict:
@@ -267,22 +264,27 @@ class Fault(Exception):
 
 def main(path: str) -> None:
     """Do the job that a JSON file describes."""
+    confine = load_confine()
+    alone = confine.leave_network()
     job = json.loads(Path(path).read_text(encoding="utf-8"))
+    work = Path(path).parent
     sys.path[:0] = job["paths"]  # the libraries of whoever asks: the isolated mode ignores PYTHONPATH
     sys.meta_path.insert(0, Refuse())
-    attempts = forbid_network()
+    watch = confine.Watch(work, job["paths"], job["code"])
 
     import torch
     from safetensors.torch import save_file
+    from transformers import Trainer  # noqa: F401 - now: some of what it imports asks the system who it is
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     torch.set_num_threads(job["threads"])
-    work = Path(path).parent
+    bound = confine.limit(job["memory"])
+    watch.forbid()
     stranger = Stranger(job, work)
     stranger.visit()
-    stranger.findings.append(("network", not attempts, attempts[0] if attempts else "never tried"))
+    stranger.findings += watch.findings(alone, bound)
     save_file(stranger.numbers, work / "numbers.safetensors")
     (work / "findings.json").write_text(json.dumps(stranger.findings), encoding="utf-8")
 

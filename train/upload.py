@@ -226,7 +226,9 @@ def send(hub: Hub, folder: Path, target: Target, message: str, base: Base | None
         UserError: as `survey`, or the token may not write there.
         PublishError: the Hub or the way there failed for good, or somebody else committed meanwhile.
     """
-    if strange := [path.name for path in folder.iterdir() if not (path.is_file() and is_allowed(path.name))]:
+    if strange := [
+        path.name for path in folder.iterdir() if path.is_symlink() or not (path.is_file() and is_allowed(path.name))
+    ]:
         raise RuntimeError(f"{folder}: {', '.join(strange)} must not be published")
     repo_id = target.repo_id
     before = survey(hub, target)

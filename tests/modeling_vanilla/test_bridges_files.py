@@ -240,3 +240,14 @@ def test_a_target_that_appears_in_the_meantime_is_kept(target):
     with pytest.raises(ValueError, match="not an empty folder"):
         bridge_files.write_folder(target, fill)
     assert [path.name for path in target.parent.rglob("*")] == ["vanilla", "mine.txt"]
+
+
+@pytest.mark.parametrize("name", ["../secret.safetensors", "{outside}", "a\x1b[2J\u202e.bin", 5])
+def test_an_index_names_files_beside_it_and_moves_no_cursor(bert, target, capsys, name):
+    secret = bert.parent / "secret.safetensors"
+    (bert / "model.safetensors").rename(secret)
+    name = name.format(outside=secret) if isinstance(name, str) else name
+    (bert / bridge_files.INDEX).write_text(json.dumps({"metadata": {}, "weight_map": {"x": name}}))
+    line = refused(bert, target, capsys)
+    assert "must be the name of a .safetensors file beside it" in line
+    assert line.isprintable()

@@ -1,5 +1,6 @@
 """The Hub folder: complete, nothing else in it, and loaded by a process that cannot import the package."""
 
+import html
 import json
 import re
 import runpy
@@ -129,6 +130,51 @@ def test_generation_is_configured_as_measured(run):
     assert config.max_new_tokens == 39  # the position table less the start token, not generate's 20
 
 
+HOSTILE = "<img src=x onerror=a()> [x](https://evil.org) ![y](z) `a` *b* | c \\ <!-- www.evil.org \u202e\x1b[2J @me"
+
+
+def test_samples_are_text_on_the_card(run):
+    content = json.loads((run[0] / "results.json").read_text())
+    content["samples"] = [{"source": HOSTILE, "reference": HOSTILE, "prediction": HOSTILE}]
+    (run[0] / "results.json").write_text(json.dumps(content))
+    card = ModelCard.load(publish.write_hub_folder(run[0], "somebody/run-en-ko") / "README.md")
+    table = [line for line in card.text.splitlines() if "evil" in line and line.startswith("| ")]
+    assert len(table) == 1
+    cells = table[0].split("|")[1:-1]
+    assert len(cells) == 3
+    for cell in cells:
+        bare = re.sub(r"&#\d+;", "", cell)
+        assert not re.search(r"[<>\[\]()`*\\!@]|://|www\.|[\x00-\x1f\u202e]", bare)
+        assert html.unescape(cell).strip() == HOSTILE.replace("\u202e", "\\u202e").replace("\x1b", "\\x1b")
+    outside = re.sub(r"```.*?```", "", card.text, flags=re.DOTALL)
+    assert "<img" not in outside and "](https://evil" not in outside
+
+
+@pytest.mark.parametrize(
+    "name", ["recipe.yaml", "results.json", "metrics.jsonl", "final", "final/config.json", "final/notes.txt"]
+)
+def test_a_link_out_of_the_run_is_not_published(run, tmp_path, name):
+    """Not even one whose content would do: a file of that name, moved elsewhere."""
+    elsewhere = tmp_path / "elsewhere"
+    path = run[0] / name
+    if path.exists():
+        path.rename(elsewhere)
+    else:
+        elsewhere.write_text("my key")
+    path.symlink_to(elsewhere)
+    with pytest.raises(UserError, match=f"{re.escape(str(path))}.*: a link to {re.escape(str(elsewhere))}"):
+        publish.write_hub_folder(run[0], "somebody/run-en-ko")
+    assert not (run[0] / "hub").exists()
+
+
+def test_a_link_inside_a_run_is_its_own_file(run):
+    path = run[0] / "metrics.jsonl"
+    path.rename(run[0] / "metrics.1.jsonl")
+    path.symlink_to("metrics.1.jsonl")
+    folder = publish.write_hub_folder(run[0], "somebody/run-en-ko")
+    assert (folder / "metrics.jsonl").is_file() and not (folder / "metrics.jsonl").is_symlink()
+
+
 STRANGER = """
 import json
 import torch, transformers
@@ -196,7 +242,7 @@ def test_the_card_holds_the_measured_figures(run, drawn):
         "AutoModelForSeq2SeqLM.from_pretrained",
         "VanillaForConditionalGeneration",
         "beam search of width 3, at most 50 tokens more than the input, length penalty 0.7",
-        r"a \| b c |",
+        "a &#124; b c |",
     ):
         assert words in card.text, words
     assert "{{" not in card.text

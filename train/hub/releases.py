@@ -17,6 +17,7 @@ from transformers.dynamic_module_utils import get_relative_import_files
 import modeling_vanilla
 from modeling_vanilla.configuration_vanilla import VERSION
 from train import files
+from train.hub.check import listing
 
 TABLE = Path(__file__).with_suffix(".json")
 PACKAGE = Path(modeling_vanilla.__file__).parent
@@ -61,9 +62,9 @@ def shipped() -> list[Path]:
 
 
 def code_in(folder: Path) -> dict[str, str]:
-    """Return the sha256 of every Python file below a folder."""
-    paths = sorted(path for path in folder.rglob("*.py") if path.is_file())
-    return {path.relative_to(folder).as_posix(): files.sha256(path) for path in paths}
+    """Return the sha256 of every file of code below a folder; of what is no file, nothing."""
+    paths = [path for path in listing.code_files(folder) if path.is_file() and not path.is_symlink()]
+    return {listing.name_of(path, folder): files.sha256(path) for path in paths}
 
 
 def release_of(folder: Path) -> Release | None:

@@ -1,0 +1,34 @@
+"""What the installed package makes of a stranger's folder, as confined as the stranger itself. A script: `ours.py JOB.json`.
+
+A tokenizer that takes all memory, or a model that takes all time, ends this process and not the one that reports.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def main(path: str) -> None:
+    """Do the job that a JSON file describes, see `hub_check_stranger.of_the_package`."""
+    job = json.loads(Path(path).read_text(encoding="utf-8"))
+    work = Path(path).parent
+    sys.path[:0] = [str(ROOT), *job["paths"]]
+    from train.hub.check import confine
+
+    alone = confine.leave_network()
+    watch = confine.Watch(work, [*job["paths"], *job["own_paths"]], [])
+
+    from train import hub_check_stranger
+
+    bound = confine.limit(job["memory"])
+    watch.forbid()
+    found = list(hub_check_stranger.of_the_package(job, work))
+    # What held has been said of the stranger's process; here it matters when something did not.
+    found += [(f"installed {name}", held, detail) for name, held, detail in watch.findings(alone, bound) if not held]
+    (work / "findings.json").write_text(json.dumps(found), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
