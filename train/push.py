@@ -59,6 +59,7 @@ class Pusher:
         thread: None before the first offer.
         waiting: what is sent next; a newer one takes its place.
         busy: whether something is being sent.
+        offered: step of the newest folder that was taken.
     """
 
     def __init__(self, run: "Run") -> None:
@@ -68,21 +69,23 @@ class Pusher:
         self.thread: threading.Thread | None = None
         self.waiting: Waiting | None = None
         self.busy = False
+        self.offered = 0
 
-    def offer(self, step: int, last: bool) -> None:
+    def offer(self, step: int, last: bool = False) -> None:
         """Have the checkpoint of a step sent, where its turn has come; it may be deleted afterwards.
 
         Args:
             step: of a checkpoint that is on disk.
             last: whether the run ends with it.
         """
-        if step % self.every and not last:
+        if step == self.offered or (step % self.every and not last):
             return
         try:
             folder = self._staged(step)
         except Exception as error:  # noqa: BLE001  (a full disk must not end a run whose checkpoint is written)
             self._warn(step, error)
             return
+        self.offered = step
         with self.changed:
             dropped, self.waiting = self.waiting, Waiting(step, folder)
             if self.thread is None:
