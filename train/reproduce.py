@@ -11,6 +11,7 @@ from typing import Any
 from train import data, evaluate, hub_fetch, receipts, results
 from train.errors import UserError
 from train.recipe import Recipe, load_recipe
+from train.run import history
 
 RECIPE = "recipe.yaml"
 
@@ -122,18 +123,30 @@ def fetch(place: str, revision: str | None) -> tuple[Path, dict[str, Any]]:
 
 
 def differences(published: dict[str, Any]) -> list[str]:
-    """Return a line for each version, and for the code and the machine, that is not the one of the published run."""
-    trained, here = published.get("train") or {}, receipts.versions()
-    then = trained.get("versions") or published.get("versions") or {}
+    """Return a line for each version, and for the code and the machine, that is not the one of the published run.
+
+    A run that changed on its way is compared in each of its parts.
+    """
+    parts = history.of_results(published)
+    lines = [line for part in parts for line in _differences_of(part)]
+    ways = [f"step {part.get('step', 0)}: {part.get('processes', 1)} process(es)" for part in parts]
+    if len(parts) > 1:
+        lines.append(f"the published run changed on its way: {', '.join(ways)}")
+    return list(dict.fromkeys(lines))
+
+
+def _differences_of(part: dict[str, Any]) -> list[str]:
+    """Return the differences between here and a part of the published run."""
+    then, here = part.get("versions") or {}, receipts.versions()
     lines = [
         f"version: {name} {then.get(name, 'unknown')} published, {here.get(name, 'none')} here"
         for name in sorted(then.keys() | here.keys())
         if then.get(name) != here.get(name)
     ]
-    old, new = trained.get("code") or published.get("code") or {}, receipts.code()
+    old, new = part.get("code") or {}, receipts.code()
     if old != new or old.get("changed"):
         lines.append(f"code: {_code(old)} published, {_code(new)} here")
-    machine = trained.get("hardware", "unknown hardware")
+    machine = part.get("hardware", "unknown hardware")
     if machine != receipts.hardware():
         lines.append(f"hardware: {machine} published, {receipts.hardware()} here")
     return lines

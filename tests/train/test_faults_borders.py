@@ -10,7 +10,7 @@ import signal
 import pytest
 from faults import SIGNALLED, checkpoints, losses, wait_for, weights
 
-from train import files
+from train import card, files
 from train.run import best
 from train.state import Progress
 
@@ -46,7 +46,7 @@ def assert_same(run, whole) -> None:
 KILLED = """
 import os, signal
 from train import evaluate, finish, probes, tracking
-from train import files
+from train import card, files
 from train.run import best
 def killing(module, name, step, before, when=lambda *words: True):
     original = getattr(module, name)
@@ -344,4 +344,8 @@ def test_a_run_that_changed_on_its_way_says_so(starter, tmp_path):
         (19, 2, 1, "machine b"),
     ]
     assert all({"code", "versions", "max_steps", "seconds"} <= part.keys() for part in history)
+    rows = dict(card._receipts(json.loads((run / "results.json").read_text())))
+    assert rows["hardware"] == (
+        "from step 0: machine a, 2 process(es); from step 9: machine b, 1 process(es); from step 19: machine b, 2 process(es)"
+    )
     assert len(json.loads((reference / "results.json").read_text())["train"]["history"]) == 1
