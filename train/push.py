@@ -6,13 +6,14 @@ Main process only. A push that fails is one warning, and the next one tries agai
 import os
 import shutil
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from huggingface_hub.utils import disable_progress_bars
 from tqdm import tqdm
 
-from train import card, checkpoint, files, hub_folder, receipts, scoring, upload
+from train import card, checkpoint, files, hub_folder, receipts, scoring, stop, upload
 from train.errors import PublishError
 from train.hub_errors import Hub
 
@@ -96,13 +97,16 @@ class Pusher:
             shutil.rmtree(dropped.folder, ignore_errors=True)
 
     def close(self) -> None:
-        """Wait for the last push, but not for ever."""
+        """Wait for the last push, but not for ever, nor when asked to stop."""
         patience = min(PATIENCE, self.run.recipe.loop.timeout / 2)
+        end = time.monotonic() + patience
         with self.changed:
-            if not self.changed.wait_for(lambda: self.waiting is None and not self.busy, patience):
-                _say(
-                    f"warning: {self._place}: the last push is not through after {patience:.0f} s; the run ends without"
-                )
+            while self.waiting is not None or self.busy:
+                if stop.is_asked() or time.monotonic() > end:
+                    words = "a signal" if stop.is_asked() else f"{patience:.0f} s"
+                    _say(f"warning: {self._place}: the last push is not through after {words}; the run ends without")
+                    return
+                self.changed.wait(0.2)
 
     def _staged(self, step: int) -> Path:
         """Return a folder with the model of a checkpoint; the weights are linked, so that pruning does not lose them."""
