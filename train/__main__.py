@@ -7,11 +7,12 @@ import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace
 
 from train.errors import DriftError, GenerationError, NonFiniteError, UserError, plain
+from train.processes.deadline import is_stuck, leave
 
 if TYPE_CHECKING:
     from train.recipe import Recipe
@@ -44,7 +45,14 @@ in a run folder of its own, <run folder>-limit-N. The keys:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    code = _run(list(sys.argv[1:] if argv is None else argv))
+    if is_stuck():
+        leave(None, code)
+    return code
+
+
+def _run(words: list[str]) -> int:
+    """Run one command; whatever ends it becomes one line and a code."""
     if not words or words[0] in ("-h", "--help"):
         print(USAGE)
         return 0 if words else 2
@@ -76,8 +84,6 @@ def fit(words: list[str]) -> int:
 
 def _train(recipe: "Recipe") -> int:
     """Train and return the exit code; whatever ends a run is said in one line."""
-    import torch.distributed
-
     from train import alive, loop, state, stop
 
     code = 0
@@ -90,21 +96,11 @@ def _train(recipe: "Recipe") -> int:
         except (NonFiniteError, DriftError, GenerationError, alive.RankError, OSError) as error:
             return _report(error, 1)
         except alive.LostPeerError as error:
-            _leave(f"error: {error}" if error.speaks else None)
+            leave(f"error: {error}" if error.speaks else None)
         except state.PeerError:
-            _leave(None)  # the rank that failed has said why
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+            leave(None)  # the rank that failed has said why
+        alive.part(recipe.loop.timeout)
     return code
-
-
-def _leave(line: str | None) -> NoReturn:
-    """End a process whose peers are gone: an orderly end would wait for them."""
-    if line:
-        print(line, file=sys.stderr)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(1)
 
 
 def plan(words: list[str]) -> int:

@@ -20,16 +20,20 @@ import torch.distributed as dist
 
 from train import state
 from train.errors import DriftError, GenerationError, NonFiniteError, UserError
+from train.processes.deadline import WAITS, Deadline, leave
 from train.state import PeerError
 from train.stop import Stopped
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-# The process group gives up this many seconds after `loop.timeout`: its own error names nobody.
-GRACE = 30
 _EXPECTED = (UserError, NonFiniteError, DriftError, GenerationError, OSError)
 _generations = itertools.count()
+
+
+def patience(timeout: float) -> float:
+    """Return the seconds after which the process group gives up: later than the notes, for its own error names no rank."""
+    return timeout + min(30.0, max(5.0, timeout / 2))
 
 
 class LostPeerError(RuntimeError):
@@ -75,7 +79,9 @@ class Watch:
         self.beats, self.arrivals, self.step, self.arrived = 0, 0, 0, time.monotonic()
         self.seen: dict[int, tuple[int, float]] = {}  # rank -> its beats, and when they last grew
         self.closed = threading.Event()
-        self.thread = threading.Thread(target=self._run, name="alive", daemon=True)
+        # A call to a store whose holder is frozen never returns, in this thread or another.
+        self.deadline = Deadline(timeout + 2 * self.interval, lambda: str(self._store_gone(f"timeout {timeout:g} s")))
+        self.thread = threading.Thread(target=self._run, name=WAITS, daemon=True)
         self.thread.start()
 
     def arrive(self, step: int | None) -> None:
@@ -83,11 +89,13 @@ class Watch:
         self.arrived = time.monotonic()
         self.arrivals += 1
         self.step = self.step if step is None else step
+        self.deadline.extend()
 
     def close(self) -> None:
-        """End the notes."""
+        """End the notes; the thread stays where a call to the store does not return, see `deadline.is_stuck`."""
         self.closed.set()
-        self.thread.join(timeout=5)
+        self.thread.join(timeout=2 * self.interval)
+        self.deadline.close()
 
     def fail(self, text: str) -> None:
         """Tell the others that this rank fails by itself, and why."""
@@ -143,7 +151,7 @@ class Watch:
                 gone = self.silent(2.5 * self.interval)
                 time.sleep(self.interval / 4)
         except RuntimeError:
-            return self._store_gone()
+            return self._store_gone("its connection is closed")
         lost = self.message(gone, "its connection is closed") if gone else LostPeerError(self._unknown(error), True)
         self.fail(str(lost))  # so that this rank's own end is not taken for the cause
         return lost
@@ -152,10 +160,10 @@ class Watch:
         """Return the words for a lost connection where every rank still gives notes."""
         return f"step {self.step}: the ranks no longer reach each other, though all of them live: {error}"
 
-    def _store_gone(self) -> LostPeerError:
+    def _store_gone(self, why: str) -> LostPeerError:
         """Return the error of a job whose key-value store is gone, and with it all notes."""
         what = "rank 0, or the launcher that holds the job's store,"
-        return LostPeerError(f"{what} has not answered since step {self.step} (its connection is closed)", True)
+        return LostPeerError(f"{what} has not answered since step {self.step} ({why})", True)
 
     def _own(self, error: Exception, folder: Path) -> Exception:
         """Tell the others of an error of this rank; keep the traceback of one that nobody foresaw."""
@@ -189,23 +197,20 @@ class Watch:
                 if waited < 2 * self.interval:
                     continue
                 silent = self.silent(self.timeout)
+                self.deadline.extend()  # the store has answered
                 if silent and waited > self.timeout:
                     self._leave(self.message(silent, f"timeout {self.timeout:g} s"))
                 if waited > 10 * self.interval and self.failures():
                     self._leave(None)
             except RuntimeError:  # the store went with the process that held it
                 if waited > self.timeout:
-                    self._leave(self._store_gone())
+                    self._leave(self._store_gone("its connection is closed"))
 
     def _leave(self, error: LostPeerError | None) -> None:
         """End this process from outside its main thread; what is on disk is whole at any moment."""
-        if error is not None and error.speaks:
-            print(f"error: {error}", file=sys.stderr)
-        elif error is not None:
+        if error is not None and not error.speaks:
             time.sleep(3 * self.interval)  # an earlier end of this one would be taken for the cause
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(1)
+        leave(f"error: {error}" if error is not None and error.speaks else None)
 
 
 def _is_connection_error(error: Exception) -> bool:
@@ -258,13 +263,22 @@ def starting(timeout: float) -> Iterator[None]:
             "that restarts by itself must have TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in its environment, and --standalone "
             "or --rdzv-backend c10d"
         )
-    try:
-        yield
-    except dist.DistError as error:
-        reason = " ".join(str(error).split())[:200]
-        raise LostPeerError(
-            f"the ranks did not all start within {timeout + GRACE:g} s: {reason}", speaks=True
-        ) from error
+    words = f"the ranks did not all start within {patience(timeout):g} s"
+    # The process group's own limit comes first, but does not hold where the holder of the store is frozen.
+    with contextlib.closing(Deadline(patience(timeout) + min(5.0, timeout), lambda: words)):
+        try:
+            yield
+        except dist.DistError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise LostPeerError(f"{words}: {reason}", speaks=True) from error
+
+
+def part(timeout: float) -> None:
+    """Take the process group down, where there is one, at the end of a job."""
+    if dist.is_initialized():
+        line = f"the end of the job: another rank did not answer (timeout {timeout:g} s)"
+        with contextlib.closing(Deadline(timeout, lambda: line)):
+            dist.destroy_process_group()
 
 
 @contextlib.contextmanager

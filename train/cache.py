@@ -9,9 +9,10 @@ import fcntl
 import hashlib
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 import tokenizers
@@ -26,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 VARIABLE = "MODELING_VANILLA_CACHE"
 FORMAT = "1"
+PATIENCE = 5.0
+"""Seconds that a process waits for another before it reports so."""
 FEW_ROWS = 20_000
 """Fewer rows are encoded in about a second: they are not worth a file."""
 
@@ -104,8 +107,28 @@ def _read(place: Path) -> dict[str, np.ndarray] | None:
 
 @contextlib.contextmanager
 def _locked(place: Path) -> Iterator[None]:
-    """Hold a key for one process of this machine; the lock ends with the process."""
+    """Hold a key for one process of this machine; the lock ends with the process, and a long wait for it is reported."""
     place.parent.mkdir(parents=True, exist_ok=True)
-    with open(place.with_name(f".{place.name}.lock"), "w", encoding="utf-8") as file:
-        fcntl.lockf(file, fcntl.LOCK_EX)
+    with open(place.with_name(f".{place.name}.lock"), "a+", encoding="utf-8") as file:
+        if not _taken(file, PATIENCE):
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            logger.warning("%s: waiting for another process (pid %s) that makes these token ids", place, holder)
+            fcntl.lockf(file, fcntl.LOCK_EX)
+        file.truncate(0)
+        file.write(f"{os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
+        file.flush()
         yield
+
+
+def _taken(file: TextIO, seconds: float) -> bool:
+    """Lock a file, unless another process holds it for that long."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.05)

@@ -8,6 +8,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from modeling_vanilla.configuration_vanilla import TESTED
 from train import hub_fetch, models
 from train.errors import plain
+from train.run import history
 
 TEMPLATE = Path(__file__).resolve().parents[1] / "model_card.md"
 TASKS = {
@@ -306,25 +307,39 @@ def _settings(recipe, content: dict, config) -> list[tuple[str, str]]:
 def _receipts(content: dict) -> list[tuple[str, str]]:
     """Return the table of what identifies the run, all of it from results.json."""
     train = content.get("train") or {}
-    code = train.get("code") or content.get("code") or {}
-    state = ", with changes that are not committed" if code.get("changed") else ""
-    version = code.get("version")
+    parts = history.of_results(content)
     found = {
-        "code": f"version {version}{_commit(code)}{state}" if version else None,
+        "code": history.in_words(parts, _code),
         "recipe, sha256": _quoted(content.get("recipe_hash")),
         "data, sha256 over its rows": _quoted(content["data_hash"]),
         **{f"{name}, sha256": _quoted(value) for name, value in (content.get("weights") or {}).items()},
         "seed": str(content.get("seed")),
-        "hardware": f"{train['hardware']}, {train.get('processes', 1)} process(es)" if "hardware" in train else None,
+        "hardware": history.in_words(parts, _hardware),
+        "versions": history.in_words(parts, _versions) if len(parts) > 1 else None,
         "training time": f"{train['seconds'] / 60:,.1f} minutes" if "seconds" in train else None,
         "arithmetic": f"{train['flops']:.3g} FLOPs of the model over the real tokens" if "flops" in train else None,
     }
     return [(name, value) for name, value in found.items() if value is not None]
 
 
-def _commit(code: dict) -> str:
-    """Return the commit of the code, as the end of a phrase; a release has none."""
-    return f", commit `{code['commit']}`" if code.get("commit") else ""
+def _code(part: dict) -> str | None:
+    """Return in words which code a run, or a part of it, was trained with; a release has no commit."""
+    code = part.get("code") or {}
+    if not code.get("version"):
+        return None
+    commit = f", commit `{code['commit']}`" if code.get("commit") else ""
+    return f"version {code['version']}{commit}{', with changes that are not committed' if code.get('changed') else ''}"
+
+
+def _hardware(part: dict) -> str | None:
+    """Return in words what a run, or a part of it, was trained on."""
+    known = "hardware" in part or "step" in part  # a part of the way knows its processes at least
+    return f"{part.get('hardware', 'unknown')}, {part.get('processes', 1)} process(es)" if known else None
+
+
+def _versions(part: dict) -> str | None:
+    """Return the versions of the libraries of a part of a run."""
+    return ", ".join(f"{name} {version}" for name, version in part.get("versions", {}).items()) or "unknown"
 
 
 def _quoted(value: str | None) -> str | None:

@@ -154,8 +154,8 @@ def prune(run_dir: Path, keep: int) -> None:
     Call it after `save`, which has verified the newest. A checkpoint forced by a signal is not scheduled: it goes as
     soon as a later one exists, so that the set kept, and hence its average, is that of a run nobody interrupted.
     """
-    newest_first = _folders(run_dir)[::-1]
-    scheduled = [folder for folder in newest_first if (_peek(folder) or {}).get("scheduled")]
+    newest_first = folders(run_dir)[::-1]
+    scheduled = [folder for folder in newest_first if (peek(folder) or {}).get("scheduled")]
     for folder in newest_first[1:]:
         if folder not in scheduled[:keep]:
             files.remove_folder(folder)
@@ -170,7 +170,7 @@ def newest(run_dir: Path) -> Path | None:
         UserError: there are checkpoints and all are damaged; starting anew silently would hide the loss.
     """
     damaged = []
-    for folder in _folders(run_dir)[::-1]:
+    for folder in folders(run_dir)[::-1]:
         problem = files.damage(folder) or _unreadable(folder)
         if problem is None:
             return folder
@@ -186,7 +186,7 @@ def newest(run_dir: Path) -> Path | None:
 
 def set_aside(run_dir: Path, chosen: Path) -> None:
     """Rename the checkpoints after the chosen one, which are damaged: pruning must never count them as the newest."""
-    for folder in _folders(run_dir):
+    for folder in folders(run_dir):
         if folder.name > chosen.name:
             target = folder.with_name(f"damaged-{folder.name}")
             shutil.rmtree(target, ignore_errors=True)
@@ -289,7 +289,7 @@ def average(run_dir: Path, last: int) -> Path:
 def averageable(run_dir: Path, last: int) -> list[Path]:
     """Return the newest intact checkpoint and the intact scheduled ones before it, at most `last`, newest first."""
     chosen: list[Path] = []
-    for folder in _folders(run_dir)[::-1]:
+    for folder in folders(run_dir)[::-1]:
         if len(chosen) < last and files.damage(folder) is None and (not chosen or read_state(folder)["scheduled"]):
             chosen.append(folder)
     return chosen
@@ -306,12 +306,12 @@ def mean_weights(folders: Sequence[Path]) -> dict[str, torch.Tensor]:
     return {name: (total / len(folders)).to(dtypes[name]) for name, total in sums.items()}
 
 
-def _folders(run_dir: Path) -> list[Path]:
+def folders(run_dir: Path) -> list[Path]:
     """List the checkpoints of a run, oldest first."""
     return sorted((Path(run_dir) / "checkpoints").glob("step-*"))
 
 
-def _peek(folder: Path) -> dict[str, Any] | None:
+def peek(folder: Path) -> dict[str, Any] | None:
     """Return a checkpoint's state, None where it cannot be read."""
     try:
         return read_state(folder)

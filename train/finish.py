@@ -7,7 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from train import checkpoint, evaluate, files, receipts, results, scoring, state
+from train import checkpoint, evaluate, files, receipts, results, scoring, state, stop
+from train.run import best, history
 from train.setup import FINISHED
 
 if TYPE_CHECKING:
@@ -24,9 +25,13 @@ def finish(run: "Run") -> None:
     state.on_main(run.accelerator, lambda: write_model_folder(run, run.folder / "final"))
     say(f"final weights: {source}, in {run.folder / 'final'}")
     if run.recipe.eval.metrics:
-        scores = evaluate.evaluate(
-            run.model, run.tokenizer, run.splits, run.recipe, run.accelerator, run.recipe.eval.split
-        )
+        try:
+            scores = evaluate.evaluate(
+                run.model, run.tokenizer, run.splits, run.recipe, run.accelerator, run.recipe.eval.split
+            )
+        except stop.Interrupted as caught:
+            words = f"stopped after the last step, {run.progress.step}, in the evaluation of final/"
+            raise stop.Stopped(caught.signal, f"{words}; run the same command to go on") from None
         state.on_main(run.accelerator, lambda: _write_results(run, scores, source))
     end = {"step": run.progress.step, "max_steps": run.recipe.loop.max_steps}
     state.on_main(run.accelerator, lambda: files.write_json(run.folder / FINISHED, end))
@@ -35,18 +40,18 @@ def finish(run: "Run") -> None:
         state.on_main(run.accelerator, lambda: run.pusher.close())
 
 
-def saved(run: "Run", step: int, last: bool) -> None:
-    """Do what follows a checkpoint: offer it to the Hub, drop those that are too old.
+def saved(run: "Run", step: int) -> None:
+    """Do what follows a checkpoint: offer it to the Hub, drop what is too old.
 
     Args:
         run: the run; main process only.
         step: the checkpoint's.
-        last: whether the run ends with it.
     """
     if run.pusher is not None:
-        run.pusher.offer(step, last)
+        run.pusher.offer(step)
     loop = run.recipe.loop
     checkpoint.prune(run.folder, max(loop.keep_last, loop.average_last if loop.final == "average" else 1))
+    best.prune(run.folder)
 
 
 @contextlib.contextmanager
@@ -67,8 +72,11 @@ def drawn(run: "Run") -> Iterator[None]:
 def load_final_weights(run: "Run") -> str:
     """Put the weights that `loop.final` asks for into the model; return in words which they are."""
     loop = run.recipe.loop
-    if loop.final == "best" and (run.folder / "best").is_dir():
-        checkpoint.load_weights(run.folder / "best", run.bare)
+    if loop.final == "best" and run.progress.best is not None:
+        folder = run.folder / best.FOLDER
+        if not best.holds(folder, run.progress):
+            raise OSError(f"{folder}: damaged: no longer the model of step {run.progress.best_step}")
+        checkpoint.load_weights(folder, run.bare)
         return f"best, of step {run.progress.best_step}"
     if loop.final == "average":
         chosen = checkpoint.averageable(run.folder, loop.average_last)
@@ -91,10 +99,18 @@ def averaged_scores(run: "Run", names: list[str]) -> dict[str, float]:
     return {f"ema_{name}": value for name, value in scores.items()}
 
 
-def write_model_folder(run: "Run", folder: Path) -> None:
-    """Write the model and its tokenizer as a folder that `from_pretrained` loads."""
+def write_model_folder(run: "Run", folder: Path, more: dict[str, Any] | None = None) -> None:
+    """Write the model and its tokenizer as a folder that `from_pretrained` loads.
+
+    Args:
+        run: the run.
+        folder: its name.
+        more: further JSON files, by name; then the folder gets a manifest too.
+    """
     model = run.bare
-    with files.staged_folder(folder) as staging:
+    with files.staged_folder(folder, manifest=more is not None) as staging:
+        for name, value in (more or {}).items():
+            files.write_json(staging / name, value)
         checkpoint.write_model(model, staging)
         run.tokenizer.save_pretrained(staging)
         if run.recipe.task == "translation":
@@ -111,8 +127,9 @@ def _write_results(run: "Run", scores: Any, source: str) -> None:
         "hardware": receipts.hardware(),
         "code": receipts.code(),
         "versions": receipts.versions(),
+        "history": history.trained(run.history, progress.step),
     }
-    training |= receipts.cost(progress.flops, progress.seconds, processes)
+    training |= receipts.cost(progress.flops, progress.seconds, training["history"])
     content = results.build(
         scores,
         recipe=run.recipe,

@@ -3,25 +3,19 @@
 import contextlib
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import torch
 from accelerate.utils import gather_object
 
 from train import (
-    alive,
     checkpoint,
     collate,
-    ema,
-    evaluate,
     feed,
     finish,
     flops,
     optim,
-    probes,
     shard,
     state,
     stop,
@@ -29,13 +23,11 @@ from train import (
     watch,
 )
 from train.errors import NonFiniteError
+from train.run import saving, validating
 from train.setup import Run, set_up
 
 if TYPE_CHECKING:
     from train.recipe import Recipe
-    from train.writer import Writer
-
-LOWER_IS_BETTER = ("loss", "perplexity", "word_perplexity", "bits_per_byte")
 
 
 class StepReport(NamedTuple):
@@ -79,20 +71,20 @@ def fit(recipe: "Recipe") -> Path:
     try:
         with contextlib.ExitStack() as end, set_up(recipe) as run:
             if run is not None:
-                with finish.drawn(run):
-                    train(run, end)
+                with finish.drawn(run), stop.requests(end) as request:
+                    train(run, request)
                     finish.finish(shard.whole(run))
     finally:
         torch.set_float32_matmul_precision(before)
     return recipe.folder
 
 
-def train(run: Run, end: contextlib.ExitStack) -> None:
+def train(run: Run, request: stop.Request) -> None:
     """Take steps until the run has as many as it wants; every rank takes the same ones.
 
     Args:
         run: the run.
-        end: closed when the run has ended, in whatever way.
+        request: a signal that arrived.
     """
     loop, progress = run.recipe.loop, run.progress
     accelerator = run.accelerator
@@ -109,9 +101,8 @@ def train(run: Run, end: contextlib.ExitStack) -> None:
     if run.random is not None:
         state.restore_random_state(run.random)  # last: whatever is built above may have drawn numbers
     # Whatever ends the loop: a checkpoint that was begun is written to its end.
-    with contextlib.closing(tracker), stop.requests(end) as request, _ended(run.writer):
-        if _due(progress.step, loop.eval_every) and progress.evaluated < progress.step:
-            _evaluate(run, tracker)  # the stop that led to this checkpoint came before its evaluation
+    with contextlib.closing(tracker), saving.ended(run.writer):
+        _milestone(run, tracker)  # what a stop or a kill left out at the step of the checkpoint
         while not is_done(run):
             started = time.perf_counter()
             delivery = next(batches)
@@ -123,17 +114,39 @@ def train(run: Run, end: contextlib.ExitStack) -> None:
             for finding in watchdog.step(progress.step, report.loss, report.grad_norm, first, report.targets):
                 tracker.warn(progress.step, finding)
             if report.stop:
-                _save(run, tracker)
-                wait_for_write(run)
-                place = checkpoint.folder_of(run.folder, progress.step)
-                raise stop.Stopped(
-                    report.stop, f"stopped at step {progress.step}, saved in {place}; run the same command to go on"
-                )
-            if _due(progress.step, loop.eval_every) or progress.step == loop.max_steps:
-                _evaluate(run, tracker)
-            if _due(progress.step, loop.save_every) or is_done(run):
-                _save(run, tracker)
-        wait_for_write(run)
+                _stop(run, tracker, report.stop)
+            _milestone(run, tracker)
+        saving.wait_for_write(run)
+    if loop.push_to is not None:
+        state.on_main(accelerator, lambda: run.pusher.offer(progress.step, last=True))
+
+
+def _milestone(run: Run, tracker: tracking.Tracker) -> None:
+    """Save and evaluate where a step asks for it.
+
+    The checkpoint comes first: an evaluation may take long, and what ends it in the middle costs no step. What it finds is
+    noted beside the checkpoint, see `train.run.best`.
+    """
+    loop, progress = run.recipe.loop, run.progress
+    last = progress.step == loop.max_steps
+    if last or _due(progress.step, loop.save_every):
+        saving.save(run, tracker)
+    if (last or _due(progress.step, loop.eval_every)) and progress.evaluated < progress.step:
+        try:
+            validating.validate(run, tracker)
+        except stop.Interrupted as caught:
+            _stop(run, tracker, caught.signal)
+        if is_done(run):
+            saving.save(run, tracker)
+
+
+def _stop(run: Run, tracker: tracking.Tracker, signal: int) -> NoReturn:
+    """End a run on a signal, with a checkpoint of its last step; every rank calls it."""
+    saving.save(run, tracker)
+    saving.wait_for_write(run)
+    step = run.progress.step
+    place = checkpoint.folder_of(run.folder, step)
+    raise stop.Stopped(signal, f"stopped at step {step}, saved in {place}; run the same command to go on")
 
 
 def train_step(run: Run, delivery: feed.Delivery, signal: int) -> StepReport:
@@ -168,7 +181,7 @@ def train_step(run: Run, delivery: feed.Delivery, signal: int) -> StepReport:
         run.average.update(step)
     targets, real, padded, work, failed, *signals = counts.tolist()
     if failed:
-        wait_for_write(run)  # raises what the write met
+        saving.wait_for_write(run)  # raises what the write met
     stopped = next((int(number) for number, seen in zip(stop.SIGNALS, signals, strict=True) if seen), 0)
     return StepReport(float(total), float(norm), lr, targets, real, padded, work, stopped)
 
@@ -226,84 +239,6 @@ def is_done(run: Run) -> bool:
 def _due(step: int, every: int) -> bool:
     """Tell whether something done every so many steps is due after this one."""
     return step > 0 and step % every == 0
-
-
-def _evaluate(run: Run, tracker: tracking.Tracker) -> None:
-    """Measure the validation data, and keep the model if it is the best so far."""
-    progress, own = run.progress, run.recipe.eval
-    progress.evaluated = progress.step
-    if "validation" not in run.splits or not own.during_training:
-        return
-    tracker.pause()
-    wait_for_write(run)
-    names = list(dict.fromkeys([*own.during_training, own.best_metric]))
-    whole = shard.whole(run)
-    with torch.compiler.set_stance("force_eager" if run.recipe.loop.compile else "default"):
-        scores = evaluate.evaluate(
-            whole.model, run.tokenizer, run.splits, run.recipe, run.accelerator, "validation", names
-        )
-        findings = probes.look(whole)
-        scores |= finish.averaged_scores(run, names)
-    value = scores[own.best_metric]
-    sign = -1 if own.best_metric in LOWER_IS_BETTER else 1
-    better = math.isfinite(value) and (progress.best is None or sign * value > sign * progress.best)
-    if better:
-        progress.best, progress.best_step, progress.bad_evals = value, progress.step, 0
-        state.on_main(run.accelerator, lambda: finish.write_model_folder(whole, run.folder / "best"))
-    else:
-        progress.bad_evals += 1
-    figures = " ".join(f"{name}={number:.4f}" for name, number in scores.items())
-    tracker.say(f"eval step={progress.step} {figures}{' (best so far)' if better else ''}")
-    tracker.event("eval", progress.step, dict(scores))
-    for finding in findings:
-        tracker.warn(progress.step, finding)
-    tracker.resume()
-
-
-def _save(run: Run, tracker: tracking.Tracker) -> None:
-    """Begin to write a checkpoint of this moment and drop those that are too old; every rank calls it."""
-    tracker.pause()
-    wait_for_write(run)
-    loop, progress = run.recipe.loop, run.progress
-    if not shard.is_sharded(run.bare):
-        alive.refuse_drift(run.accelerator, run.bare, progress.step)
-    states = state.gather_random_states(run.accelerator)
-    whole = shard.whole(run, moments=True)
-    content = {
-        "progress": asdict(progress),
-        "processes": run.accelerator.num_processes,
-        "identity": run.identity,
-        "scheduled": _due(progress.step, loop.save_every),
-    }
-
-    more = {} if run.average is None else {ema.FILE: run.average.tensors()}
-    what = (run.folder, progress.step, whole.bare, whole.optimizer.optimizer, states, content, more)
-    step, last = progress.step, is_done(run)
-
-    def write() -> None:
-        in_background = checkpoint.copied(*what)
-        if in_background is None:
-            checkpoint.save(*what)
-            finish.saved(run, step, last)
-        else:
-            run.writer.start(in_background, then=lambda: finish.saved(run, step, last))
-
-    state.on_main(run.accelerator, write)
-    tracker.resume()
-
-
-def wait_for_write(run: Run) -> None:
-    """Wait until the checkpoint that was begun is on disk; every rank calls it, and all fail where it failed."""
-    state.on_main(run.accelerator, run.writer.wait)
-
-
-@contextlib.contextmanager
-def _ended(writer: "Writer") -> Iterator[None]:
-    """Wait at the end of the block, however it ends, until nothing is written any more."""
-    try:
-        yield
-    finally:
-        writer.join()
 
 
 def _announce(run: Run, tracker: tracking.Tracker, places: feed.Places) -> None:

@@ -6,13 +6,14 @@ Main process only. A push that fails is one warning, and the next one tries agai
 import os
 import shutil
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from huggingface_hub.utils import disable_progress_bars
 from tqdm import tqdm
 
-from train import card, checkpoint, files, hub_folder, receipts, scoring, upload
+from train import card, checkpoint, files, hub_folder, receipts, scoring, stop, upload
 from train.errors import PublishError
 from train.hub_errors import Hub
 
@@ -59,6 +60,7 @@ class Pusher:
         thread: None before the first offer.
         waiting: what is sent next; a newer one takes its place.
         busy: whether something is being sent.
+        offered: step of the newest folder that was taken.
     """
 
     def __init__(self, run: "Run") -> None:
@@ -68,21 +70,23 @@ class Pusher:
         self.thread: threading.Thread | None = None
         self.waiting: Waiting | None = None
         self.busy = False
+        self.offered = 0
 
-    def offer(self, step: int, last: bool) -> None:
+    def offer(self, step: int, last: bool = False) -> None:
         """Have the checkpoint of a step sent, where its turn has come; it may be deleted afterwards.
 
         Args:
             step: of a checkpoint that is on disk.
             last: whether the run ends with it.
         """
-        if step % self.every and not last:
+        if step == self.offered or (step % self.every and not last):
             return
         try:
             folder = self._staged(step)
         except Exception as error:  # noqa: BLE001  (a full disk must not end a run whose checkpoint is written)
             self._warn(step, error)
             return
+        self.offered = step
         with self.changed:
             dropped, self.waiting = self.waiting, Waiting(step, folder)
             if self.thread is None:
@@ -93,13 +97,16 @@ class Pusher:
             shutil.rmtree(dropped.folder, ignore_errors=True)
 
     def close(self) -> None:
-        """Wait for the last push, but not for ever."""
+        """Wait for the last push, but not for ever, nor when asked to stop."""
         patience = min(PATIENCE, self.run.recipe.loop.timeout / 2)
+        end = time.monotonic() + patience
         with self.changed:
-            if not self.changed.wait_for(lambda: self.waiting is None and not self.busy, patience):
-                _say(
-                    f"warning: {self._place}: the last push is not through after {patience:.0f} s; the run ends without"
-                )
+            while self.waiting is not None or self.busy:
+                if stop.is_asked() or time.monotonic() > end:
+                    words = "a signal" if stop.is_asked() else f"{patience:.0f} s"
+                    _say(f"warning: {self._place}: the last push is not through after {words}; the run ends without")
+                    return
+                self.changed.wait(0.2)
 
     def _staged(self, step: int) -> Path:
         """Return a folder with the model of a checkpoint; the weights are linked, so that pruning does not lose them."""

@@ -147,17 +147,25 @@ def hardware() -> str:
     return f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
 
 
-def cost(flops: int, seconds: float, processes: int) -> dict[str, Any]:
+def cost(flops: int, seconds: float, history: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the arithmetic of a training, counted in two ways.
 
     Args:
         flops: of the model over the real tokens, see `train.flops`.
         seconds: spent training.
-        processes: of the run, one GPU each.
+        history: the parts of the run's way, see `train.run.history`; one GPU a process.
 
     Returns:
-        `flops`, and on a known GPU `flops_by_time`: seconds x GPUs x its peak in fp32, the paper's way (sec. 6.1, footnote).
+        `flops`, and on known GPUs `flops_by_time`: seconds x GPUs x their peak in fp32, the paper's way (sec. 6.1, footnote).
     """
-    found: dict[str, Any] = {"flops": flops}
-    gpu = gpus.of_device(torch.cuda.get_device_name(0)) if torch.cuda.is_available() else None
-    return found | ({"flops_by_time": seconds * processes * gpu.fp32 * 1e12} if gpu else {})
+    ends = [part["seconds"] for part in history[1:]] + [seconds]
+    found = [gpus.of_device(part.get("hardware", "")) for part in history]
+    if not found or None in found:
+        return {"flops": flops}
+    parts = zip(history, ends, found, strict=True)
+    return {
+        "flops": flops,
+        "flops_by_time": sum(
+            (end - part["seconds"]) * part["processes"] * gpu.fp32 * 1e12 for part, end, gpu in parts
+        ),
+    }

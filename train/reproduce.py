@@ -14,10 +14,13 @@ from train.errors import UserError, plain
 from train.hub import foreign
 from train.hub_check_card import is_figure
 from train.recipe import Recipe, load_recipe
+from train.run import history
 
 RECIPE = "recipe.yaml"
 MOST_BYTES = {RECIPE: 1 << 16, results.FILE: 1 << 24}
 SPLITS = ("train", "validation", "test")
+OBJECTS = ("versions", "code")
+MOST_PARTS = 1000
 
 
 @dataclass(frozen=True)
@@ -142,25 +145,41 @@ def _problem(content: dict[str, Any]) -> str | None:
     for name in ("train", "versions", "code"):
         if not isinstance(content.get(name) or {}, dict):
             return f"{name}: must be an object"
-    trained = content.get("train") or {}
-    if not all(isinstance(trained.get(name) or {}, dict) for name in ("versions", "code")):
-        return "train: must have objects for versions and code"
+    parts = history.of_results(content)
+    if len(parts) > MOST_PARTS or not all(
+        isinstance(part.get(name) or {}, dict) for part in parts for name in OBJECTS
+    ):
+        return f"train: must have objects for versions and code, in at most {MOST_PARTS} parts of history"
     return None
 
 
 def differences(published: dict[str, Any]) -> list[str]:
-    """Return a line for each version, and for the code and the machine, that is not the one of the published run."""
-    trained, here = published.get("train") or {}, receipts.versions()
-    then = trained.get("versions") or published.get("versions") or {}
+    """Return a line for each version, and for the code and the machine, that is not the one of the published run.
+
+    A run that changed on its way is compared in each of its parts.
+    """
+    parts = history.of_results(published)
+    lines = [line for part in parts for line in _differences_of(part)]
+    ways = [
+        f"step {str(part.get('step', 0))[:20]}: {str(part.get('processes', 1))[:20]} process(es)" for part in parts
+    ]
+    if len(parts) > 1:
+        lines.append(f"the published run changed on its way: {', '.join(ways)}")
+    return list(dict.fromkeys(lines))
+
+
+def _differences_of(part: dict[str, Any]) -> list[str]:
+    """Return the differences between here and a part of the published run."""
+    then, here = part.get("versions") or {}, receipts.versions()
     lines = [
         f"version: {name} {str(then.get(name, 'unknown'))[:40]} published, {here.get(name, 'none')} here"
         for name in sorted(here)
         if then.get(name) != here.get(name)
     ]
-    old, new = trained.get("code") or published.get("code") or {}, receipts.code()
+    old, new = part.get("code") or {}, receipts.code()
     if old != new or old.get("changed"):
         lines.append(f"code: {_code(old)} published, {_code(new)} here")
-    machine = str(trained.get("hardware", "unknown hardware"))[:200]
+    machine = str(part.get("hardware", "unknown hardware"))[:200]
     if machine != receipts.hardware():
         lines.append(f"hardware: {machine} published, {receipts.hardware()} here")
     return lines

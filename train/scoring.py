@@ -17,12 +17,12 @@ import torch
 import transformers
 from accelerate.utils import gather_object
 from tqdm.auto import tqdm
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel, StoppingCriteria, StoppingCriteriaList
 
 from modeling_vanilla import doctor
 from modeling_vanilla.doctor_generation import generate_forward
 from modeling_vanilla.doctor_subject import Subject
-from train import batching, collate
+from train import batching, collate, stop
 from train.errors import GenerationError
 
 LENGTH_PENALTY_FORM = (
@@ -96,8 +96,10 @@ def _shares(batches, accelerator, description):
     # disable=None: no bar where stderr is a file.
     hidden = None if accelerator.is_main_process else True
     for step in tqdm(range(steps), desc=description, leave=False, disable=hidden):
+        stop.look(accelerator)
         position = step * world + rank
         yield batches[min(position, len(batches) - 1)], position < len(batches)
+    stop.look(accelerator)
 
 
 def score(module, encoded, tokenizer, recipe, accelerator, epoch, description):
@@ -166,6 +168,14 @@ def check_generate(module: PreTrainedModel) -> None:
     _checked.add(module)
 
 
+class _Asked(StoppingCriteria):
+    """End a search where this process was asked to stop: what it has found is thrown away by the next look."""
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: object) -> torch.Tensor:
+        """Return for each row whether it ends here."""
+        return torch.full((len(input_ids),), stop.is_asked(), device=input_ids.device)
+
+
 def generate(module, encoded, tokenizer, recipe, accelerator, description) -> list[str]:
     """Translate every source with beam search; the texts come back in the order of the split, on every process."""
     lengths = encoded.lengths(0)[:, :1]  # the source side: what the model reads, and what limits the output
@@ -180,7 +190,10 @@ def generate(module, encoded, tokenizer, recipe, accelerator, description) -> li
         # sec. 6.1: at most the input's length + 50. One position is the decoder's start.
         limit = min(int(lengths[ids].max()) + recipe.eval.max_extra_tokens, longest_output - 1)
         with accelerator.autocast():
-            output = module.generate(**inputs, generation_config=generation_config(recipe, module.config, limit))
+            config = generation_config(recipe, module.config, limit)
+            output = module.generate(
+                **inputs, generation_config=config, stopping_criteria=StoppingCriteriaList([_Asked()])
+            )
         if counts:
             texts |= dict(zip(ids, tokenizer.batch_decode(output, skip_special_tokens=True), strict=True))
     by_id = dict(gather_object(list(texts.items())))

@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import shutil
+import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,13 +21,15 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from train import alive, build, checkpoint, data, ema, evaluate, examples, files, packing, push, results, shard, state
 from train.errors import UserError
 from train.recipe import Recipe
+from train.run import best, history
 from train.writer import Writer
 
 FINISHED = "finished.json"
 # Fields that may differ between two starts of one run: where it and its data lie (a hash guards the data itself), how long
-# it goes on, how its processes share the work and wait for each other, and what the Hub is told and sent.
+# it goes on, how its processes share the work and wait for each other, and what the Hub is told and sent. A step's batch,
+# `batch.max_tokens`, is that of all processes and micro-batches together, so their numbers do not change it.
 MAY_DIFFER = (
-    *("run_dir", "data.root", "loop.max_steps", "loop.shard", "loop.timeout"),
+    *("run_dir", "data.root", "loop.max_steps", "loop.accumulate", "loop.shard", "loop.timeout"),
     *("data.license", "data.language", "loop.push_to", "loop.push_every", "loop.push_revision"),
 )
 
@@ -50,6 +53,8 @@ class Run:
         identity: hashes that a checkpoint carries and a resume compares.
         average: moving average of the weights, None = not wanted.
         writer: writes checkpoints while training goes on; main process only.
+        saved: step of the newest checkpoint that was begun.
+        history: the parts of the run's way, see `train.run.history`; main process only.
         pusher: sends checkpoints to the Hub while training goes on; main process only, None = not wanted.
     """
 
@@ -67,6 +72,8 @@ class Run:
     identity: dict[str, Any]
     average: ema.MovingAverage | None = None
     writer: Writer = field(default_factory=Writer)
+    saved: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
     pusher: push.Pusher | None = None
 
 
@@ -105,7 +112,7 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
     """Return accelerate's view of the processes. We accumulate ourselves, so it must not divide by anything."""
     tracker = None if recipe.loop.tracker == "none" else recipe.loop.tracker
     # accelerate drops a value that equals its default for NCCL, and gloo then waits its own 30 minutes: hence the 1 us.
-    patience = datetime.timedelta(seconds=recipe.loop.timeout + alive.GRACE, microseconds=1)
+    patience = datetime.timedelta(seconds=alive.patience(recipe.loop.timeout), microseconds=1)
     try:
         return Accelerator(
             mixed_precision="bf16" if recipe.loop.precision == "bf16" else "no",
@@ -149,10 +156,29 @@ def _build(recipe: Recipe, folder: Path, accelerator: Accelerator, splits: dict[
         run.average = ema.MovingAverage(model, recipe.loop.ema)
     newest = state.on_main(accelerator, lambda: _newest(folder))
     step = state.from_main(accelerator, int(newest.name.removeprefix("step-")) if newest else None)
-    if step is not None:
-        _restore(run, checkpoint.folder_of(folder, step))
-    state.on_main(accelerator, lambda: files.write_text(folder / "recipe.yaml", _yaml(recipe)))
+    saved = _restore(run, checkpoint.folder_of(folder, step)) if step is not None else None
+    state.arrive()
+    accelerator.wait_for_everyone()  # until here a rank may refuse, and the folder stays as it was
+    if not state.from_main(accelerator, state.on_main(accelerator, lambda: int(_accept(run, saved)))):
+        run.progress.best, run.progress.best_step = None, 0
     return run
+
+
+def _accept(run: Run, saved: dict[str, Any] | None) -> bool:
+    """Write down that the run goes on with this recipe, from a checkpoint's state; main process only.
+
+    Returns:
+        Whether `final/` can be made of the best weights that the run knows.
+    """
+    files.write_text(run.folder / "recipe.yaml", _yaml(run.recipe))
+    run.history = history.begin(run, saved)
+    if best.settle(run.folder, run.progress) or run.recipe.loop.final != "best":
+        return True
+    words = (
+        f"the best weights, of step {run.progress.best_step}, are damaged or deleted; the next evaluation starts anew"
+    )
+    print(f"warning: {run.folder / best.FOLDER}: {words}", file=sys.stderr)
+    return False
 
 
 def _newest(folder: Path) -> Path | None:
@@ -169,8 +195,8 @@ def _newest(folder: Path) -> Path | None:
     return newest
 
 
-def _restore(run: Run, source: Path) -> None:
-    """Bring a run to where a checkpoint left it.
+def _restore(run: Run, source: Path) -> dict[str, Any]:
+    """Bring a run to where a checkpoint left it; return the checkpoint's state.
 
     Raises:
         UserError: the data or the tokenizer are not those the checkpoint was trained on.
@@ -183,11 +209,9 @@ def _restore(run: Run, source: Path) -> None:
                 f"{source}: was trained with another {name} (sha256 {old[:12]}, now {value[:12]}); "
                 "restore it, or train into another folder with --run_dir"
             )
-    run.progress = state.Progress(**saved["progress"])
+    run.progress = state.Progress(**(saved["progress"] | best.noted(source)))
+    run.saved = run.progress.step
     run.train.seek(run.progress.epoch, run.progress.stream)
-    if run.recipe.loop.max_steps < run.progress.step:
-        rule = f"must be at least {run.progress.step}, the step reached in {run.folder}"
-        raise UserError(f"loop.max_steps: {run.recipe.loop.max_steps}: {rule}")
     shard.load(source, run)
     if run.average is not None:
         run.average.load(source)
@@ -195,10 +219,14 @@ def _restore(run: Run, source: Path) -> None:
     if saved["processes"] == world:
         run.random = checkpoint.read_random_state(source, rank)
     else:
-        run.accelerator.print(
-            f"{source}: saved by {saved['processes']} processes, now {world}: same batches, other dropout from here on"
-        )
         state.seed_everything(run.recipe.loop.seed, rank, 2, run.progress.step)
+    before = {"processes": saved["processes"]} | (saved.get("history") or [{}])[-1]
+    shares = {"processes": world, "accumulate": run.recipe.loop.accumulate}
+    changed = [f"{before[name]} {name}, now {now}" for name, now in shares.items() if before.get(name, now) != now]
+    if changed:
+        words = "; ".join(changed)
+        run.accelerator.print(f"{source}: saved with {words}: same batches, other dropout from here on")
+    return saved
 
 
 @contextlib.contextmanager
@@ -217,7 +245,10 @@ def _claimed(folder: Path, recipe: Recipe) -> Iterator[None]:
         if not _has_progress(folder):
             # An earlier start that never reached a checkpoint may have had another recipe.
             shutil.rmtree(folder / "tokenizer", ignore_errors=True)
-        files.write_text(folder / "recipe.yaml", _yaml(recipe))
+        if not (
+            folder / "recipe.yaml"
+        ).exists():  # says that this is a run; one that is there stays until this is accepted
+            files.write_text(folder / "recipe.yaml", _yaml(recipe))
         try:
             yield
         except UserError:
@@ -256,15 +287,28 @@ def refuse_other(folder: Path, recipe: Recipe) -> None:
     except (yaml.YAMLError, AttributeError, KeyError, TypeError, OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as the recipe of this run: {error}") from None
     new = _flat(recipe.to_dict())
-    if new["loop.max_steps"] < old.get("loop.max_steps", 0):
-        steps = f"this run has {old['loop.max_steps']}, the recipe {new['loop.max_steps']}"
-        raise UserError(f"{path}: loop.max_steps: {steps}: may only grow")
+    _refuse_passed(folder, recipe.loop.max_steps)
     for name in [*new, *(name for name in old if name not in new)]:
         if name not in MAY_DIFFER and old.get(name) != new.get(name):
             raise UserError(
                 f"{path}: {name}: this folder's run has {old.get(name)!r}, the recipe {new.get(name)!r}: "
                 "must be the same; use another folder with --run_dir"
             )
+
+
+def _refuse_passed(folder: Path, max_steps: int) -> None:
+    """Refuse an end that lies behind the step a run has reached; the end may move to any step before it.
+
+    Raises:
+        UserError: names both.
+    """
+    names = [path.name for path in checkpoint.folders(folder)]
+    if not names or max_steps >= int(names[-1].removeprefix("step-")):
+        return
+    newest = checkpoint.newest(folder)  # a damaged one does not count
+    reached = int(newest.name.removeprefix("step-"))
+    if max_steps < reached:
+        raise UserError(f"loop.max_steps: {max_steps}: must be at least {reached}, the step reached in {folder}")
 
 
 def _is_finished(folder: Path, recipe: Recipe) -> bool:

@@ -1,9 +1,17 @@
-"""SIGTERM and SIGINT become a request that the loop honours between two steps."""
+"""SIGTERM and SIGINT become a request that a run honours between two steps, or two batches of an evaluation."""
 
 import contextlib
 import signal
 from collections.abc import Iterator
 from types import FrameType
+from typing import TYPE_CHECKING
+
+import torch
+
+from train import state
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -20,6 +28,18 @@ class Stopped(Exception):
         self.signal = number
 
 
+class Interrupted(Exception):
+    """An evaluation was asked to stop, and has no result.
+
+    Attributes:
+        signal: number of the signal.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"signal {number}")
+        self.signal = number
+
+
 class Request:
     """The number of the signal that arrived, 0 = none."""
 
@@ -30,6 +50,30 @@ class Request:
         """Note the signal; a second one is not held back any more."""
         self.signal = number
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+
+_requests: list[Request] = []
+
+
+def is_asked() -> bool:
+    """Tell whether this process received a signal while it trains; the others may not know of it yet."""
+    return any(request.signal for request in _requests)
+
+
+def look(accelerator: "Accelerator") -> None:
+    """Let all ranks of a run under way learn of a signal to one of them; outside of a run nothing is asked.
+
+    Raises:
+        Interrupted: on every rank, for the same signal.
+    """
+    if not _requests:
+        return
+    state.arrive()
+    mine = [int(_requests[-1].signal == number) for number in SIGNALS]
+    seen = accelerator.reduce(torch.tensor(mine, device=accelerator.device)).tolist()
+    for number, count in zip(SIGNALS, seen, strict=True):
+        if count:
+            raise Interrupted(int(number))
 
 
 def ignore(end: contextlib.ExitStack) -> None:
@@ -53,6 +97,8 @@ def requests(end: contextlib.ExitStack) -> Iterator[Request]:
         with contextlib.suppress(ValueError):  # only the main thread may set handlers
             for number in SIGNALS:
                 restored.callback(signal.signal, number, signal.signal(number, request))
+        _requests.append(request)
+        restored.callback(_requests.remove, request)
         try:
             yield request
         except Stopped:

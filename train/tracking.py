@@ -41,7 +41,7 @@ class Tracker:
             dynamic_ncols=True,
         )
         if self.main:
-            _forget_after(self.path, progress.step)
+            _forget_after(self.path, progress.step, progress.evaluated)
         if accelerator.log_with:
             accelerator.init_trackers("tracker", config=_flat(recipe.to_dict()))
         self._peak = _peak(accelerator, recipe)
@@ -137,14 +137,23 @@ class Tracker:
         self.accelerator.trackers = []
 
 
-def _forget_after(path: Path, step: int) -> None:
-    """Drop the lines written after the checkpoint that the run goes on from: they will be written again."""
+def _forget_after(path: Path, step: int, evaluated: int) -> None:
+    """Drop the lines written after the checkpoint that the run goes on from: they will be written again.
+
+    Args:
+        path: metrics.jsonl.
+        step: the checkpoint's.
+        evaluated: step of the last evaluation that the run knows of; one that was cut short leaves lines too.
+    """
     if not path.is_file():
         return
     kept = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            if json.loads(line)["step"] <= step:
+            event = json.loads(line)
+            if event["event"] == "eval" and evaluated < step <= event["step"]:
+                break  # it, and what it found
+            if event["step"] <= step:
                 kept.append(line + "\n")
         except (ValueError, KeyError, TypeError):
             continue  # a line cut short by the kill

@@ -169,6 +169,31 @@ def test_of_two_processes_one_makes_and_one_waits(tmp_path):
     assert sorted(outputs) == ["[0, 1, 2, 3, 4]\n", "made\n[0, 1, 2, 3, 4]\n"]
 
 
+HOLDER = """
+import sys, time
+from pathlib import Path
+from train import cache
+with cache._locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(1.5)
+"""
+
+
+def test_a_wait_for_another_process_names_it(tmp_path, home, monkeypatch, caplog):
+    place = home / ("a" * 64)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    words = [sys.executable, "-c", HOLDER, str(place)]
+    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        monkeypatch.setattr(cache, "PATIENCE", 0.2)
+        with caplog.at_level(logging.WARNING):
+            assert cache.through(place.name, lambda: {"flat": np.arange(3)})["flat"].tolist() == [0, 1, 2]
+    (line,) = caplog.messages
+    words = f"waiting for another process (pid {holder.pid}, since 20"
+    assert line.startswith(f"{place}: {words}")
+    assert line.endswith(") that makes these token ids")
+
+
 def test_the_default_folder_is_the_users_cache(monkeypatch, tmp_path):
     monkeypatch.delenv(cache.VARIABLE, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

@@ -134,6 +134,12 @@ def test_what_differs_is_said_line_by_line():
     assert lines[0] == f"version: torch 1.0 published, {here['versions']['torch']} here"
     assert lines[1].startswith("code: commit ffffffffffff with changes published")
     assert lines[2] == f"hardware: a toaster published, {here['hardware']} here"
+    # A run that changed on its way: each part is compared, whatever the last one was.
+    parts = [then | {"step": 0, "processes": 2}, clean | {"step": 9, "processes": 1}]
+    changed = "the published run changed on its way: step 0: 2 process(es), step 9: 1 process(es)"
+    assert reproduce.differences({"train": clean | {"history": parts}})[:3] == lines[:3]
+    assert reproduce.differences({"train": clean | {"history": parts}})[-1] == changed
+    assert reproduce.differences({"train": then | {"history": "nonsense"}}) == lines
 
 
 @pytest.mark.parametrize(

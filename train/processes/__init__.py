@@ -1,0 +1,1 @@
+"""The processes of a job: how long one waits for another."""

@@ -1,0 +1,65 @@
+"""The evaluation of a run under way: figures of the validation data, and the best weights so far."""
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+
+from train import evaluate, finish, probes, shard, state
+from train.run import best, saving
+
+if TYPE_CHECKING:
+    from train.setup import Run
+    from train.tracking import Tracker
+
+LOWER_IS_BETTER = ("loss", "perplexity", "word_perplexity", "bits_per_byte")
+
+
+def validate(run: "Run", tracker: "Tracker") -> None:
+    """Measure the validation data, and keep the model if it is the best so far; every rank calls it.
+
+    Raises:
+        Interrupted: a signal arrived; the run is as it was before.
+    """
+    progress, own = run.progress, run.recipe.eval
+    if "validation" not in run.splits or not own.during_training:
+        progress.evaluated = progress.step
+        return
+    tracker.pause()
+    names = list(dict.fromkeys([*own.during_training, own.best_metric]))
+    whole = shard.whole(run)
+    with torch.compiler.set_stance("force_eager" if run.recipe.loop.compile else "default"):
+        scores = evaluate.evaluate(
+            whole.model, run.tokenizer, run.splits, run.recipe, run.accelerator, "validation", names
+        )
+        findings = probes.look(whole)
+        scores |= finish.averaged_scores(run, names)
+    # From here on nothing waits for a signal: what is kept, told and noted belongs together.
+    saving.wait_for_write(run)
+    better = _keep_if_best(run, whole, scores[own.best_metric])
+    figures = " ".join(f"{name}={number:.4f}" for name, number in scores.items())
+    tracker.say(f"eval step={progress.step} {figures}{' (best so far)' if better else ''}")
+    tracker.event("eval", progress.step, dict(scores))
+    for finding in findings:
+        tracker.warn(progress.step, finding)
+    state.on_main(run.accelerator, lambda: best.note(run.folder, progress))
+    tracker.resume()
+
+
+def _keep_if_best(run: "Run", whole: "Run", value: float) -> bool:
+    """Write the model to `best/` where its figure is the best so far, and count the evaluation; tell which it was."""
+    progress, metric = run.progress, run.recipe.eval.best_metric
+    sign = -1 if metric in LOWER_IS_BETTER else 1
+    better = math.isfinite(value) and (progress.best is None or sign * value > sign * progress.best)
+    progress.evaluated = progress.step
+    if not better:
+        progress.bad_evals += 1
+        return False
+    progress.best, progress.best_step, progress.bad_evals = value, progress.step, 0
+    state.on_main(
+        run.accelerator,
+        lambda: best.replace(
+            run.folder, progress, lambda folder, more: finish.write_model_folder(whole, folder, more)
+        ),
+    )
+    return True
