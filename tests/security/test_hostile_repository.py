@@ -218,7 +218,7 @@ SLOW = {
     "aliases": "---\na: &a [x, x]\n"
     + "".join(f"b{i}: &b{i} [*{'a' if i == 0 else f'b{i - 1}'}, *a]\n" for i in range(60))
     + "---\n",
-    "nested": "---\na: " + "[" * 20_000 + "\n---\n",
+    "nested": "---\na: " + "[" * 5_000 + "\n---\n",
     "keys": "---\n" + "? " * 20_000 + "\n---\n",
     "a number in sixties": "---\na: 1" + ":1" * 30_000 + "\n---\n",
     "names of arguments": "---\nself: 1\nignore_metadata_errors: 2\n---\n",
