@@ -19,6 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from train import alive, build, checkpoint, data, ema, evaluate, examples, files, packing, push, results, shard, state
 from train.errors import UserError
+from train.processes import environment
 from train.recipe import Recipe
 from train.writer import Writer
 
@@ -80,6 +81,7 @@ def set_up(recipe: Recipe) -> Iterator[Run | None]:
     folder = recipe.folder
     build.check(recipe)
     shard.wanted(recipe)
+    environment.settle()
     with alive.starting(recipe.loop.timeout):
         accelerator = make_accelerator(recipe)
     with alive.watching(accelerator, recipe.loop.timeout, folder):

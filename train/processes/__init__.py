@@ -1,0 +1,1 @@
+"""The processes of a job: what each of them may take from its surroundings."""
