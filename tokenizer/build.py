@@ -91,6 +91,7 @@ def save(tokenizer: PreTrainedTokenizerFast, output: str | Path) -> Path:
 
     Raises:
         ValueError: `output` holds something, or is no folder.
+        OSError: it cannot be written; nothing of it is left.
     """
     output = Path(output).resolve()
     check_output(output)
@@ -100,6 +101,8 @@ def save(tokenizer: PreTrainedTokenizerFast, output: str | Path) -> Path:
         tokenizer.save_pretrained(staged)
         staged.chmod(0o777 & ~_umask())  # mkdtemp makes folders that only their owner can read
         os.replace(staged, output)
+    except Exception as error:  # the library reports a full disk with a bare Exception, Python without the path
+        raise OSError(f"{output}: not written: {error}") from error
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return output

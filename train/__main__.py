@@ -54,6 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return COMMANDS[command](rest)
     except UserError as error:
         return _report(error, 2)
+    except OSError as error:  # a full disk, a folder that is not ours: whoever writes names the path
+        return _report(error, 1)
     except KeyboardInterrupt:
         return _report("interrupted; whatever was saved before stays", 130)
 

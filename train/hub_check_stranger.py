@@ -168,7 +168,7 @@ def _visit(job: dict, work: Path) -> tuple[list[tuple[str, bool, str]], dict[str
     except subprocess.TimeoutExpired:
         said, code = [f"not done after {TIMEOUT} seconds"], -1
     try:
-        found = [tuple(line) for line in json.loads((work / "findings.json").read_text(encoding="utf-8"))]
+        found = [tuple(line) for line in files.parse_json((work / "findings.json").read_bytes())]
         return found, load_file(work / "numbers.safetensors")
     except OSError:
         return [("stranger", False, f"the process ended with code {code}: {said[-1] if said else 'nothing said'}")], {}

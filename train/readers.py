@@ -8,7 +8,6 @@ an object per line, or one array of objects.
 import csv
 import gzip
 import itertools
-import json
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+from train import files
 from train.errors import UserError
 
 SUFFIXES = {".tsv": "tsv", ".csv": "csv", ".json": "json", ".jsonl": "json"}
@@ -206,9 +206,10 @@ def _starts_with_bracket(path: Path) -> bool:
 def _json_array(path: Path) -> Iterator[tuple[int, Any]]:
     """Yield the elements of the one array a file holds."""
     try:
-        yield from enumerate(json.loads(read_whole(path)), start=1)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}:{error.lineno}: {error.msg}; it must be JSON") from None
+        elements = files.parse_json(read_whole(path))
+    except files.JsonError as error:
+        raise UserError(f"{path}:{error.line}: {error.rule}") from None
+    yield from enumerate(elements, start=1)
 
 
 def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
@@ -218,9 +219,9 @@ def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
             yield line, text
         elif text.strip():
             try:
-                yield line, json.loads(text)
-            except json.JSONDecodeError as error:
-                yield line, Bad(f"{error.msg} at column {error.colno}; a line must be one JSON object")
+                yield line, files.parse_json(text)
+            except files.JsonError as error:
+                yield line, Bad(f"{error.rule}, one object a line")
 
 
 def pick_fields(record: Any, columns: dict[str, Column]) -> Values | Bad:
@@ -235,10 +236,17 @@ def pick_fields(record: Any, columns: dict[str, Column]) -> Values | Bad:
         if isinstance(value, int) and name == "label_column":
             value = str(int(value))
         if not isinstance(value, str):
-            return Bad(f"{column!r} is {json.dumps(value)[:40]}; it must be text")
+            return Bad(f"{column!r} is {_shown(value)}; it must be text")
         try:
             value.encode()
         except UnicodeEncodeError:
             return Bad(f"{column!r} holds half of a surrogate pair; it must be Unicode text")
         values.append(value)
     return tuple(values)
+
+
+def _shown(value: Any) -> str:
+    """Return a value that is no text in few words."""
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "a list"
+    return "null" if value is None else str(value).lower()[:40]

@@ -1,6 +1,5 @@
 """`python -m train reproduce`: train what somebody published once more, and compare every figure with theirs."""
 
-import json
 import math
 import os
 from collections.abc import Callable
@@ -8,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from train import data, evaluate, hub_fetch, receipts, results
+from train import data, evaluate, files, hub_fetch, receipts, results
 from train.errors import UserError
 from train.recipe import Recipe, load_recipe
 
@@ -107,7 +106,7 @@ def fetch(place: str, revision: str | None) -> tuple[Path, dict[str, Any]]:
             raise UserError(f"{place}: has no {name}, so there is nothing to reproduce")
         paths[name] = path
     try:
-        content = json.loads(paths[results.FILE].read_text(encoding="utf-8"))
+        content = files.parse_json(paths[results.FILE].read_bytes())
         known = bool(content["metrics"]) and isinstance(content["split"], str)
         known = known and all(
             isinstance(part["metrics"][name], int | float)

@@ -178,14 +178,20 @@ def _restore(run: Run, source: Path) -> None:
         UserError: the data or the tokenizer are not those the checkpoint was trained on.
     """
     saved = checkpoint.read_state(source)
+    try:
+        run.progress, identity, processes = state.Progress(**saved["progress"]), saved["identity"], saved["processes"]
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{source}: {checkpoint.STATE} is of another version of this program ({error}); "
+            "go on with that one, or train into another folder with --run_dir"
+        ) from None
     for name, value in run.identity.items():
-        old = saved["identity"][name]
+        old = identity[name]
         if old != value:
             raise UserError(
                 f"{source}: was trained with another {name} (sha256 {old[:12]}, now {value[:12]}); "
                 "restore it, or train into another folder with --run_dir"
             )
-    run.progress = state.Progress(**saved["progress"])
     run.train.seek(run.progress.epoch, run.progress.stream)
     if run.recipe.loop.max_steps < run.progress.step:
         rule = f"must be at least {run.progress.step}, the step reached in {run.folder}"
@@ -194,11 +200,11 @@ def _restore(run: Run, source: Path) -> None:
     if run.average is not None:
         run.average.load(source)
     rank, world = run.accelerator.process_index, run.accelerator.num_processes
-    if saved["processes"] == world:
+    if processes == world:
         run.random = checkpoint.read_random_state(source, rank)
     else:
         run.accelerator.print(
-            f"{source}: saved by {saved['processes']} processes, now {world}: same batches, other dropout from here on"
+            f"{source}: saved by {processes} processes, now {world}: same batches, other dropout from here on"
         )
         state.seed_everything(run.recipe.loop.seed, rank, 2, run.progress.step)
 
@@ -255,7 +261,7 @@ def refuse_other(folder: Path, recipe: Recipe) -> None:
         old = yaml.safe_load(path.read_text(encoding="utf-8"))
         # A recipe written before a field existed meant the field's default.
         old = _flat(Recipe(old["name"], old["task"]).to_dict()) | _flat(old)
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError, OSError, ValueError) as error:
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError, OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as the recipe of this run: {error}") from None
     new = _flat(recipe.to_dict())
     if new["loop.max_steps"] < old.get("loop.max_steps", 0):

@@ -126,7 +126,7 @@ class Tracker:
     def _write(self, line: dict[str, Any]) -> None:
         """Add one line to metrics.jsonl."""
         if self.main:
-            with open(self.path, "a", encoding="utf-8") as file:
+            with files.named(self.path), open(self.path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
 
     def close(self) -> None:
@@ -141,14 +141,9 @@ def _forget_after(path: Path, step: int) -> None:
     """Drop the lines written after the checkpoint that the run goes on from: they will be written again."""
     if not path.is_file():
         return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except (ValueError, KeyError, TypeError):
-            continue  # a line cut short by the kill
-    files.write_text(path, "".join(kept))
+    events = files.read_events(path)  # without a line that the kill cut short
+    kept = [event for event in events if isinstance(event.get("step"), int) and event["step"] <= step]
+    files.write_text(path, "".join(json.dumps(event) + "\n" for event in kept))
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
