@@ -33,6 +33,7 @@ from tokenizers import (
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
+from tokenizer.pieces import for_training
 from tokenizer.special import KINDS, MASK, ROLES, SPECIAL_TOKENS, TEMPLATES, UNK
 from tokenizer.wordpiece import train_wordpiece
 
@@ -75,7 +76,7 @@ def build(
         ValueError: an argument is out of range, there is no text, or `vocab_size` cannot hold the characters.
     """
     _check(kind, vocab_size, template, min_frequency, model_max_length)
-    checked = _checked(texts)
+    checked = for_training(_checked(texts), kind)
     # The library's own bars cover every phase but need a terminal; elsewhere ours counts the texts.
     own_bar = kind in ("char", "wordpiece") or not sys.stderr.isatty()
     bar = tqdm(checked, desc=f"{kind}: texts", unit=" texts", disable=not (show_progress and own_bar), file=sys.stderr)
