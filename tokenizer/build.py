@@ -33,6 +33,7 @@ from tokenizers import (
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
+from tokenizer.pieces import for_training
 from tokenizer.special import KINDS, MASK, ROLES, SPECIAL_TOKENS, TEMPLATES, UNK
 from tokenizer.wordpiece import train_wordpiece
 
@@ -75,7 +76,7 @@ def build(
         ValueError: an argument is out of range, there is no text, or `vocab_size` cannot hold the characters.
     """
     _check(kind, vocab_size, template, min_frequency, model_max_length)
-    checked = _checked(texts)
+    checked = for_training(_checked(texts), kind)
     # The library's own bars cover every phase but need a terminal; elsewhere ours counts the texts.
     own_bar = kind in ("char", "wordpiece") or not sys.stderr.isatty()
     bar = tqdm(checked, desc=f"{kind}: texts", unit=" texts", disable=not (show_progress and own_bar), file=sys.stderr)
@@ -91,6 +92,7 @@ def save(tokenizer: PreTrainedTokenizerFast, output: str | Path) -> Path:
 
     Raises:
         ValueError: `output` holds something, or is no folder.
+        OSError: it cannot be written; nothing of it is left.
     """
     output = Path(output).resolve()
     check_output(output)
@@ -100,6 +102,8 @@ def save(tokenizer: PreTrainedTokenizerFast, output: str | Path) -> Path:
         tokenizer.save_pretrained(staged)
         staged.chmod(0o777 & ~_umask())  # mkdtemp makes folders that only their owner can read
         os.replace(staged, output)
+    except Exception as error:  # the library reports a full disk with a bare Exception, Python without the path
+        raise OSError(f"{output}: not written: {error}") from error
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return output

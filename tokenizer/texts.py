@@ -6,6 +6,8 @@ import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tokenizer.pieces import LONGEST_LINE, read_lines
+
 _DELIMITERS = {".tsv": "\t", ".csv": ","}
 
 
@@ -60,7 +62,9 @@ def _lines(path: Path) -> Iterator[str]:
     number = 0
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-            for number, line in enumerate(stream, start=1):
+            for number, line in enumerate(read_lines(stream, path), start=1):
+                if line is None:
+                    raise ValueError(f"{path}:{number}: a line of more than {LONGEST_LINE} bytes, must be shorter")
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
         bad = error.object[error.start : error.start + 1].hex()

@@ -63,7 +63,7 @@ def _run(words: list[str]) -> int:
         return COMMANDS[command](rest)
     except UserError as error:
         return _report(error, 2)
-    except GenerationError as error:
+    except (GenerationError, OSError) as error:  # of a full disk, or a folder that is not ours: it names the path
         return _report(error, 1)
     except KeyboardInterrupt:
         return _report("interrupted; whatever was saved before stays", 130)

@@ -34,11 +34,19 @@ FEW_ROWS = 20_000
 
 
 def folder() -> Path | None:
-    """Return where the cache lies: `$MODELING_VANILLA_CACHE`, or below the user's cache folder; empty = no cache."""
+    """Return where the cache lies: `$MODELING_VANILLA_CACHE`, or below the user's cache folder.
+
+    Returns:
+        None = no cache: the variable is empty, or there is no home folder to put one into.
+    """
     stated = os.environ.get(VARIABLE)
-    if stated is not None:
-        return Path(stated).expanduser() if stated else None
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "modeling_vanilla"
+    if stated == "":
+        return None
+    try:
+        return Path(stated or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "modeling_vanilla")).expanduser()
+    except RuntimeError as error:  # a container that runs as a number without a name
+        logger.warning("no cache of token ids: %s; set %s to a folder", error, VARIABLE)
+        return None
 
 
 def key_of(split: "Dataset", column: str, tokenizer: "PreTrainedTokenizerFast", special: bool) -> str:

@@ -7,7 +7,6 @@ safetensors and JSON only: nothing that is read back can execute code.
 """
 
 import copy
-import json
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from transformers.utils import logging
 
+from modeling_vanilla import __version__
 from train import files, writer
 from train.errors import UserError
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 WEIGHTS, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+FORMAT = 1
+"""Of what a checkpoint holds; one that says nothing has format 1. A change that an older version would misread counts up."""
 
 
 def folder_of(run_dir: Path, step: int) -> Path:
@@ -128,7 +130,7 @@ def _write(
                 save_file(tensors, staging / f"rng-{rank:05d}.safetensors")
             for name, tensors in more.items():
                 save_file(tensors, staging / name)
-            files.write_json(staging / STATE, state)
+            files.write_json(staging / STATE, {"format": FORMAT, "version": __version__} | state)
     except Exception as error:  # safetensors reports a full disk with an exception of its own
         raise OSError(f"{folder}: checkpoint not written: {error}") from error
     problem = files.damage(folder)
@@ -248,8 +250,22 @@ def put_weights(weights: dict[str, torch.Tensor], model: "PreTrainedModel", orig
 
 
 def read_state(folder: Path) -> dict[str, Any]:
-    """Return the JSON state of a checkpoint."""
-    return json.loads((folder / STATE).read_text(encoding="utf-8"))
+    """Return the JSON state of a checkpoint.
+
+    Raises:
+        UserError: it cannot be read, or another version of this program wrote it in another format.
+    """
+    state = files.read_json(folder / STATE)
+    found = state.get("format", 1) if isinstance(state, dict) else None
+    if found != FORMAT:
+        writer_of_it = (
+            f", written by version {state['version']}" if isinstance(state, dict) and "version" in state else ""
+        )
+        raise UserError(
+            f"{folder}: a checkpoint of format {found}{writer_of_it}; version {__version__} reads format {FORMAT}: "
+            "go on with the version that wrote it, or train into another folder with --run_dir"
+        )
+    return state
 
 
 def read_random_state(folder: Path, rank: int) -> dict[str, torch.Tensor] | None:
@@ -321,7 +337,7 @@ def peek(folder: Path) -> dict[str, Any] | None:
 
 def _unreadable(folder: Path) -> str | None:
     """Check what digests cannot: that the manifest lists what a resume needs, and that the weights are finite."""
-    listed = json.loads((folder / files.MANIFEST).read_text(encoding="utf-8"))["files"]
+    listed = files.read_json(folder / files.MANIFEST)["files"]
     for name in (WEIGHTS, OPTIMIZER, STATE, "rng-00000.safetensors"):
         if name not in listed:
             return f"{name} is not in {files.MANIFEST}"

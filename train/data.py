@@ -45,6 +45,7 @@ COLUMNS = {
 }
 _CHUNK = 50_000
 _CHUNKS_IN_MEMORY = 10
+_CHUNK_CHARACTERS = 2**26
 
 
 def load_splits(recipe: Recipe) -> dict[str, datasets.Dataset]:
@@ -87,6 +88,8 @@ def locate(recipe: Recipe, name: str, index: int) -> str:
     data = recipe.data
     if data.generator:
         return f"{data.generator} {name} row {index + 1}"
+    if data.text_unit == "file" and not data.hub:
+        return str(_paths(data, name if getattr(data, name) else "train")[index])
     if name == "validation" and not data.validation:
         name = "train"
         total = sum(1 for row in _rows(recipe, name) if not isinstance(row[2], Bad))
@@ -142,13 +145,27 @@ def _table(rows: Iterator[Values], columns: tuple[str, ...]) -> pa.Table:
     schema = pa.schema([(column, pa.string()) for column in columns])
     mapped: list[pa.Table] = []
     chunks: list[pa.Table] = []
-    while chunk := list(itertools.islice(rows, _CHUNK)):
+    for chunk in _chunks(rows):
         chunks.append(pa.table(dict(zip(columns, map(list, zip(*chunk, strict=True)), strict=True)), schema=schema))
         if len(chunks) == _CHUNKS_IN_MEMORY:
             mapped.append(_on_disk(pa.concat_tables(chunks)))
             chunks = []
     pa.default_memory_pool().release_unused()  # what was moved to the disk is otherwise kept for later
     return pa.concat_tables([*mapped, *chunks]) if mapped or chunks else schema.empty_table()
+
+
+def _chunks(rows: Iterator[Values]) -> Iterator[list[Values]]:
+    """Divide rows into lists of `_CHUNK` rows, or fewer where they are long."""
+    chunk: list[Values] = []
+    size = 0
+    for row in rows:
+        chunk.append(row)
+        size += sum(map(len, row))
+        if len(chunk) == _CHUNK or size > _CHUNK_CHARACTERS:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
 
 
 def _on_disk(table: pa.Table) -> pa.Table:

@@ -10,6 +10,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from train import data, examples, hub_fetch, models, receipts, results, scoring, state
 from train import metrics as scorers
 from train.errors import UserError
+from train.processes import environment
 from train.recipe import load_recipe
 
 PERPLEXITIES = ("perplexity", "word_perplexity", "bits_per_byte")
@@ -225,7 +226,9 @@ def evaluate_folder(
     run_dir, model_folder = (None, Path(folder)) if about else models.locate(Path(folder))
     own = run_dir / "recipe.yaml" if run_dir and recipe is None else None
     recipe = _recipe_for(recipe, run_dir, Path(folder))
-    accelerator = accelerator or Accelerator(mixed_precision="bf16" if recipe.loop.precision == "bf16" else "no")
+    if accelerator is None:
+        environment.settle()
+        accelerator = Accelerator(mixed_precision="bf16" if recipe.loop.precision == "bf16" else "no")
     loaded = models.load(model_folder, recipe.task, run_dir, trust_remote_code)
     content = _measured(loaded, model_folder, run_dir, recipe, splits, split or recipe.eval.split, accelerator)
     if own:  # in words of the version that wrote it, which may have known fewer keys

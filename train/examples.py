@@ -4,13 +4,14 @@ import logging
 import os
 import threading
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
 
 from modeling_vanilla import VanillaConfig
+from tokenizer import pieces
 from train import cache
 from train.data import locate
 from train.errors import UserError
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _BATCH = 1000
+_CALL = 2**20
+"""Characters that are given to the tokenizer at once; it needs about 200 bytes for each."""
 
 
 class Ragged:
@@ -32,9 +35,12 @@ class Ragged:
         # Typed arrays: millions of rows as Python lists would take ten times the memory.
         flat, ends = array("i"), array("q", [0])
         for sequence in sequences:
-            flat.extend(sequence)
+            if isinstance(sequence, np.ndarray) and sequence.dtype == np.int32:
+                flat.frombytes(sequence.tobytes())
+            else:
+                flat.extend(sequence)
             ends.append(len(flat))
-        self.flat = np.array(flat, dtype=np.int32)
+        self.flat = np.frombuffer(flat, dtype=np.int32)  # no copy of what may be gigabytes
         self.offsets = np.array(ends, dtype=np.int64)
 
     @classmethod
@@ -150,44 +156,96 @@ def encode(split: "Dataset", tokenizer: "PreTrainedTokenizerBase", recipe: Recip
     if recipe.task in ("causal", "masked"):
         return _blocks(split, name, tokenizer, recipe, first)
     columns = {"input_ids": "source", "labels": "target"} if recipe.task == "translation" else {"input_ids": "text"}
-    sides = {side: _tokens(split, column, tokenizer, recipe) for side, column in columns.items()}
+    sides = {side: _tokens(split, column, tokenizer, recipe, first) for side, column in columns.items()}
     classes = np.asarray(split["label"][:]) if recipe.task == "classification" else None
     return _shortened(Examples(sides, classes), name, recipe, _longest(tokenizer, recipe, name), first)
 
 
-def _tokens(split: "Dataset", column: str, tokenizer, recipe: Recipe, special: bool = True) -> Ragged:
-    """Return the ids of every row of a column; those of many rows from the cache, which a stream would only fill."""
+def _tokens(split: "Dataset", column: str, tokenizer, recipe: Recipe, first: int, special: bool = True) -> Ragged:
+    """Return the ids of every row of a column; those of many rows from the cache, which a stream would only fill.
+
+    Raises:
+        UserError: a long row cannot be encoded in pieces.
+    """
     name = str(split.split or "train")
+
+    def where(row: int) -> str:
+        return locate(recipe, name, first + row)
+
     if len(split) < cache.FEW_ROWS or (name == "train" and recipe.data.stream_rows is not None):
-        return Ragged(_encoded(split, column, tokenizer, name, special))
+        return Ragged(_encoded(split, column, tokenizer, where, special))
 
     def make() -> dict[str, np.ndarray]:
-        made = Ragged(_encoded(split, column, tokenizer, name, special))
+        made = Ragged(_encoded(split, column, tokenizer, where, special))
         return {"flat": made.flat, "offsets": made.offsets}
 
     return Ragged.of(**cache.through(cache.key_of(split, column, tokenizer, special), make))
 
 
-def _encoded(split: "Dataset", column: str, tokenizer, name: str, special: bool = True) -> Iterator[list[int]]:
+def _encoded(
+    split: "Dataset", column: str, tokenizer, where: Callable[[int], str], special: bool
+) -> Iterator[Iterable[int]]:
     """Yield the ids of every row of a column, with a progress bar on the first process."""
+    # Marian's tokenizer has pieces of its own for the other language.
+    side, row = "text_target" if column == "target" else "text", 0
     with tqdm(
         total=len(split),
-        desc=f"encode {name} {column}",
+        desc=f"encode {split.split or 'train'} {column}",
         unit=" rows",
         leave=False,
         disable=None if _shows() else True,
     ) as bar:
         for batch in split.select_columns(column).iter(batch_size=_BATCH):
-            # Marian's tokenizer has pieces of its own for the other language.
-            yield from tokenizer(
-                **{"text_target" if column == "target" else "text": batch[column]},
-                add_special_tokens=special,
-                split_special_tokens=True,
-                return_attention_mask=False,
-                return_token_type_ids=False,
-                verbose=False,
-            )["input_ids"]
-            bar.update(len(batch[column]))
+            for texts in _calls(batch[column]):
+                if len(texts) == 1 and len(texts[0]) > _CALL and tokenizer.is_fast:
+                    try:
+                        yield _long(texts[0], tokenizer, side, special)
+                    except pieces.NoPlaceError as error:
+                        raise UserError(f"{where(row)}: {error}") from None
+                else:
+                    yield from _call(tokenizer, side, texts, add_special_tokens=special)["input_ids"]
+                row += len(texts)
+                bar.update(len(texts))
+
+
+def _call(tokenizer, side: str, texts, **options) -> dict[str, Any]:
+    """Encode one text or several."""
+    options |= {"return_attention_mask": False, "return_token_type_ids": False}
+    return tokenizer(**{side: texts}, split_special_tokens=True, verbose=False, **options)
+
+
+def _calls(texts: list[str]) -> Iterator[list[str]]:
+    """Divide texts into lists of at most `_CALL` characters; a longer text stands alone."""
+    group: list[str] = []
+    room = _CALL
+    for text in texts:
+        if group and len(text) > room:
+            yield group
+            group, room = [], _CALL
+        group.append(text)
+        room -= len(text)
+    yield group
+
+
+def _long(text: str, tokenizer, side: str, special: bool) -> np.ndarray:
+    """Return the ids of a text that is too long for one call, with the special tokens of the template around them.
+
+    Raises:
+        pieces.NoPlaceError: it has no place where it could be cut.
+    """
+
+    def tokens_of(piece: str) -> pieces.Tokens:
+        made = _call(tokenizer, side, piece, add_special_tokens=False, return_offsets_mapping=True)
+        spans = np.asarray(made["offset_mapping"], dtype=np.int64).reshape(-1, 2)
+        return np.asarray(made["input_ids"], dtype=np.int32), spans
+
+    parts = [np.asarray(part, dtype=np.int32) for part in pieces.encode(text, tokens_of)]
+    if special:  # what the template puts around a short text
+        around = _call(tokenizer, side, "a", add_special_tokens=True)["input_ids"]
+        bare = _call(tokenizer, side, "a", add_special_tokens=False)["input_ids"]
+        begin = next(at for at in range(len(around)) if around[at : at + len(bare)] == bare)
+        parts = [np.asarray(around[:begin], np.int32), *parts, np.asarray(around[begin + len(bare) :], np.int32)]
+    return np.concatenate(parts)
 
 
 def _shows() -> bool:
@@ -290,15 +348,15 @@ def documents(
     if room < 1:
         raise UserError(f"batch.block_size: {longest} must be at least {2 if causal else 3} with batch.packing")
 
-    def pieces() -> Iterator[np.ndarray]:
-        lines = _tokens(split, "text", tokenizer, recipe, special=False)
+    def sequences() -> Iterator[np.ndarray]:
+        lines = _tokens(split, "text", tokenizer, recipe, first, special=False)
         for line in (lines[index] for index in range(len(lines))):
             ids = np.asarray([around, *line, around] if causal else line, dtype=np.int32)
             for start in range(0, len(ids) - causal, room):
                 piece = ids[start : start + room + causal]
                 yield piece if causal else np.concatenate([[tokenizer.cls_token_id], piece, [tokenizer.sep_token_id]])
 
-    sides = {"input_ids": Ragged(pieces())}
+    sides = {"input_ids": Ragged(sequences())}
     if not len(sides["input_ids"]):
         raise UserError(f"{locate(recipe, name, first)}: no text in the {name} data; there must be some")
     return Examples(sides)
@@ -321,7 +379,7 @@ def _blocks(split: "Dataset", name: str, tokenizer, recipe: Recipe, first: int) 
     """Join all rows into one stream; after a line of causal text stands the end token, so that line ends are predicted."""
     causal = recipe.task == "causal"
     prefix, suffix = ((), ()) if causal else ((tokenizer.cls_token_id,), (tokenizer.sep_token_id,))
-    lines = _tokens(split, "text", tokenizer, recipe, special=False)
+    lines = _tokens(split, "text", tokenizer, recipe, first, special=False)
     ended = causal and recipe.data.text_unit == "line"
     stream = np.insert(lines.flat, lines.offsets[1:], tokenizer.eos_token_id) if ended else lines.flat
     if len(stream) < 2:

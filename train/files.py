@@ -1,4 +1,7 @@
-"""Files that are whole or absent: staging, fsync, a manifest of sizes and digests, one rename. And the run's lock."""
+"""Files that are whole or absent: staging, fsync, a manifest of sizes and digests, one rename. And the run's lock.
+
+JSON is read here and nowhere else, so that whatever is wrong with it is one kind of error.
+"""
 
 import contextlib
 import fcntl
@@ -6,9 +9,12 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError
 
 from train.errors import UserError
 
@@ -18,6 +24,85 @@ STAGING, RETIRED = ".staging-", ".retired-"
 # The permissions that new files lose. It can only be read by changing it, so it is read before there are threads.
 MASK = os.umask(0)
 os.umask(MASK)
+
+
+class JsonError(ValueError):
+    """Text that is not JSON, or that Python does not read as such.
+
+    Attributes:
+        line: where, counted from 1.
+        rule: what is wrong, in words that fit behind the name of a file.
+    """
+
+    def __init__(self, line: int, rule: str):
+        super().__init__(f"line {line}: {rule}")
+        self.line, self.rule = line, rule
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return the value that JSON text stands for.
+
+    Raises:
+        JsonError: it is not UTF-8 or not JSON, a number has thousands of digits, or brackets are nested thousands deep.
+    """
+    try:
+        return json.loads(text if isinstance(text, str) else text.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise JsonError(line, f"byte 0x{error.object[error.start]:02x} found; text must be UTF-8") from None
+    except json.JSONDecodeError as error:
+        raise JsonError(error.lineno, f"{error.msg} at column {error.colno}; it must be JSON") from None
+    except RecursionError:
+        raise JsonError(1, "nested too deeply; JSON must be nested less than a thousand deep") from None
+    except ValueError:  # the one that is left: https://docs.python.org/3/library/stdtypes.html#int-max-str-digits
+        raise JsonError(
+            1, f"a number of more than {sys.get_int_max_str_digits()} digits; it must be shorter"
+        ) from None
+
+
+def read_json(path: Path) -> Any:
+    """Return the value in a JSON file.
+
+    Raises:
+        UserError: it is missing or cannot be read, naming file and line.
+    """
+    try:
+        return parse_json(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; it must be a readable file") from None
+    except JsonError as error:
+        raise UserError(f"{path}:{error.line}: {error.rule}") from None
+
+
+def read_events(path: Path) -> list[dict[str, Any]]:
+    """Return the objects of a file of one JSON object per line; what a kill or a full disk cut short is left out."""
+    events = []
+    for line in path.read_bytes().splitlines() if path.is_file() else ():
+        with contextlib.suppress(JsonError):
+            event = parse_json(line)
+            if isinstance(event, dict):
+                events.append(event)
+    return events
+
+
+@contextlib.contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Let the errors of a write name the file or folder: those of a full disk name none.
+
+    Raises:
+        OSError: what the block raised, with a path.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.strerror is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    except Exception as error:
+        # safetensors has one exception for everything, tokenizers raises a bare one.
+        if type(error) is not Exception and not isinstance(error, SafetensorError):
+            raise
+        raise OSError(f"{path}: {error}") from error
 
 
 def sync(path: Path) -> None:
@@ -33,7 +118,7 @@ def write_text(path: Path, text: str) -> None:
     """Write a file that a reader sees either as it was or complete."""
     staged = path.with_name(f"{STAGING}{path.name}")
     try:
-        with open(staged, "w", encoding="utf-8") as file:
+        with named(path), open(staged, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -62,14 +147,15 @@ def staged_folder(folder: Path, manifest: bool = False) -> Iterator[Path]:
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir()
     try:
-        yield staging
-        if manifest:
-            write_manifest(staging)
-        for path in _files(staging):
-            path.chmod(0o666 & ~MASK)  # safetensors makes files that only their owner can read
-        for path in [*_files(staging), *(p for p in staging.rglob("*") if p.is_dir()), staging]:
-            sync(path)
-        _replace(staging, folder)
+        with named(folder):
+            yield staging
+            if manifest:
+                write_manifest(staging)
+            for path in _files(staging):
+                path.chmod(0o666 & ~MASK)  # safetensors makes files that only their owner can read
+            for path in [*_files(staging), *(p for p in staging.rglob("*") if p.is_dir()), staging]:
+                sync(path)
+            _replace(staging, folder)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
@@ -147,8 +233,8 @@ def git_hash(path: Path) -> str:
 def read_object(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file, {} where there is none."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        value = parse_json(path.read_bytes())
+    except (OSError, JsonError):
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -168,7 +254,7 @@ def damage(folder: Path) -> str | None:
         What is wrong, naming the first file concerned.
     """
     try:
-        expected = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
+        expected = parse_json((folder / MANIFEST).read_bytes())["files"]
         items = sorted(expected.items())
     except FileNotFoundError:
         return f"{MANIFEST} is missing"

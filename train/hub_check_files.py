@@ -1,6 +1,5 @@
 """The files of a Hub folder: only kinds that run nothing, each what its name says, none missing, as long as it should be."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,8 +75,8 @@ def weight_problems(folder: Path) -> Iterator[str]:
     names = [WEIGHTS]
     if (folder / INDEX).is_file():
         try:
-            names = sorted(set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+            names = sorted(set(files.parse_json((folder / INDEX).read_bytes())["weight_map"].values()))
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
             yield f"{INDEX}: weight_map cannot be read ({type(error).__name__})"
             return
         if outside := [name for name in names if not isinstance(name, str) or Path(name).name != name]:
@@ -149,9 +148,7 @@ def _is_text(path: Path) -> bool:
 
 def _json_fault(path: Path) -> str | None:
     try:
-        json.loads(path.read_text(encoding="utf-8"))
-    except RecursionError:
-        return "it is nested too deep"
+        files.parse_json(path.read_bytes())
     except ValueError as error:
         return str(error)
     return None

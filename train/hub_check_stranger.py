@@ -190,8 +190,8 @@ def _answers(
     try:
         if answer.is_symlink() or answer.stat().st_size > MOST_ANSWER:
             raise ValueError("it cannot be read")
-        return [(str(name), passed is True, str(said)) for name, passed, said in json.loads(answer.read_text("utf-8"))]
-    except (OSError, ValueError, TypeError, RecursionError):
+        return [(str(name), passed is True, str(said)) for name, passed, said in files.parse_json(answer.read_bytes())]
+    except (OSError, ValueError, TypeError):
         return [(kind, False, f"the process ended with code {code}: {said}")]
 
 

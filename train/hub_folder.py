@@ -1,5 +1,6 @@
 """The Hub folder of a finished run: weights, config, code, tokenizer, card, and how it all came about."""
 
+import contextlib
 import re
 import shlex
 import shutil
@@ -126,7 +127,10 @@ def _copy_text(path: Path, folder: Path) -> None:
     if not path.is_file():
         return
     text = path.read_text(encoding="utf-8")
-    for place, instead in ((Path.cwd(), "."), (path.resolve().parents[1], "."), (Path.home(), "~")):
+    places = [(Path.cwd(), "."), (path.resolve().parents[1], ".")]
+    with contextlib.suppress(RuntimeError):  # a container's user may have no home
+        places.append((Path.home(), "~"))
+    for place, instead in places:
         if place != Path(place.anchor):
             text = text.replace(f"{place}/", f"{instead}/")
     (folder / path.name).write_text(text, encoding="utf-8")

@@ -5,7 +5,6 @@ Dimension letters: T target length, S source length, H heads.
 
 import functools
 import importlib.util
-import json
 import math
 import textwrap
 import warnings
@@ -20,7 +19,7 @@ from matplotlib.ft2font import FT2Font
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from modeling_vanilla import VanillaConfig
-from train import models
+from train import files, models
 from train.errors import UserError
 
 # Families that hold Hangul, as the systems name them; tried in this order where they are installed.
@@ -142,14 +141,12 @@ def _series(metrics_file: Path) -> tuple[dict[str, list], dict[str, list], list[
     curves: dict[str, list] = {}
     more: dict[str, list] = {}
     warned: list[tuple[int, str]] = []
-    for line in metrics_file.read_text(encoding="utf-8").splitlines():
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue  # a line that is being written, or was cut short by a kill
+    for event in files.read_events(metrics_file):
+        if not isinstance(event.get("step"), int):
+            continue
         kind = event.get("event", "train")
         if kind == "warning":
-            warned.append((event["step"], event["kind"]))
+            warned.append((event["step"], str(event.get("kind"))))
         for name in LOSSES:
             if isinstance(event.get(name), float) and math.isfinite(event[name]):
                 curve = kind if name == "loss" else name
@@ -279,7 +276,7 @@ def _panel(axes, name: str, weights, source: list[str], target: list[str]):
 def _save(figure: Figure, output: Path) -> Path:
     """Write a figure; a character that no font has would be a box, so it is an error here."""
     output.parent.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), files.named(output):
         warnings.filterwarnings("error", message="Glyph .* missing")
         figure.savefig(output, dpi=130, format="png")
     return output

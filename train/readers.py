@@ -8,7 +8,6 @@ an object per line, or one array of objects.
 import csv
 import gzip
 import itertools
-import json
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,8 +15,13 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
+from tokenizer import pieces
+from tokenizer.pieces import LONGEST_LINE
+from train import files
 from train.errors import UserError
 
+LARGEST_ARRAY = 2**32
+"""Bytes of a file that holds one JSON array: it is read as a whole."""
 SUFFIXES = {".tsv": "tsv", ".csv": "csv", ".json": "json", ".jsonl": "json"}
 Column = int | str
 
@@ -91,14 +95,26 @@ def read_table(path: Path, kind: str, columns: dict[str, Column]) -> Iterator[Ro
             yield str(path), line, _pick(record, columns)
 
 
-def read_whole(path: Path) -> str:
+def read_whole(path: Path, most: int = LONGEST_LINE) -> str:
     """Return the text of a file, every character of it.
 
+    Args:
+        path: the file.
+        most: bytes that it may have, unpacked.
+
     Raises:
-        UserError: the file is missing or is not UTF-8.
+        UserError: the file is missing, is not UTF-8 or has too many bytes.
     """
+    blocks, size = [], 0
     with _open(path) as file:
-        data = _guard(path, file.read)
+        while block := _guard(path, lambda: file.read(1 << 20)):
+            size += len(block)
+            _guard(path, lambda: pieces.refuse_bomb(path, size))  # noqa: B023
+            if size > most:
+                raise UserError(f"{path}: more than {most} bytes; one text must be shorter")
+            blocks.append(block)
+    data = b"".join(blocks)
+    del blocks
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -114,19 +130,25 @@ def _open(path: Path) -> gzip.GzipFile | BufferedReader:
         raise UserError(f"{path}: {error.strerror or error}; it must be a readable file") from None
 
 
-def _guard(path: Path, read: Any) -> bytes:
+def _guard(path: Path, read: Any) -> Any:
     """Read, and name the file where its compression is broken."""
     try:
         return read()
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: {error}; it must be a readable, complete file") from None
+    except ValueError as error:  # of `pieces`: too much comes out of a packed file
+        raise UserError(str(error)) from None
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str | Bad]]:
     """Yield (line number, line) with the line end taken off."""
     with _open(path) as file:
+        lines = pieces.read_lines(file, path)
         for number in itertools.count(1):
-            data = _guard(path, file.readline)
+            data = _guard(path, lambda: next(lines, b""))
+            if data is None:
+                yield number, Bad(f"a line of more than {LONGEST_LINE} bytes; it must be shorter")
+                continue
             if not data:
                 return
             data = data.removesuffix(b"\n").removesuffix(b"\r")
@@ -144,7 +166,7 @@ def _tsv_records(path: Path) -> Iterator[tuple[int, list[str] | Bad]]:
 
 def _csv_records(path: Path) -> Iterator[tuple[int, list[str] | Bad]]:
     """Yield the fields between commas, with the line a record starts on; a quoted field may hold line ends."""
-    csv.field_size_limit(2**31 - 1)  # the default of 128 KiB refuses long documents
+    csv.field_size_limit(LONGEST_LINE)  # the default of 128 KiB refuses long documents
     broken: list[tuple[int, Bad]] = []
 
     def feed() -> Iterator[str]:
@@ -206,9 +228,10 @@ def _starts_with_bracket(path: Path) -> bool:
 def _json_array(path: Path) -> Iterator[tuple[int, Any]]:
     """Yield the elements of the one array a file holds."""
     try:
-        yield from enumerate(json.loads(read_whole(path)), start=1)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}:{error.lineno}: {error.msg}; it must be JSON") from None
+        elements = files.parse_json(read_whole(path, most=LARGEST_ARRAY))
+    except files.JsonError as error:
+        raise UserError(f"{path}:{error.line}: {error.rule}") from None
+    yield from enumerate(elements, start=1)
 
 
 def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
@@ -218,9 +241,9 @@ def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
             yield line, text
         elif text.strip():
             try:
-                yield line, json.loads(text)
-            except json.JSONDecodeError as error:
-                yield line, Bad(f"{error.msg} at column {error.colno}; a line must be one JSON object")
+                yield line, files.parse_json(text)
+            except files.JsonError as error:
+                yield line, Bad(f"{error.rule}, one object a line")
 
 
 def pick_fields(record: Any, columns: dict[str, Column]) -> Values | Bad:
@@ -235,10 +258,17 @@ def pick_fields(record: Any, columns: dict[str, Column]) -> Values | Bad:
         if isinstance(value, int) and name == "label_column":
             value = str(int(value))
         if not isinstance(value, str):
-            return Bad(f"{column!r} is {json.dumps(value)[:40]}; it must be text")
+            return Bad(f"{column!r} is {_shown(value)}; it must be text")
         try:
             value.encode()
         except UnicodeEncodeError:
             return Bad(f"{column!r} holds half of a surrogate pair; it must be Unicode text")
         values.append(value)
     return tuple(values)
+
+
+def _shown(value: Any) -> str:
+    """Return a value that is no text in few words."""
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "a list"
+    return "null" if value is None else str(value).lower()[:40]

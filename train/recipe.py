@@ -6,7 +6,7 @@ range is a `UserError` that names the file (or the command line), the field, the
 
 import re
 from argparse import ArgumentError
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from typing import Any, Literal
 import yaml
 from jsonargparse import ArgumentParser
 
+from train import files
 from train.errors import UserError
 from train.recipe_rules import explain, problems
 from train.sections import (
@@ -74,7 +75,10 @@ class Recipe:
 
     def save(self, path: str | Path) -> None:
         """Write the resolved recipe as YAML that `load_recipe` reads back to an equal recipe."""
-        Path(path).write_text(yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+        with files.named(Path(path)):
+            Path(path).write_text(
+                yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True), encoding="utf-8"
+            )
 
 
 def parser() -> ArgumentParser:
@@ -101,14 +105,16 @@ def load_recipe(argv: Sequence[str] | str | Path) -> Recipe:
         raise UserError(f"{path}: no such recipe; it must be an existing YAML file")
     reader = parser()
     given = _read_yaml(path)
+    _refuse_nested(path, _texts(given))
+    _refuse_nested(f"{path}: command line", overrides)
     try:
         config = reader.parse_object(given, defaults=True)
-    except (ArgumentError, TypeError, ValueError) as error:
+    except (ArgumentError, TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: {explain(error, _keys())}") from None
     if overrides:
         try:
             config = reader.parse_args(overrides, namespace=config)
-        except (ArgumentError, TypeError, ValueError) as error:
+        except (ArgumentError, TypeError, ValueError, RecursionError) as error:
             raise UserError(f"{path}: command line: {explain(error, _keys())}") from None
     recipe = reader.instantiate(config)
     recipe = Recipe(**{item.name: getattr(recipe, item.name) for item in fields(Recipe)})
@@ -122,6 +128,10 @@ def load_recipe(argv: Sequence[str] | str | Path) -> Recipe:
 
 # What jsonargparse reads in a file beside its arguments: it imports the module that `class_path` names.
 _PARSER_KEYS = {"class_path", "init_args", "dict_kwargs", "__path__", "__default_config__", "__orig__"}
+
+
+# What begins something nested in YAML, and how often a text of a recipe may hold it.
+_NESTING, _MOST_NESTED = ("[", "{", "- ", "? ", ":\n"), 500
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -168,7 +178,12 @@ def _read_yaml(path: str) -> dict[str, Any]:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise UserError(f"{path}:{line}: {error.problem}; a recipe must be valid YAML") from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError, RecursionError) as error:
+    except (
+        yaml.YAMLError,
+        ValueError,
+        OSError,
+        RecursionError,
+    ) as error:  # ValueError: also a date, a number of 5000 digits
         raise UserError(f"{path}: {error}; a recipe must be valid YAML in UTF-8") from None
     if given is None:
         raise UserError(f"{path}: empty; a recipe must hold keys and values")
@@ -180,6 +195,25 @@ def _read_yaml(path: str) -> dict[str, Any]:
             if not isinstance(given[item.name], dict):
                 raise UserError(f"{path}: {item.name}: {given[item.name]!r} must be a section of keys and values")
     return given
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield every text in nested values."""
+    left = [value]
+    while left:
+        part = left.pop()
+        if isinstance(part, str):
+            yield part
+        elif isinstance(part, dict | list):
+            left += part.values() if isinstance(part, dict) else part
+
+
+def _refuse_nested(place: str, texts: Iterable[str]) -> None:
+    """Refuse what would end the interpreter: jsonargparse reads a text as YAML once more, with a parser that overflows."""
+    for text in texts:
+        if sum(map(text.count, _NESTING)) > _MOST_NESTED:
+            rule = f"more than {_MOST_NESTED} brackets or dashes; it must not be nested"
+            raise UserError(f"{place}: {text[:40]!r}...: {rule}")
 
 
 def _keys() -> list[str]:

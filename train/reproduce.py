@@ -1,6 +1,5 @@
 """`python -m train reproduce`: train what somebody published once more, and compare every figure with theirs."""
 
-import json
 import math
 import os
 import re
@@ -9,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from train import data, evaluate, hub_fetch, receipts, results
+from train import data, evaluate, files, hub_fetch, receipts, results
 from train.errors import UserError, plain
 from train.hub import foreign
 from train.hub_check_card import is_figure
@@ -119,9 +118,9 @@ def fetch(place: str, revision: str | None) -> tuple[Path, dict[str, Any]]:
             )
         paths[name] = path
     try:
-        content = json.loads(paths[results.FILE].read_text(encoding="utf-8"))
+        content = files.parse_json(paths[results.FILE].read_bytes())
         problem = _problem(content)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{place}: {results.FILE}: cannot be read ({type(error).__name__}: {error})") from None
     if problem:
         raise UserError(f"{place}: {results.FILE}: {problem}")

@@ -1,11 +1,11 @@
 """results.json: every measured figure of a run, with what it takes to measure it again."""
 
-import json
 import shlex
 import sys
 from pathlib import Path
 
 from train import files, receipts
+from train.errors import UserError
 
 FILE = "results.json"
 
@@ -73,9 +73,18 @@ def write(folder: Path, content: dict, main_split: str) -> Path:
 
 
 def read(folder: Path) -> dict | None:
-    """Return the content of a folder's results.json, None where there is none."""
+    """Return the content of a folder's results.json, None where there is none.
+
+    Raises:
+        UserError: it cannot be read.
+    """
     path = Path(folder) / FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if not path.is_file():
+        return None
+    content = files.read_json(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: {type(content).__name__} found; it must hold one JSON object")
+    return content
 
 
 def parts(content: dict) -> dict[str, dict]:
@@ -103,10 +112,7 @@ def table(content: dict) -> str:
 
 def train_summary(run_dir: Path) -> dict | None:
     """Return how a run was trained, from the last training line of its metrics.jsonl; None where there is none."""
-    path = Path(run_dir) / "metrics.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    for line in reversed(lines):
-        event = json.loads(line)
+    for event in reversed(files.read_events(Path(run_dir) / "metrics.jsonl")):
         if event.get("event") == "train":
             names = ("step", "epoch", "tokens", "seconds", "loss")
             return {"hardware": receipts.hardware()} | {name: event[name] for name in names if name in event}

@@ -20,6 +20,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from train import alive, build, checkpoint, data, ema, evaluate, examples, files, packing, push, results, shard, state
 from train.errors import UserError
+from train.processes import environment
 from train.recipe import Recipe
 from train.run import best, history
 from train.writer import Writer
@@ -87,6 +88,7 @@ def set_up(recipe: Recipe) -> Iterator[Run | None]:
     folder = recipe.folder
     build.check(recipe)
     shard.wanted(recipe)
+    environment.settle()
     with alive.starting(recipe.loop.timeout):
         accelerator = make_accelerator(recipe)
     with alive.watching(accelerator, recipe.loop.timeout, folder):
@@ -202,25 +204,32 @@ def _restore(run: Run, source: Path) -> dict[str, Any]:
         UserError: the data or the tokenizer are not those the checkpoint was trained on.
     """
     saved = checkpoint.read_state(source)
+    try:
+        run.progress = state.Progress(**(saved["progress"] | best.noted(source)))
+        identity, processes = saved["identity"], saved["processes"]
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"{source}: {checkpoint.STATE} is of another version of this program ({error}); "
+            "go on with that one, or train into another folder with --run_dir"
+        ) from None
     for name, value in run.identity.items():
-        old = saved["identity"][name]
+        old = identity[name]
         if old != value:
             raise UserError(
                 f"{source}: was trained with another {name} (sha256 {old[:12]}, now {value[:12]}); "
                 "restore it, or train into another folder with --run_dir"
             )
-    run.progress = state.Progress(**(saved["progress"] | best.noted(source)))
     run.saved = run.progress.step
     run.train.seek(run.progress.epoch, run.progress.stream)
     shard.load(source, run)
     if run.average is not None:
         run.average.load(source)
     rank, world = run.accelerator.process_index, run.accelerator.num_processes
-    if saved["processes"] == world:
+    if processes == world:
         run.random = checkpoint.read_random_state(source, rank)
     else:
         state.seed_everything(run.recipe.loop.seed, rank, 2, run.progress.step)
-    before = {"processes": saved["processes"]} | (saved.get("history") or [{}])[-1]
+    before = {"processes": processes} | (saved.get("history") or [{}])[-1]
     shares = {"processes": world, "accumulate": run.recipe.loop.accumulate}
     changed = [f"{before[name]} {name}, now {now}" for name, now in shares.items() if before.get(name, now) != now]
     if changed:
@@ -284,7 +293,7 @@ def refuse_other(folder: Path, recipe: Recipe) -> None:
         old = yaml.safe_load(path.read_text(encoding="utf-8"))
         # A recipe written before a field existed meant the field's default.
         old = _flat(Recipe(old["name"], old["task"]).to_dict()) | _flat(old)
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError, OSError, ValueError) as error:
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError, OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as the recipe of this run: {error}") from None
     new = _flat(recipe.to_dict())
     _refuse_passed(folder, recipe.loop.max_steps)

@@ -126,7 +126,7 @@ class Tracker:
     def _write(self, line: dict[str, Any]) -> None:
         """Add one line to metrics.jsonl."""
         if self.main:
-            with open(self.path, "a", encoding="utf-8") as file:
+            with files.named(self.path), open(self.path, "a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
 
     def close(self) -> None:
@@ -147,17 +147,16 @@ def _forget_after(path: Path, step: int, evaluated: int) -> None:
     """
     if not path.is_file():
         return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            event = json.loads(line)
-            if event["event"] == "eval" and evaluated < step <= event["step"]:
-                break  # it, and what it found
-            if event["step"] <= step:
-                kept.append(line + "\n")
-        except (ValueError, KeyError, TypeError):
-            continue  # a line cut short by the kill
-    files.write_text(path, "".join(kept))
+    kept: list[dict[str, Any]] = []
+    for event in files.read_events(path):  # without a line that the kill cut short
+        place = event.get("step")
+        if not isinstance(place, int):
+            continue
+        if event.get("event") == "eval" and evaluated < step <= place:
+            break  # it, and what it found
+        if place <= step:
+            kept.append(event)
+    files.write_text(path, "".join(json.dumps(event) + "\n" for event in kept))
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""The processes of a job: how long one waits for another."""
+"""The processes of a job: how long one waits for another, and what each takes from its surroundings."""
