@@ -21,7 +21,7 @@ USAGE = """usage: python -m modeling_vanilla COMMAND ...
                                           the same translator.
   doctor MODEL [--checks NAME,...] [--json] [--seed N] [--trust-remote-code]
                                           Look for what goes wrong in any text model without an error: padding, caches,
-                                          masks, labels, saved files. MODEL is a folder or a Hub id.
+                                          generate, masks, labels, saved files. MODEL is a folder or a Hub id.
 
 Exit codes: 0 done, 1 a check failed, 2 a mistake in the input: one line says which, and nothing is written."""
 

@@ -1,5 +1,6 @@
 """hub-check in use: a real process without this project loads, runs, saves and fine-tunes the folder, and finds what breaks it."""
 
+import functools
 import re
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 import modeling_vanilla
 import tokenizer as tokenizers
-from train import hub_check, scoring
+from train import hub_check, hub_check_stranger, scoring
 from train import hub_folder as hub_folders
 from train.recipe import Recipe
 
@@ -151,8 +152,28 @@ def test_every_kind_of_model_passes(name, tmp_path):
     details = {finding.name: finding.detail for finding in report.findings}
     tuned = "left out" if "base" in name else "one step"
     assert details["fine-tune"].startswith(tuned)
+    assert "doctor generate-forward" in details
+    assert ("doctor unknown-input" in details) == (name != "stock"), "what transformers drops, no folder can mend"
     if name not in ("choices", "whole base"):
         assert f"pipeline {MODELS[name][0]}" in details
+
+
+def test_a_model_that_loses_its_cache_and_its_inputs_is_found(tmp_path, monkeypatch):
+    forward = modeling_vanilla.VanillaForCausalLM.forward
+
+    @functools.wraps(forward)
+    def lossy(self, *args, **keywords):
+        return forward(
+            self, *args, **{name: value for name, value in keywords.items() if name in ("input_ids", "use_cache")}
+        )
+
+    monkeypatch.setattr(modeling_vanilla.VanillaForCausalLM, "forward", lossy)
+    folder, names = hub_folder("decoder", tmp_path), hub_check_stranger.OF_A_FOLDER
+    found = {name: passed for name, passed, _ in hub_check_stranger._doctored(folder, names)}
+    assert {name for name, passed in found.items() if not passed} == {
+        "doctor generate-forward",
+        "doctor unknown-input",
+    }
 
 
 @pytest.mark.slow
