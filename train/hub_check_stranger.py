@@ -27,7 +27,6 @@ from train.hub.check import confine, listing, ours
 
 SCRIPT, OUR_SCRIPT = Path(stranger.__file__), Path(ours.__file__)
 PACKAGE = Path(modeling_vanilla.__file__).parent
-TIMEOUT = 1800  # seconds, for a whole check
 MOST_ANSWER = 1 << 26  # bytes of what a process answers
 TOLERANCE = 1e-5
 # What the doctor knows about a model and its folder that is a fault anywhere; the rest is about a model's architecture.
@@ -73,7 +72,7 @@ def own_class(config: dict) -> str | None:
 
 
 def findings(
-    folder: Path, tag: str | None, text: str | None, deadline: confine.Deadline | None = None
+    folder: Path, tag: str | None, text: str | None, deadline: confine.Deadline
 ) -> Iterator[tuple[str, bool, str]]:
     """Yield what a stranger found in a folder, and whether its numbers are those of the installed package.
 
@@ -83,18 +82,16 @@ def findings(
         text: that the tokenizer and the pipelines are tried on; None = an English sentence.
         deadline: of the whole check.
     """
-    deadline = deadline or confine.Deadline(TIMEOUT)
     config = files.read_object(folder / "config.json")
     job = _job(folder, config, tag, text)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as work:
-        for kind, script in (("stranger", SCRIPT), ("installed", OUR_SCRIPT)):
-            place = Path(work, kind)
-            place.mkdir()
-            job["numbers"] = str(Path(work, "stranger", "numbers.safetensors"))
-            yield from _answers(kind, script, job, place, deadline)
+        job["numbers"] = str(Path(work, "stranger", "numbers.safetensors"))
+        yield from _answers("stranger", SCRIPT, job, Path(work), deadline)
+        if job["ours"] or not job["trust"]:  # else it is a model that the installed package does not know
+            yield from _answers("installed", OUR_SCRIPT, job, Path(work), deadline)
 
 
-def of_the_package(job: dict, work: Path) -> Iterator[tuple[str, bool, str]]:
+def of_the_package(job: dict) -> Iterator[tuple[str, bool, str]]:
     """Yield what the installed package finds in a folder, and whether it computes what the stranger computed.
 
     Runs in the process of `ours.py`.
@@ -109,8 +106,7 @@ def of_the_package(job: dict, work: Path) -> Iterator[tuple[str, bool, str]]:
         except (OSError, SafetensorError):
             computed = {}
         yield _compared(folder, job, computed)
-    if job["ours"] or not job["trust"]:
-        yield from _doctored(folder, [name for name in OF_A_FOLDER if job["ours"] or name not in OF_ITS_CODE])
+    yield from _doctored(folder, [name for name in OF_A_FOLDER if job["ours"] or name not in OF_ITS_CODE])
 
 
 def _job(folder: Path, config: dict, tag: str | None, text: str | None) -> dict[str, Any]:
@@ -184,6 +180,8 @@ def _answers(
     kind: str, script: Path, job: dict, work: Path, deadline: confine.Deadline
 ) -> list[tuple[str, bool, str]]:
     """Run a script on a job and return its findings, or the one that it did not end in order."""
+    work = work / kind
+    work.mkdir()
     (work / "job.json").write_text(json.dumps(job), encoding="utf-8")
     code, said = confine.run(["-I", str(script), str(work / "job.json")], work, deadline)
     answer = work / "findings.json"

@@ -10,8 +10,12 @@ from pathlib import Path
 import pytest
 
 from modeling_vanilla import VanillaConfig, VanillaForConditionalGeneration
+from tokenizer import build
 
 ROOT = Path(__file__).resolve().parents[2]
+CARD = (
+    "---\nlicense: apache-2.0\nlibrary_name: transformers\ntags: [vanilla]\npipeline_tag: translation\n---\n# Name\n"
+)
 CHILD = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
@@ -66,3 +70,30 @@ def run_child(tmp_path):
         return done.stdout
 
     return run
+
+
+@pytest.fixture(scope="session")
+def right(tmp_path_factory):
+    """Return the folder of a tiny translator that passes."""
+    folder = tmp_path_factory.mktemp("right") / "hub"
+    tokenizer = build("char", ["to be or not to be"], 30, "seq2seq", min_frequency=1, show_progress=False)
+    VanillaForConditionalGeneration(VanillaConfig.tiny(vocab_size=len(tokenizer))).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "README.md").write_text(CARD)
+    return folder
+
+
+@pytest.fixture
+def folder(right, tmp_path):
+    """Return a copy of it, to be made hostile."""
+    return shutil.copytree(right, tmp_path / "hub")
+
+
+@pytest.fixture
+def used(monkeypatch):
+    """Return a list that shows whether a folder was used; nothing is."""
+    visits = []
+    monkeypatch.setattr(
+        "train.hub_check_stranger.findings", lambda *words: iter(visits.append(words) or [("use", True, "")])
+    )
+    return visits

@@ -4,46 +4,16 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import time
 
 import pytest
 
-from modeling_vanilla import VanillaConfig, VanillaForConditionalGeneration
-from tokenizer import build
 from train import files, hub_check, hub_check_card, hub_check_stranger
 from train.hub.check import confine, listing
 
 CARD = (
     "---\nlicense: apache-2.0\nlibrary_name: transformers\ntags: [vanilla]\npipeline_tag: translation\n---\n# Name\n"
 )
-
-
-@pytest.fixture(scope="module")
-def right(tmp_path_factory):
-    """Return the folder of a tiny translator that passes."""
-    folder = tmp_path_factory.mktemp("right") / "hub"
-    tokenizer = build("char", ["to be or not to be"], 30, "seq2seq", min_frequency=1, show_progress=False)
-    VanillaForConditionalGeneration(VanillaConfig.tiny(vocab_size=len(tokenizer))).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    (folder / "README.md").write_text(CARD)
-    return folder
-
-
-@pytest.fixture
-def folder(right, tmp_path):
-    """Return a copy of it, to be made hostile."""
-    return shutil.copytree(right, tmp_path / "hub")
-
-
-@pytest.fixture
-def used(monkeypatch):
-    """Return a list that shows whether a folder was used; nothing is."""
-    visits = []
-    monkeypatch.setattr(
-        "train.hub_check_stranger.findings", lambda *words: iter(visits.append(words) or [("use", True, "")])
-    )
-    return visits
 
 
 def edit(path, **values):
@@ -206,43 +176,6 @@ def test_a_word_may_have_the_name_of_a_field(folder, used):
     edit(folder / "vocab.json", auto_map=5, chat_template=6)
     edit(folder / "config.json", label2id={"chat_template": 0})
     assert hub_check.check_folder(folder).problems == []
-
-
-SLOW = {
-    "links without end": CARD + "](" * 250_000,
-    "links with spaces": CARD + ("](" + " " * 20) * 20_000,
-    "sources without end": CARD + "src='" * 100_000,
-    "code without end": CARD + "```" * 99_999 + "`" * 99_999,
-    "empty lines": "---\n" + "\n" * 200_000 + "x",
-    "empty lines in front": CARD.replace("# Name", "\n" * 200_000),
-    "aliases": "---\na: &a [x, x]\n"
-    + "".join(f"b{i}: &b{i} [*{'a' if i == 0 else f'b{i - 1}'}, *a]\n" for i in range(60))
-    + "---\n",
-    "nested": "---\na: " + "[" * 5_000 + "\n---\n",
-    "keys": "---\n" + "? " * 20_000 + "\n---\n",
-    "a number in sixties": "---\na: 1" + ":1" * 30_000 + "\n---\n",
-    "names of arguments": "---\nself: 1\nignore_metadata_errors: 2\n---\n",
-    "results of another type": "---\neval_results: 5\nmodel_name: x\n---\n",
-}
-
-
-@pytest.mark.parametrize("name", SLOW)
-def test_a_card_is_read_in_time(folder, used, name):
-    (folder / "README.md").write_text(SLOW[name])
-    started = time.process_time()
-    hub_check_card.front_matter(folder)
-    assert [name for name in hub_check.check_folder(folder).problems if not name.startswith(("card: ", "use: "))] == []
-    assert time.process_time() - started < 10
-
-
-def test_the_links_of_a_card_are_found(folder):
-    text = (
-        CARD
-        + "[a](a.md) ![b]( <b.png> 'title') [c](c.md#part) [d](https://x.org/d) `[e](e.md)` <img src='f.png'> [g](../g)"
-    )
-    (folder / "README.md").write_text(text)
-    found = [re.search("link to ([^,]*),", line)[1] for line in hub_check_card.card_problems(folder)]
-    assert found == ["a.md", "b.png", "c.md", "../g", "f.png"]
 
 
 @pytest.mark.parametrize("document", ["results.json", "manifest.json"])

@@ -24,7 +24,7 @@ def main(path: str) -> None:
 
     bound = confine.limit(job["memory"])
     watch.forbid()
-    found = list(hub_check_stranger.of_the_package(job, work))
+    found = list(hub_check_stranger.of_the_package(job))
     # What held has been said of the stranger's process; here it matters when something did not.
     found += [(f"installed {name}", held, detail) for name, held, detail in watch.findings(alone, bound) if not held]
     (work / "findings.json").write_text(json.dumps(found), encoding="utf-8")
