@@ -87,11 +87,15 @@ def prune(run_dir: Path) -> None:
 
 
 def note(run_dir: Path, progress: "Progress") -> None:
-    """Write down in the checkpoint of this step, where there is one, what the evaluation after it changed."""
+    """Write down in the checkpoint of this step, where there is one, what the evaluation after it changed.
+
+    Main process only, while no checkpoint is being written.
+    """
     folder = checkpoint.folder_of(run_dir, progress.step)
     if folder.is_dir():
         fields = {name: getattr(progress, name) for name in _FIELDS}
         files.write_json(folder / NOTE, {"progress": fields, "sha256": _digest(fields)})
+        prune(run_dir)
 
 
 def noted(folder: Path) -> dict[str, Any]:
@@ -115,8 +119,9 @@ def _referred(run_dir: Path) -> set[int]:
     """Return the steps whose best weights a checkpoint on disk may need."""
     steps = set()
     for folder in checkpoint.folders(run_dir):
+        # The note goes before the state. Without it the evaluation is made again, and finds the same weights better.
         state = checkpoint.peek(folder) or {}
-        steps |= {state.get("progress", {}).get("best_step", 0), noted(folder).get("best_step", 0)}
+        steps.add((state.get("progress", {}) | noted(folder)).get("best_step", 0))
     return steps - {0}
 
 
