@@ -199,11 +199,9 @@ def test_json_rule_can_fail():
 
 
 def test_json_is_read_in_one_place():
-    # stranger.py runs where nothing of this project is installed.
-    found = [
-        line for line in violations("train", json_rule) if not line.startswith(("train/files.py", "train/stranger.py"))
-    ]
-    assert found == []
+    # The two scripts read their job before anything of this project is imported; one of them never may.
+    allowed = ("train/files.py", "train/stranger.py", "train/hub/check/ours.py")
+    assert [line for line in violations("train", json_rule) if not line.startswith(allowed)] == []
 
 
 def test_the_wheel_asks_for_torch_and_transformers_only():

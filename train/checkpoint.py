@@ -306,7 +306,7 @@ def averageable(run_dir: Path, last: int) -> list[Path]:
     """Return the newest intact checkpoint and the intact scheduled ones before it, at most `last`, newest first."""
     chosen: list[Path] = []
     for folder in folders(run_dir)[::-1]:
-        if len(chosen) < last and files.damage(folder) is None and (not chosen or read_state(folder)["scheduled"]):
+        if len(chosen) < last and files.damage(folder) is None and (read_state(folder)["scheduled"] or not chosen):
             chosen.append(folder)
     return chosen
 

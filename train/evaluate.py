@@ -73,7 +73,7 @@ def evaluate(
     values, details = {}, {"split": split, "examples": len(encoded), "signatures": {}, "samples": []}
     with scoring.undisturbed(module):
         if set(wanted) & set(GENERATION):
-            scoring.check_generate(module)
+            scoring.check_generate(module, accelerator.mixed_precision != "no")
         if set(wanted) - set(GENERATION):
             totals, classes = scoring.score(module, encoded, tokenizer, recipe, accelerator, epoch, bar)
             values |= _likelihood(totals, rows, recipe, accelerator, wanted)

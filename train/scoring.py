@@ -147,15 +147,19 @@ def check_count(seen, wanted: int) -> None:
         raise RuntimeError(f"evaluation saw {int(seen)} examples of {wanted}: every one must count exactly once")
 
 
-def check_generate(module: PreTrainedModel) -> None:
+def check_generate(module: PreTrainedModel, mixed_precision: bool = False) -> None:
     """See, once for each model of a process, that `generate` gives what whole forward passes give; every rank calls it.
+
+    Args:
+        module: its forward may round, in half precision or on an accelerator.
+        mixed_precision: its forward rounds although its weights are in fp32.
 
     Raises:
         GenerationError: It does not, so that a figure of its texts would be one of nothing.
     """
     if module in _checked:
         return
-    exact = module.dtype == torch.float32 and module.device.type == "cpu"
+    exact = module.dtype == torch.float32 and module.device.type == "cpu" and not mixed_precision
     check = next(check for check in doctor.CHECKS if check.name == "generate-forward")
     measure = functools.partial(generate_forward, limit=EXACT if exact else ROUNDED)
     head = "seq2seq" if module.config.is_encoder_decoder else "causal"

@@ -68,7 +68,7 @@ def test_cached_ids_are_the_ids_and_need_no_tokenizer(tmp_path, home, monkeypatc
 
 def test_ids_are_mapped_not_read(tmp_path, home):
     split, built, recipe = make(tmp_path)
-    ids = examples._tokens(split, "text", built, recipe, special=False)
+    ids = examples._tokens(split, "text", built, recipe, 0, special=False)
     base = ids.flat
     while isinstance(base.base, np.ndarray):
         base = base.base

@@ -213,9 +213,11 @@ def test_a_signal_ends_an_evaluation_and_costs_nothing(starter, whole, tmp_path,
 SEARCHING = """
 import os, signal
 from modeling_vanilla import VanillaForConditionalGeneration
+from train import scoring
+scoring.check_generate = lambda *words: None  # it searches as well, and is not what is to be ended
 original = VanillaForConditionalGeneration.forward
 def forward(self, *words, **more):
-    if more.get("past_key_values") is not None:
+    if more.get("past_key_values", more.get("cache")) is not None:
         with open({mark!r}, "a") as file:
             file.write("token ")
         if os.path.getsize({mark!r}) == 24:

@@ -162,7 +162,7 @@ def _refusal(name: str, foreign: list[str], claimed: Any) -> str:
 def _config_of(content: dict[str, Any], name: str) -> dict[str, Any]:
     """Return config.json with what belongs to the code of this version; every other field stays as the file has it."""
     try:
-        written = VanillaConfig.from_dict(json.loads(json.dumps(content))).to_dict()
+        written = VanillaConfig.from_dict(files.parse_json(json.dumps(content))).to_dict()
     except (ValueError, TypeError) as error:
         raise UserError(f"{name}: {CONFIG}: {error}") from None
     kept = {field: value for field, value in content.items() if field not in OF_THE_CODE}

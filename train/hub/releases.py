@@ -51,7 +51,7 @@ class Release:
 
 def known() -> dict[str, Release]:
     """Return the releases by version."""
-    table = json.loads(TABLE.read_text(encoding="utf-8"))
+    table = files.parse_json(TABLE.read_bytes())
     return {version: Release(version, **row) for version, row in table.items()}
 
 

@@ -3,12 +3,12 @@
 Read from every JSON file of a folder, at any depth, and not only from config.json: each Auto class reads a file of its own.
 """
 
-import json
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from modeling_vanilla.safety import QUANTIZATIONS
+from train import files
 from train.hub.check import listing
 
 # Tables whose keys are words of a text, or figures: a word may be called anything, and no library reads settings there.
@@ -36,8 +36,8 @@ def mechanism_problems(folder: Path) -> Iterator[str]:
             continue
         name = listing.name_of(path, folder)
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError):
+            content = files.parse_json(path.read_bytes())
+        except files.JsonError:
             continue  # the check of the files has said so
         for field, value, depth in _fields(content):
             if name == "config.json" and depth == 1 and field in OF_THE_CONFIG:
