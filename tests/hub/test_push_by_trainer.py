@@ -132,7 +132,10 @@ def test_the_next_stranger_gets_what_was_trained(module_hub, trained):
     found = run(root / "next", module_hub, None, LOAD, **job)
     assert set(found) == set(expected)
     for name, value in expected.items():
-        assert torch.equal(found[name], value), name
+        # Not to the bit: another process may have another number of threads, and other places in memory.
+        torch.testing.assert_close(
+            found[name], value, atol=1e-6, rtol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
+        )
     failed = json.loads((root / "next" / "failed.json").read_text())
     assert [len(messages) for messages in failed.values()] == [2, 0, 0]  # without the first remedy: no code
     assert "configuration_vanilla.py" in failed["plain"][0]
