@@ -161,7 +161,7 @@ def encode(split: "Dataset", tokenizer: "PreTrainedTokenizerBase", recipe: Recip
     return _shortened(Examples(sides, classes), name, recipe, _longest(tokenizer, recipe, name), first)
 
 
-def _tokens(split: "Dataset", column: str, tokenizer, recipe: Recipe, first: int, special: bool = True) -> Ragged:
+def _tokens(split: "Dataset", column: str, tokenizer, recipe: Recipe, first: int = 0, special: bool = True) -> Ragged:
     """Return the ids of every row of a column; those of many rows from the cache, which a stream would only fill.
 
     Raises:
