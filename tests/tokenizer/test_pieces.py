@@ -97,6 +97,16 @@ def test_a_text_may_end_anywhere():
         assert np.concatenate(list(parts)).tolist() == core.encode(text[:length], add_special_tokens=False).ids
 
 
+def test_a_cut_counts_only_where_the_tokens_around_it_come_out_the_same():
+    def alternating(text: str) -> pieces.Tokens:  # a token for each character, whose id depends on where the text begins
+        places = np.arange(len(text))
+        return places % 2, np.stack([places, places + 1], axis=1)
+
+    parts = list(pieces.encode("a" * 5000, alternating, size=900, guard=127))
+    assert len(parts) > 5
+    assert np.concatenate(parts).tolist() == [place % 2 for place in range(5000)]
+
+
 def test_a_text_without_a_place_is_refused():
     core = MADE["wordpiece"]()
     with pytest.raises(pieces.NoPlaceError, match="characters 1 to 900 have no place"):
