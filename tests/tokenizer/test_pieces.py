@@ -98,7 +98,9 @@ def test_a_text_may_end_anywhere():
 
 
 def test_a_cut_counts_only_where_the_tokens_around_it_come_out_the_same():
-    def alternating(text: str) -> pieces.Tokens:  # a token for each character, whose id depends on where the text begins
+    def alternating(
+        text: str,
+    ) -> pieces.Tokens:  # a token for each character, whose id depends on where the text begins
         places = np.arange(len(text))
         return places % 2, np.stack([places, places + 1], axis=1)
 
