@@ -16,9 +16,15 @@ import tokenizer as tokenizers
 TRAIN = """
 from pathlib import Path
 from transformers import (
-    DataCollatorForLanguageModeling, DataCollatorForSeq2Seq, Seq2SeqTrainer, Seq2SeqTrainingArguments,
+    DataCollatorForLanguageModeling, DataCollatorForSeq2Seq, Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback,
     default_data_collator,
 )
+
+class OneAfterTheOther(TrainerCallback):
+    # The Trainer pushes beside training, and the next save would change the files that a slow push still reads.
+    def on_save(self, *_, **__):
+        if self.trainer.push_in_progress is not None:
+            self.trainer.push_in_progress.wait_until_done()
 
 inputs = {path.stem: load_file(path) for path in Path(job["inputs"]).iterdir()}
 found = {}
@@ -50,7 +56,11 @@ def trainer_of(variant, name, prepare=False, head=None, **settings):
     if prepare:
         model.save_pretrained(arguments.output_dir)
         Path(arguments.output_dir, ".gitignore").write_text("training_args.bin\\n")
-    return Seq2SeqTrainer(model, arguments, train_dataset=rows, data_collator=collator, processing_class=tokenizer)
+    trainer = Seq2SeqTrainer(model, arguments, train_dataset=rows, data_collator=collator, processing_class=tokenizer)
+    waiter = OneAfterTheOther()
+    waiter.trainer = trainer
+    trainer.add_callback(waiter)
+    return trainer
 
 def train(name, variant, end=True, **settings):
     trainer = trainer_of(variant, name, **settings)
