@@ -10,6 +10,7 @@ from transformers.utils import logging
 from .bridge_files import check_target, complete_folder, copy_tokenizer, write_folder
 from .bridges import for_ctranslate2, from_transformers, load, to_transformers
 from .doctor import doctor
+from .doctor_subject import printable
 from .stacks import VanillaPreTrainedModel
 
 USAGE = """usage: python -m modeling_vanilla COMMAND ...
@@ -64,10 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise ValueError(f"{words[0]}: no such command; one of {', '.join(COMMANDS)}")
         return COMMANDS[words[0]](words[1:]) or 0
     except (ValueError, OSError) as error:
-        line = " ".join(str(error).split())
-        # A folder's names are in it, and a terminal would obey what is in them.
-        shown = (one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in line)
-        print(f"modeling_vanilla: {''.join(shown)}", file=sys.stderr)
+        print(f"modeling_vanilla: {printable(' '.join(str(error).split()))}", file=sys.stderr)
         return 2
 
 

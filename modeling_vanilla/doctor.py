@@ -28,7 +28,7 @@ from .doctor_checks import (
 )
 from .doctor_files import finite, save_load, special_ids, tied, tokenizer, weights
 from .doctor_generation import cache, cache_reorder, generate_forward, generation, unknown_input
-from .doctor_subject import Check, Finding, Subject, load
+from .doctor_subject import Check, Finding, Subject, load, printable
 
 # Name, function, what it means that the check passes, that it fails, and what its result is compared with.
 CHECKS = [
@@ -225,7 +225,7 @@ def number(value: float | None) -> str:
 def table(findings: Sequence[Finding]) -> str:
     """Return one line for each finding under a head."""
     rows = [("check", "outcome", "measured", "limit", "meaning")]
-    rows += [(f.name, f.outcome, number(f.measured), number(f.limit), f.meaning) for f in findings]
+    rows += [(f.name, f.outcome, number(f.measured), number(f.limit), printable(f.meaning)) for f in findings]
     return "\n".join(f"{a:<17}{b:<9}{c:>9}{d:>9}  {e}".rstrip() for a, b, c, d, e in rows)
 
 

@@ -83,6 +83,11 @@ class Check:
         return Finding(self.name, "pass" if passed else "FAIL", float(found.value), float(found.limit), meaning)
 
 
+def printable(text: str) -> str:
+    """Write what a terminal would obey, or not show, as an escape: a folder's names and tensors may be called anything."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
+
+
 def one_line(error: BaseException) -> str:
     """Return the type of an error and the first 200 characters of what it says."""
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -19,8 +19,8 @@ from modeling_vanilla import (
     VanillaModel,
 )
 from modeling_vanilla.__main__ import main
-from modeling_vanilla.doctor import CHECKS, examine, number
-from modeling_vanilla.doctor_subject import Subject, difference, load
+from modeling_vanilla.doctor import CHECKS, examine, number, table
+from modeling_vanilla.doctor_subject import Finding, Subject, difference, load
 
 ROOT = Path(__file__).parents[2]
 GENERATE = {"generate-forward", "generation"}
@@ -135,6 +135,11 @@ def run(*words, **environment) -> subprocess.CompletedProcess:
         timeout=300,
         check=False,
     )
+
+
+def test_a_tensor_with_an_escape_code_in_its_name_moves_no_cursor():
+    finding = Finding("weights", "FAIL", 1, 0, "weights are left out (\x1b[2Jlayer\u202e is missing)")
+    assert table([finding]).splitlines()[1].endswith(r"(\x1b[2Jlayer\u202e is missing)")
 
 
 def test_the_command_reports_in_json(folders):
