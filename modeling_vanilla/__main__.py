@@ -20,9 +20,10 @@ USAGE = """usage: python -m modeling_vanilla COMMAND ...
                                           SOURCE is a folder or a Hub id, TARGET a new or an empty folder.
                                           --ctranslate2: the Marian model of which ct2-transformers-converter makes
                                           the same translator.
-  doctor MODEL [--checks NAME,...] [--json] [--seed N] [--trust-remote-code]
+  doctor MODEL [--checks NAME,...] [--json] [--seed N] [--trust-remote-code] [--transformers VERSION,...]
                                           Look for what goes wrong in any text model without an error: padding, caches,
                                           generate, masks, labels, saved files. MODEL is a folder or a Hub id.
+                                          --transformers 5.17,5.24,newest: with each of these versions, side by side.
 
 Exit codes: 0 done, 1 a check failed, 2 a mistake in the input: one line says which, and nothing is written."""
 

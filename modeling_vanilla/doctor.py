@@ -29,6 +29,7 @@ from .doctor_checks import (
 from .doctor_files import finite, save_load, special_ids, tied, tokenizer, weights
 from .doctor_generation import cache, cache_reorder, generate_forward, generation, unknown_input
 from .doctor_subject import Check, Finding, Subject, load, printable
+from .doctor_versions import compare as compare_versions
 
 # Name, function, what it means that the check passes, that it fails, and what its result is compared with.
 CHECKS = [
@@ -199,6 +200,7 @@ def _parse(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--trust-remote-code", action="store_true")
+    parser.add_argument("--transformers", type=lambda text: text.split(","), default=[])
     options = parser.parse_args(list(words))
     if unknown := [name for name in options.checks if name not in names]:
         raise ValueError(f"doctor: no check {unknown[0]!r}; one of {', '.join(names)}")
@@ -253,9 +255,14 @@ def doctor(words: Sequence[str]) -> int:
         1 when a check failed, else 0.
 
     Raises:
-        ValueError: A word is wrong, or the model cannot be loaded; see `doctor_subject.load`.
+        ValueError: A word is wrong, or the model cannot be loaded; see `doctor_subject.load`. A version of transformers
+            cannot be had; see `doctor_versions`.
     """
     options = _parse(words)
+    if options.transformers:
+        inner = [options.model, "--checks", ",".join(options.checks), "--seed", str(options.seed)]
+        inner += ["--trust-remote-code"] * options.trust_remote_code
+        return compare_versions(options.model, options.transformers, inner, options.json)
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
