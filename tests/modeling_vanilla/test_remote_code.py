@@ -164,6 +164,7 @@ UNPUBLISHED = (
     "doctor_checks.py",
     "doctor_files.py",
     "doctor_generation.py",
+    "doctor_versions.py",
     "doctor_subject.py",
 )
 
