@@ -17,7 +17,7 @@ from transformers.utils import logging
 from .safety import LIMITS, check_fields
 
 # Of this code, wherever it lies: it is copied beside the weights, and a copy must not claim the version of another.
-VERSION = "0.1.1"
+VERSION = "0.1.2"
 # The oldest and the newest transformers that this code was tested with; README.md promises the same.
 TESTED = ("5.17", "5.24")
 
