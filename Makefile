@@ -38,7 +38,7 @@ space: has-model $(SPACE)
 
 # A Hub id is left to the page; what looks like a folder has to be one.
 has-model:
-	@case "$(MODEL)" in runs/*|.*|/*) test -e "$(MODEL)/config.json" || { \
+	@case "$(MODEL)" in runs/*|.*|/*) test -e "$(MODEL)/config.json" -o -e "$(MODEL)/final/config.json" || { \
 	  echo "$(MODEL): no model there; run 'make demo' first, or name another: make space MODEL=FOLDER_OR_HUB_ID"; exit 2; };; esac
 
 # One thread per worker: two workers with many threads each would fight for the same cores.
