@@ -14,7 +14,8 @@ from train import metrics as scorers
 from train.errors import UserError
 from train.processes import environment
 from train.recipe import load_recipe
-from train.recipe_rules import CLASSIFICATION, GENERATION, METRICS_OF_TASK, PERPLEXITIES, bleu_tokenizer, metrics_rule
+from train.recipe_rules import bleu_tokenizer
+from train.tasks import CLASSIFICATION, GENERATION, METRICS_OF_TASK, PERPLEXITIES, metrics_rule
 
 SHOWN_SAMPLES = 20
 # Tokenizers of BLEU for which a word ends at a space.
@@ -172,9 +173,9 @@ def _classification(classes, rows, accelerator, details) -> dict[str, float]:
     values = {}
     for name in CLASSIFICATION:
         values |= _on_main(accelerator, name, predictions=list(predicted), references=list(true))
-    texts = rows[:SHOWN_SAMPLES]["text"]
+    texts, names = rows[:SHOWN_SAMPLES]["text"], rows.features["label"].names
     details["samples"] = [
-        {"text": text, "label": label, "prediction": guess}
+        {"text": text, "label": names[label], "prediction": names[guess]}
         for text, label, guess in zip(texts, true, predicted, strict=False)
     ]
     return values

@@ -7,7 +7,7 @@ range is a `UserError` that names the file (or the command line), the field, the
 import re
 from argparse import ArgumentError
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -132,7 +132,7 @@ def load_recipe(argv: Sequence[str] | str | Path) -> Recipe:
         name, value, rule = problem
         place = "command line: " if any(word.split("=")[0] == f"--{name}" for word in overrides) else ""
         raise UserError(f"{path}: {place}{name}: {value!r} {rule}")
-    recipe.eval = replace(recipe.eval, bleu_tokenizer=bleu_tokenizer(recipe))
+    recipe.eval.bleu_tokenizer = bleu_tokenizer(recipe)
     return recipe
 
 

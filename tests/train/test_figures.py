@@ -9,9 +9,9 @@ import yaml
 
 from train import __main__ as command
 from train import evaluate, receipts, recipe_rules, reproduce, setup
-from train.card import FIGURES
 from train.errors import UserError
 from train.recipe import VARIANTS, load_recipe
+from train.tasks import FIGURES
 
 ALL = sorted(FIGURES)
 # Written down by hand: what a task's own output can be judged by.
@@ -58,7 +58,9 @@ def test_a_figure_that_the_task_has_not_is_one_line_at_reading(write, task, name
         assert f"command line: {key}: '{name}' must be a figure that the task {task} has: " in said
         assert sorted(said.rpartition(": ")[2].split(", ")) == possible
     chosen = [path, f"--eval.best_metric={name}", "--loop.early_stopping=2"]
-    rule = f"must be a figure that the task {task} has" if name not in possible else "must be one of eval.during_training"
+    rule = (
+        f"must be a figure that the task {task} has" if name not in possible else "must be one of eval.during_training"
+    )
     if name == "loss":
         assert load_recipe(chosen).eval.best_metric == "loss"
     else:
@@ -100,7 +102,9 @@ def test_the_language_chooses_the_tokenizer_of_bleu(write, monkeypatch, language
 def test_a_tokenizer_that_is_not_installed_is_one_line(write, monkeypatch):
     monkeypatch.setattr(recipe_rules.importlib.util, "find_spec", lambda name: None)
     path = write(eval={"bleu_tokenizer": "ko-mecab", "metrics": ["bleu"]})
-    with pytest.raises(UserError, match=r"eval.bleu_tokenizer: 'ko-mecab' needs packages: pip install 'sacrebleu\[ko\]'"):
+    with pytest.raises(
+        UserError, match=r"eval.bleu_tokenizer: 'ko-mecab' needs packages: pip install 'sacrebleu\[ko\]'"
+    ):
         load_recipe(path)
     assert load_recipe([path, "--eval.metrics=[chrf]"]).eval.bleu_tokenizer == "ko-mecab"
 
@@ -189,4 +193,6 @@ def test_a_figure_is_compared_with_one_of_the_same_signature(published, reproduc
 def test_what_a_stranger_writes_as_a_signature_is_no_error():
     for settings in (None, 3, {"signatures": [1]}, {"signatures": {"bleu": {"a": 1}}}):
         part = json.loads(json.dumps({"split": "test", "metrics": {"bleu": 1.0}, "settings": settings}))
-        assert not reproduce.compare(part, {"split": "test", "metrics": {"bleu": 1.0}, "settings": {"signatures": {"bleu": "tok:13a"}}}, {})[0].within
+        assert not reproduce.compare(
+            part, {"split": "test", "metrics": {"bleu": 1.0}, "settings": {"signatures": {"bleu": "tok:13a"}}}, {}
+        )[0].within
