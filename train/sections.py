@@ -14,7 +14,8 @@ class ModelSection:
 
     Attributes:
         preset: named constructor of `VanillaConfig` that gives the other values.
-        init_from: model folder or Hub id to start from instead of random weights.
+        init_from: model folder or Hub id to start from instead of random weights; its architecture comes with it. A BERT,
+            RoBERTa, GPT-2, BART or Marian is converted.
         attn_implementation: attention kernel, by its Hugging Face name.
 
     The others are fields of `VanillaConfig` and are documented there; their ranges are checked there too.
