@@ -11,6 +11,7 @@ import modeling_vanilla
 import tokenizer as tokenizers
 from train import files
 from train.errors import UserError
+from train.model import start
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -23,7 +24,6 @@ HEADS = {
     "masked": modeling_vanilla.VanillaForMaskedLM,
     "classification": modeling_vanilla.VanillaForSequenceClassification,
 }
-NOT_INHERITED = ("architectures", "auto_map", "model_type", "dtype", "transformers_version")
 SPECIAL_IDS = ("pad_token_id", "bos_token_id", "eos_token_id")
 
 
@@ -115,7 +115,8 @@ def make_model(
     """
     values = recipe.model.architecture() | {"variant": recipe.variant}
     values |= {name: getattr(tokenizer, name) for name in SPECIAL_IDS}
-    values["decoder_start_token_id"] = tokenizer.bos_token_id
+    own_start = recipe.model.init_from and (not recipe.tokenizer.path or tokenizer.bos_token_id is None)
+    values |= {} if own_start else {"decoder_start_token_id": tokenizer.bos_token_id}
     if recipe.task == "classification":
         values |= {"id2label": dict(enumerate(labels or [])), "label2id": {n: i for i, n in enumerate(labels or [])}}
     config = _config(recipe, values if recipe.model.init_from else {"vocab_size": len(tokenizer)} | values)
@@ -124,9 +125,10 @@ def make_model(
         raise UserError(f"model.vocab_size: {config.vocab_size}: {rule}")
     head = HEADS[recipe.task]
     try:
-        start = recipe.model.init_from
-        model = head.from_pretrained(start, config=config) if start else head(config)
+        model = start.load(recipe, head, config) if recipe.model.init_from else head(config)
         model.set_attn_implementation(recipe.model.attn_implementation)
+    except UserError:
+        raise
     except (ValueError, OSError, ImportError) as error:
         raise UserError(f"model: {error}") from None
     if recipe.loop.gradient_checkpointing:
@@ -146,9 +148,10 @@ def _config(recipe: "Recipe", values: dict[str, Any]) -> modeling_vanilla.Vanill
         raise UserError("model.preset: cannot be set beside model.init_from, which brings its own numbers")
     try:
         if own.init_from:
-            base = modeling_vanilla.VanillaConfig.from_pretrained(own.init_from).to_dict()
-            base = {name: value for name, value in base.items() if name not in NOT_INHERITED}
+            base = start.config_values(own.init_from, recipe.variant)
             return modeling_vanilla.VanillaConfig(**(base | values))
         return getattr(modeling_vanilla.VanillaConfig, own.preset or "transformer_base")(**values)
+    except UserError:
+        raise
     except (ValueError, OSError) as error:
         raise UserError(f"{'model.init_from' if own.init_from else 'model'}: {error}") from None

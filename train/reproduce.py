@@ -24,18 +24,24 @@ MOST_PARTS = 1000
 
 @dataclass(frozen=True)
 class Comparison:
-    """One figure, published and reproduced; `allowed` is how far they may lie apart, as `receipts.TOLERANCE` writes it."""
+    """One figure, published and reproduced.
+
+    Attributes:
+        allowed: how far they may lie apart, as `receipts.TOLERANCE` writes it.
+        forms: the two signatures of the scorer in words, where they differ: then it is another figure of the same name.
+    """
 
     split: str
     name: str
     published: float
     reproduced: float | None
     allowed: str
+    forms: str = ""
 
     @property
     def within(self) -> bool:
-        """Say whether the difference is allowed; a figure that is missing, or is no number, is not."""
-        if not is_figure(self.reproduced) or not is_figure(self.published):
+        """Say whether the difference is allowed; one that is missing, no number, or scored in another way is not."""
+        if self.forms or not is_figure(self.reproduced) or not is_figure(self.published):
             return False
         assert self.reproduced is not None
         # A hair more: 2.02 - 2.00 is a little above 1% of 2 in floating point.
@@ -245,8 +251,24 @@ def compare(published: dict[str, Any], reproduced: dict[str, Any], allowed: dict
         for name, value in part["metrics"].items():
             again = new.get(split, {}).get("metrics", {}).get(name)
             rule = allowed.get(name) or _narrower(receipts.TOLERANCE.get(name, "0"), stated.get(name), value)
-            found.append(Comparison(split, name, value, again, rule))
+            forms = _differing_forms(part, new.get(split, {}), name)
+            found.append(Comparison(split, name, value, again, rule, forms))
     return found
+
+
+def _differing_forms(published: dict[str, Any], reproduced: dict[str, Any], name: str) -> str:
+    """Return where the signatures of a figure's scorer differ, in words; sacrebleu's version may be another one."""
+    texts = [_signature(part, name) for part in (published, reproduced)]
+    old, new = ({field for field in text.split("|") if not field.startswith("version:")} for text in texts)
+    words = ["|".join(sorted(one - other))[:100] or "no signature" for one, other in ((old, new), (new, old))]
+    return "" if old == new else f"{words[0]} published, {words[1]} here"
+
+
+def _signature(part: dict[str, Any], name: str) -> str:
+    """Return the signature of a figure's scorer, as an evaluation states it; "" where it states none."""
+    settings = part.get("settings")
+    signatures = settings.get("signatures") if isinstance(settings, dict) else None
+    return str(signatures.get(name, "")) if isinstance(signatures, dict) else ""
 
 
 def _narrower(own: str, stated: Any, published: float) -> str:
@@ -262,9 +284,8 @@ def table(compared: list[Comparison]) -> str:
     for one in compared:
         new = "none" if one.reproduced is None else f"{one.reproduced:.4f}"
         apart = "" if one.reproduced is None else f"{one.reproduced - one.published:+.4f}"
-        rows.append(
-            (one.split, one.name, f"{one.published:.4f}", new, apart, one.allowed, "yes" if one.within else "NO")
-        )
+        within = "yes" if one.within else f"NO, another figure: {one.forms}" if one.forms else "NO"
+        rows.append((one.split, one.name, f"{one.published:.4f}", new, apart, one.allowed, within))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

@@ -52,6 +52,23 @@ def build(results, *, recipe, model, folder: Path, split: str, data_hash: str, t
     }
 
 
+def passed_over(train: dict, recipe) -> str | None:
+    """Say which step was best on the validation data where the weights of the last one were taken, and how to take it.
+
+    Args:
+        train: how the model was trained, as `build` puts it into results.json; {} where that is not known.
+        recipe: of the run.
+
+    Returns:
+        None where the best step was taken, or the weights are none of one step.
+    """
+    best, best_step, step = train.get("best"), train.get("best_step"), train.get("step")
+    if recipe.loop.final != "last" or best is None or not best_step or best_step == step:
+        return None
+    figure = f"the validation {recipe.eval.best_metric} has not been better since step {best_step:,} ({best:.4f})"
+    return f"{figure}, and the weights are those of the last step, {step:,}; loop.final: best takes those of the best"
+
+
 def write(folder: Path, content: dict, main_split: str) -> Path:
     """Write or update results.json in one step; figures of other splits than `main_split` go under "other_splits".
 

@@ -14,7 +14,8 @@ class ModelSection:
 
     Attributes:
         preset: named constructor of `VanillaConfig` that gives the other values.
-        init_from: model folder or Hub id to start from instead of random weights.
+        init_from: model folder or Hub id to start from instead of random weights; its architecture comes with it. A BERT,
+            RoBERTa, GPT-2, BART or Marian is converted.
         attn_implementation: attention kernel, by its Hugging Face name.
 
     The others are fields of `VanillaConfig` and are documented there; their ranges are checked there too.
@@ -101,7 +102,8 @@ class DataSection:
         limit_train: rows of training data to use, from the start.
         limit_eval: rows of validation and test data to use, from the start.
         license: of the data, by the identifier that the Hub has for it, such as cc-by-4.0; for the card.
-        language: of the texts, as ISO 639-1 codes, such as [en, ko]; for the card.
+        language: of the texts, as ISO 639-1 codes, such as [en, ko], that of a translation's target last; for the card and
+            for `eval.bleu_tokenizer`.
     """
 
     root: str = "."
@@ -244,6 +246,9 @@ class EvalSection:
         limit: rows to evaluate; null = all.
         best_metric: the figure that early stopping and the best checkpoint follow.
         during_training: figures taken every `loop.eval_every` steps.
+        bleu_tokenizer: what cuts texts into the words that BLEU compares, by sacrebleu's name; null = that of the last of
+            `data.language` (zh, ja-mecab, ko-mecab; char where a package for it is missing), else 13a. The resolved recipe
+            names it.
     """
 
     split: Literal["train", "validation", "test"] = "test"
@@ -255,3 +260,4 @@ class EvalSection:
     limit: int | None = None
     best_metric: str = "loss"
     during_training: list[str] = field(default_factory=lambda: ["loss"])
+    bleu_tokenizer: Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "char"] | None = None

@@ -18,10 +18,10 @@ from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwar
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from train import alive, build, checkpoint, data, ema, evaluate, examples, files, packing, push, results, shard, state
+from train import alive, build, checkpoint, data, ema, examples, files, packing, push, results, shard, state
 from train.errors import UserError
 from train.processes import environment
-from train.recipe import Recipe
+from train.recipe import BUILT_IN, Recipe
 from train.run import best, history
 from train.writer import Writer
 
@@ -291,8 +291,8 @@ def refuse_other(folder: Path, recipe: Recipe) -> None:
         return
     try:
         old = yaml.safe_load(path.read_text(encoding="utf-8"))
-        # A recipe written before a field existed meant the field's default.
-        old = _flat(Recipe(old["name"], old["task"]).to_dict()) | _flat(old)
+        # A recipe written before a field existed meant the field's default, or what was built in.
+        old = _flat(Recipe(old["name"], old["task"]).to_dict()) | _flat(BUILT_IN) | _flat(old)
     except (yaml.YAMLError, AttributeError, KeyError, TypeError, OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as the recipe of this run: {error}") from None
     new = _flat(recipe.to_dict())
@@ -336,7 +336,6 @@ def _has_progress(folder: Path) -> bool:
 def _check_splits(recipe: Recipe, splits: dict[str, Dataset]) -> None:
     """Refuse at the start what would fail hours later, at the end."""
     own = recipe.eval
-    evaluate.check_metrics([*own.metrics, *own.during_training, own.best_metric], recipe.task)
     needed = {"eval.split": own.split} if own.metrics else {}
     if recipe.loop.final == "best":
         needed["loop.final: best"] = "validation"

@@ -179,7 +179,7 @@ def test_a_mistake_leaves_no_folder_behind(write_recipe, fit, tmp_path, override
     assert not (tmp_path / "new").exists()
 
 
-def test_early_stopping_ends_the_run_and_final_is_the_best(write_recipe, fit):
+def test_early_stopping_ends_the_run_and_final_is_the_best(write_recipe, fit, capsys):
     # A learning rate of nothing: the first evaluation stays the best, the second and third are no better.
     options = ("--loop.early_stopping", "2", "--loop.final", "best", "--loop.eval_every", "1")
     run = fit(write_recipe(), *options, "--optim.lr", "1e-30", "--loop.max_steps", "50")
@@ -188,6 +188,17 @@ def test_early_stopping_ends_the_run_and_final_is_the_best(write_recipe, fit):
     assert json.loads((run / "results.json").read_text())["train"]["best_step"] == 1
     fit(write_recipe(), *options, "--optim.lr", "1e-30", "--loop.max_steps", "50")  # finished: does nothing
     assert [line["step"] for line in events(run, "eval")] == [1, 2, 3]
+    assert "has not been better" not in capsys.readouterr().out
+
+
+def test_a_last_step_that_is_not_the_best_is_named_with_the_way_to_the_best(write_recipe, fit, capsys):
+    run = fit(write_recipe(), "--loop.eval_every=1", "--optim.lr=1e-30", "--loop.max_steps=3")
+    train = json.loads((run / "results.json").read_text())["train"]
+    assert (train["best_metric"], train["best_step"]) == ("loss", 1)
+    assert train["best"] == events(run, "eval")[0]["loss"]
+    (said,) = [line for line in capsys.readouterr().out.splitlines() if "has not been better since" in line]
+    assert f"warning: the validation loss has not been better since step 1 ({train['best']:.4f})" in said
+    assert f"last step, 3; loop.final: best takes those of the best, which are in {run / 'best'} too" in said
 
 
 def test_final_average_is_the_mean_of_the_checkpoints(write_recipe, fit):

@@ -155,6 +155,7 @@ def test_loss_curve_draws_every_event(tmp_path, drawn):
     lines = {line.get_label(): line.get_xydata().tolist() for line in drawn[0].axes[0].lines}
     assert list(lines.values()) == [[[1, 5.0], [2, 2.5], [3, 5.0 / 3]], [[2, 3.5]]]
     assert [name.split()[0] for name in lines] == ["training", "validation"]
+    assert [axes.get_ylabel() for axes in drawn[0].axes] == ["loss (nats per label)", "exact match (0-1)"]
     with pytest.raises(UserError, match="no such file"):
         plots.loss_curve(tmp_path / "none.jsonl", tmp_path / "loss.png")
     (tmp_path / "empty.jsonl").write_text("")
@@ -170,7 +171,9 @@ def metrics(tmp_path):
     train = [
         {"event": "train", "step": s, "loss": 9.0 / s, "lr": 1e-3 * s, "grad_norm": 10.0**-s} for s in range(1, 6)
     ]
-    others = [{"event": "eval", "step": 4, "loss": 2.0, "ema_loss": 1.5}]
+    figures = {"loss": 2.0, "ema_loss": 1.5, "accuracy": 0.5, "ema_accuracy": 0.75}
+    others = [{"event": "eval", "step": 4, **figures}, {"event": "eval", "step": 5, "loss": 2.5, "accuracy": 1.0}]
+    (run / "recipe.yaml").write_text("task: classification\n")
     others.append({"event": "warning", "step": 3, "kind": "loss_spike", "text": "it leapt", "value": 7.0})
     (run / "metrics.jsonl").write_text("".join(json.dumps(event) + "\n" for event in train + others) + '{"event": "tr')
     return run
@@ -178,18 +181,20 @@ def metrics(tmp_path):
 
 def test_curves_have_a_panel_for_each_figure_and_a_mark_for_each_warning(drawn, metrics):
     assert plots.curves_of(metrics) == metrics / "curves.png"
-    losses, rate, norm = drawn[0].axes
+    losses, accuracy, rate, norm = drawn[0].axes
     lines = {line.get_label(): line.get_xydata().tolist() for line in losses.lines}
     assert [name.split()[0] for name in lines] == ["training", "validation", "validation,", "warning"]
     values = list(lines.values())
     assert values[0] == [[s, 9.0 / s] for s in range(1, 6)]
-    assert values[1:3] == [[[4, 2.0]], [[4, 1.5]]]
+    assert values[1:3] == [[[4, 2.0], [5, 2.5]], [[4, 1.5]]]
+    assert [line.get_xydata().tolist() for line in accuracy.lines] == [[[4, 0.5], [5, 1.0]], [[4, 0.75]]]
     assert [x for x, _ in values[3]] == [3, 3]
     assert "loss spike" in losses.texts[0].get_text()
     assert (losses.get_yscale(), rate.get_yscale(), norm.get_yscale()) == ("log", "linear", "log")
     assert rate.lines[0].get_xydata().tolist() == [[s, 1e-3 * s] for s in range(1, 6)]
-    assert [axes.get_ylabel() for axes in (losses, rate, norm)] == [
-        "loss (nats per token)",
+    assert [axes.get_ylabel() for axes in drawn[0].axes] == [
+        "loss (nats per text)",
+        "accuracy (0-1)",
         "learning rate",
         "gradient norm",
     ]

@@ -234,7 +234,7 @@ def test_the_card_holds_the_measured_figures(run, drawn):
         "0.0123",
         "| training time | 1.5 minutes |",
         "| hardware | a toaster, 1 process(es) |",
-        "![Losses, learning rate and gradient norm over the steps](curves.png)",
+        "![Losses and other figures, learning rate and gradient norm over the steps](curves.png)",
         "(attention.png)",
         'pipeline("translation", model="somebody/run-en-ko"',
         "python -m train evaluate",
@@ -248,6 +248,28 @@ def test_the_card_holds_the_measured_figures(run, drawn):
     assert "{{" not in card.text
     assert "{%" not in card.text
     assert "None" not in card.text
+
+
+LABELS = {"translation": "token", "causal": "token", "masked": "hidden token", "classification": "text"}
+
+
+@pytest.mark.parametrize("task", HEADS)
+def test_the_card_names_the_unit_of_the_loss_and_the_best_step(tmp_path, task):
+    run, model = finished_run(tmp_path, task, metrics={"loss": 1.0})
+    content = json.loads((run / "results.json").read_text())
+    content["train"] |= {"best": 0.5, "best_step": 3}
+    content["samples"] = [
+        {"text": "1", "label": 1, "prediction": 0},
+        {"text": "b", "label": "bad", "prediction": "good"},
+    ]
+    model.config.id2label = {0: "good", 1: "bad"}  # an earlier version wrote the numbers of the classes
+    model.save_pretrained(run / "final")
+    (run / "results.json").write_text(json.dumps(content))
+    card = ModelCard.load(publish.write_hub_folder(run, "somebody/run") / "README.md")
+    assert f"| loss (nats per {LABELS[task]}) | 1.0000 |" in card.text
+    assert [result.metric_name for result in card.data.eval_results] == [f"loss (nats per {LABELS[task]})"]
+    assert "| best step | the validation loss has not been better since step 3 (0.5000), and the weights" in card.text
+    assert "| 1 | bad | good |\n| b | bad | good |" in card.text
 
 
 def test_the_card_shows_texts_to_try_with_what_the_model_answered(run):

@@ -9,7 +9,8 @@ _INPUTS = """
 Args:
     predictions: list of str, detokenised.
     references: list of str, one per prediction, detokenised.
-    word_order: word n-grams counted beside the characters; 0 is chrF, 2 is chrF++.
+    word_order: word n-grams counted beside the characters; 0 is chrF, 2 is chrF++. A word ends at a space, so chrF++ means
+        nothing for texts without spaces; chrF itself leaves all white space out.
 Returns:
     chrf (0-100), signature.
 """

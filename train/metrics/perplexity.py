@@ -16,7 +16,8 @@ Args:
     words: total of white-space separated words of the text that was scored; 0 leaves the per-word figure out.
     bytes: total of UTF-8 bytes of the text that was scored; 0 leaves bits_per_byte out.
 Returns:
-    loss (nats per token), perplexity (per token), word_perplexity, bits_per_byte.
+    loss (nats per token), perplexity (per token), word_perplexity, bits_per_byte. Texts without spaces, such as Chinese, have
+    one word a line: there bits_per_byte is the figure to compare.
 """
 
 

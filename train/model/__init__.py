@@ -1,0 +1,1 @@
+"""The model of a run: so far what it starts from."""
