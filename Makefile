@@ -14,8 +14,21 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CLIENTS := $(VENV)/.clients
 SPACE := $(VENV)/.space
-CLIENT_PACKAGES = $(shell sed -n -e '/^clients = \[/,/^]/s/^ *"\([^"]*\)".*/\1/p' -e '/^space = \[/s/.*"\(.*\)".*/\1/p' pyproject.toml)
 PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_ARGS) -c $(VENV)/constraints.txt
+
+# The requirements of some extras of pyproject.toml, a line each, with those of the wheel; the project itself is never
+# installed, and an install of the user's own is never touched (decision 006).
+define REQUIREMENTS
+import sys
+try:
+    import tomllib
+except ImportError: # Python 3.10
+    from pip._vendor import tomli as tomllib
+project = tomllib.load(open("pyproject.toml", "rb"))["project"]
+extras = project["optional-dependencies"]
+print(*project["dependencies"], *(line for name in sys.argv[1:] for line in extras[name]), sep="\n")
+endef
+export REQUIREMENTS
 
 .PHONY: help demo space has-model test test-slow test-newest check format venv clean
 
@@ -38,7 +51,7 @@ space: has-model $(SPACE)
 
 # A Hub id is left to the page; what looks like a folder has to be one.
 has-model:
-	@case "$(MODEL)" in runs/*|.*|/*) test -e "$(MODEL)/config.json" || { \
+	@case "$(MODEL)" in runs/*|.*|/*) test -e "$(MODEL)/config.json" -o -e "$(MODEL)/final/config.json" || { \
 	  echo "$(MODEL): no model there; run 'make demo' first, or name another: make space MODEL=FOLDER_OR_HUB_ID"; exit 2; };; esac
 
 # One thread per worker: two workers with many threads each would fight for the same cores.
@@ -64,8 +77,8 @@ format: $(STAMP)
 
 venv: $(STAMP)
 
-# torch goes first and alone, so that nothing else can pull another version in. The project itself does not stay
-# installed: its programs run from the clone, and "a process that cannot import the package" has to be true in tests.
+# torch goes first and alone, so that nothing else can pull another version in. The project itself is not installed:
+# its programs run from the clone, and "a process that cannot import the package" has to be true in tests.
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.10 or newer is needed, this is " + sys.version) if sys.version_info < (3, 10) else None'
 	@test -x $(BIN)/python || { echo "creating $(VENV)"; $(PYTHON) -m venv $(VENV); }
@@ -73,25 +86,22 @@ $(STAMP): pyproject.toml constraints.txt
 	  grep -v -e '^transformers==' -e '^huggingface-hub==' constraints.txt > $(VENV)/constraints.txt; \
 	  echo '$(TRANSFORMERS)' >> $(VENV)/constraints.txt; fi
 	$(PIP_INSTALL) torch
-	$(PIP_INSTALL) --editable ".[train,dev]"
-	$(BIN)/python -m pip uninstall --quiet --yes modeling_vanilla
-	rm -rf modeling_vanilla.egg-info build
+	$(BIN)/python -c "$$REQUIREMENTS" train dev > $(VENV)/requirements.txt
+	$(PIP_INSTALL) -r $(VENV)/requirements.txt
 	touch $@
 
 $(SPACE): $(STAMP)
-	$(PIP_INSTALL) --editable ".[space]"
-	$(BIN)/python -m pip uninstall --quiet --yes modeling_vanilla
-	rm -rf modeling_vanilla.egg-info build
+	$(BIN)/python -c "$$REQUIREMENTS" train space > $(VENV)/requirements-space.txt
+	$(PIP_INSTALL) -r $(VENV)/requirements-space.txt
 	touch $@
 
 # The other programs that the tests put these models into. What a Python or a transformers cannot have is left out, by
 # name; its tests skip.
 $(CLIENTS): $(STAMP)
 	@echo "installing the programs that tests/clients runs, once"
-	$(PIP_INSTALL) --editable ".[clients,space]" || for package in $(CLIENT_PACKAGES); do \
-	  $(PIP_INSTALL) $$package || echo "left out: $$package"; done
-	$(BIN)/python -m pip uninstall --quiet --yes modeling_vanilla
-	rm -rf modeling_vanilla.egg-info build
+	$(BIN)/python -c "$$REQUIREMENTS" clients space > $(VENV)/requirements-clients.txt
+	$(PIP_INSTALL) -r $(VENV)/requirements-clients.txt || while read -r package; do \
+	  $(PIP_INSTALL) "$$package" || echo "left out: $$package"; done < $(VENV)/requirements-clients.txt
 	$(BIN)/python tests/upstream/fetch.py || echo "left out: the tests of transformers"
 	touch $@
 

@@ -15,33 +15,14 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio i
 
 import gradio as gr
 from fontTools.ttLib import TTFont
-from model import Model, Refused
+from model import Answer, Model, Refused
 from picture import alert, bars, heat_map
+from words import LANGUAGES, Line, language_of
 
 MEAN = "mean"
-WORDS = {
-    "translate": {
-        "button": "Translate",
-        "input": "Text",
-        "output": "Translation",
-        "looked": "Cross-attention: each row is a token that was written, each column a token of the text. The fuller the "
-        "colour, the more the decoder looked there to write that token.",
-    },
-    "complete": {
-        "button": "Complete",
-        "input": "Beginning",
-        "output": "Text",
-        "looked": "Self-attention: each row is a token that was written, each column a token before it. The fuller the "
-        "colour, the more the model looked there to write that token.",
-    },
-    "fill": {
-        "button": "Fill in",
-        "input": "Text with {mask} where a word is missing",
-        "output": "Filled in with the likeliest",
-        "looked": "Self-attention: each row is a token that looks, each column a token that is looked at. The fuller the "
-        "colour, the more of it the row takes.",
-    },
-}
+LABELS = ("examples", "settings", "layer", "head", "guesses", "beams", "beams_info", "most", "temperature")
+LABELS += ("temperature_info", "top_p", "top_p_info", "seed", "seed_info")
+SAY = gr.I18n(**{language: {} for language in LANGUAGES})  # filled when the model is known
 
 # Not every reader's system has Hangul. The package is never imported: only its font file is used (SIL Open Font License).
 FONT_PACKAGE, FONT_FILE = "koreanize_matplotlib", "fonts/NanumGothic.ttf"
@@ -59,49 +40,77 @@ STYLE = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
 
 def build_page(model: Model, name: str) -> gr.Blocks:
     """Lay out the page of a model; its parts follow from what the model does."""
-    words = WORDS[model.kind]
-    with gr.Blocks(title=f"{words['button']}: {name}", analytics_enabled=False) as page:
-        shape = f"{model.layers} layers of {model.heads} heads, {model.net.num_parameters():,} weights"
-        gr.Markdown(f"# {words['button']}\n`{name}`: {shape}, reads up to {model.limit:,} tokens")
+    _learn_words(model)
+    kind, examples = model.kind, _examples(model)
+    with gr.Blocks(title=f"{LANGUAGES['en'][kind]}: {name}", analytics_enabled=False) as page:
+        gr.Markdown(f"# `{name}`")
+        gr.Markdown(SAY("shape"), elem_id="shape")
         answer = gr.State()
         with gr.Row():
             with gr.Column():
-                label = words["input"].format(mask=model.tokenizer.mask_token)
-                text = gr.Textbox(label=label, lines=3, max_lines=12, elem_id="text")
-                button = gr.Button(words["button"], variant="primary", elem_id="run")
+                lines = (
+                    3 if kind == "complete" else 1
+                )  # in a field of one line Enter sends, and Shift+Enter breaks the line
+                first = examples[0] if examples else None
+                text = gr.Textbox(first, label=SAY(f"{kind}_input"), lines=lines, max_lines=12, elem_id="text")
+                button = gr.Button(SAY(kind), variant="primary", elem_id="run")
                 settings = _settings(model)
-                if examples := _examples(model):
-                    gr.Examples([[example] for example in examples], [text], cache_examples=False, label="Examples")
+                shown = None
+                if examples:
+                    rows = [[example] for example in examples]
+                    shown = gr.Examples(rows, [text], cache_examples=False, label=SAY("examples"))
             with gr.Column():
-                output = gr.Textbox(label=words["output"], lines=2, max_lines=12, buttons=["copy"], elem_id="output")
-                guesses = gr.HTML(elem_id="guesses", visible=model.kind == "fill")
+                output = gr.Textbox(
+                    label=SAY(f"{kind}_output"), lines=2, max_lines=12, buttons=["copy"], elem_id="output"
+                )
+                guesses = gr.HTML(elem_id="guesses", visible=kind in ("fill", "classify"))
                 note = gr.HTML(elem_id="note")
                 with gr.Row():
                     layers = [(f"layer {i}", i) for i in range(1, model.layers + 1)]
-                    layer = gr.Dropdown(layers, value=model.layers, label="Layer", elem_id="layer", min_width=120)
+                    layer = gr.Dropdown(layers, value=model.layers, label=SAY("layer"), elem_id="layer", min_width=120)
                     heads = [MEAN] + [(f"head {i}", str(i)) for i in range(1, model.heads + 1)]
-                    head = gr.Dropdown(heads, value=MEAN, label="Head", elem_id="head", min_width=120)
+                    head = gr.Dropdown(heads, value=MEAN, label=SAY("head"), elem_id="head", min_width=120)
                 picture = gr.HTML(elem_id="picture")
-                gr.Markdown(words["looked"], elem_id="looked")
-        _connect(model, (text, *settings, layer, head), button, (output, guesses, note, picture, answer))
+                gr.Markdown(SAY("looked"), elem_id="looked")
+        _connect(model, page, shown, (text, *settings, layer, head), button, (output, guesses, note, picture, answer))
     return page
 
 
+def _learn_words(model: Model) -> None:
+    """Write what this model's page says into the dictionaries that the browser gets."""
+    place = "first" if model.net.config.variant == "encoder" else "last"
+    values = {
+        "mask": model.tokenizer.mask_token,
+        "width": model.width,
+        "layers": model.layers,
+        "heads": model.heads,
+        "weights": model.net.num_parameters(),
+        "limit": model.limit,
+    }
+    for language, words in LANGUAGES.items():
+        for key in ("shape", f"{model.kind}_input", f"{model.kind}_output", *LABELS, model.kind):
+            SAY.translations[language][key] = words[key].format(**values)
+        looked = words[f"{model.kind}_looked"].format(place=words[place])
+        SAY.translations[language]["looked"] = f"{looked} {words['equation'].format(**values)}"
+
+
 def _settings(model: Model) -> list[gr.components.Component]:
-    """Return the inputs of `Model.translate`, `complete` or `fill`, in the order of their arguments."""
+    """Return the inputs of `Model.translate`, `complete`, `fill` or `classify`, in the order of their arguments."""
     most = model.limit - 1
-    with gr.Accordion("Settings", open=False):
+    if model.kind == "classify":
+        return []
+    with gr.Accordion(SAY("settings"), open=False, elem_id="settings"):
         if model.kind == "fill":
-            return [gr.Slider(1, 20, 5, step=1, label="Guesses for each mask")]
+            return [gr.Slider(1, 20, 5, step=1, label=SAY("guesses"))]
         usual = model.net.generation_config
         if model.kind == "translate":
-            beams = gr.Slider(1, 8, usual.num_beams or 1, step=1, label="Beams", info="1 is greedy search")
-            return [beams, gr.Slider(1, most, min(most, 256), step=1, label="New tokens, at most")]
+            beams = gr.Slider(1, 8, usual.num_beams or 1, step=1, label=SAY("beams"), info=SAY("beams_info"))
+            return [beams, gr.Slider(1, most, min(most, 256), step=1, label=SAY("most"))]
         return [
-            gr.Slider(1, most, min(most, 100), step=1, label="New tokens, at most"),
-            gr.Slider(0, 2, 0.8, step=0.05, label="Temperature", info="0: the likeliest token each time"),
-            gr.Slider(0.05, 1, 0.95, step=0.05, label="Top-p", info="share of the probability to draw from"),
-            gr.Number(0, precision=0, minimum=0, maximum=2**32 - 1, label="Seed", info="same seed, same text"),
+            gr.Slider(1, most, min(most, 100), step=1, label=SAY("most")),
+            gr.Slider(0, 2, 0.8, step=0.05, label=SAY("temperature"), info=SAY("temperature_info")),
+            gr.Slider(0.05, 1, 0.95, step=0.05, label=SAY("top_p"), info=SAY("top_p_info")),
+            gr.Number(0, precision=0, minimum=0, maximum=2**32 - 1, label=SAY("seed"), info=SAY("seed_info")),
         ]
 
 
@@ -111,33 +120,41 @@ def _examples(model: Model) -> list[str]:
     return [line for line in own if line.strip()] or model.samples
 
 
-def _connect(model: Model, inputs: tuple, button, outputs: tuple) -> None:
-    """Say what happens on a click, on Enter, and when another layer or head is chosen.
+def _connect(model: Model, page, examples, inputs: tuple, button, outputs: tuple) -> None:
+    """Say what happens on a click, on Enter, on an example, at the start, and when another layer or head is chosen.
 
     While the model works, gradio shows the seconds on the answer; what is asked meanwhile waits its turn.
     """
     layer, head = inputs[-2:]
     picture, answer = outputs[-2:]
 
-    def draw(answer, layer, head):
+    def draw(answer: Answer | None, layer: int, head: str, request: gr.Request):
         if answer is None:
             return ""
         rows, columns, weights = model.attention(answer, layer, None if head == MEAN else int(head))
-        which = "mean of the heads" if head == MEAN else f"head {head}"
-        return heat_map(rows, columns, weights, f"Attention of layer {layer}, {which}")
+        language = language_of(request.headers.get("accept-language"))
+        which = Line("attention_of_mean" if head == MEAN else "attention_of", {"layer": layer, "head": head})
+        size = Line("picture", {"rows": len(rows), "columns": len(columns), "strongest": float(weights.max())})
+        return heat_map(rows, columns, weights, f"{which.in_language(language)}: {size.in_language(language)}")
 
-    def ask(text, *rest):
+    def ask(request: gr.Request, text: str, *rest):
         *settings, layer, head = rest
+        language = language_of(request.headers.get("accept-language"))
         try:
             answer = getattr(model, model.kind)(text or "", *settings)
         except Refused as refusal:
-            return "", "", alert(str(refusal)), "", None
-        return answer.text, bars(answer.guesses), answer.note, draw(answer, layer, head), answer
+            return "", "", alert(refusal.line.in_language(language)), "", None
+        notes = " · ".join(line.in_language(language) for line in answer.notes)
+        titles = [Line("mask_number", {"number": i + 1}).in_language(language) for i in range(len(answer.guesses))]
+        return answer.text, bars(answer.guesses, titles), notes, draw(answer, layer, head, request), answer
 
     # One at a time: the model has all the cores, and sampling one seed.
     queue = {"concurrency_limit": 1, "concurrency_id": "model"}
-    shown = {"api_name": model.kind, "trigger_mode": "always_last", "show_progress_on": outputs[0]}
-    gr.on([button.click, inputs[0].submit], ask, inputs, outputs, **shown, **queue)
+    shown = {"trigger_mode": "always_last", "show_progress_on": outputs[0]}
+    gr.on([button.click, inputs[0].submit], ask, [*inputs], outputs, api_name=model.kind, **shown, **queue)
+    if examples is not None:
+        for event in (examples.load_input_event.then, page.load):
+            event(ask, [*inputs], outputs, api_visibility="private", show_progress_on=outputs[0], **queue)
     for choice in (layer, head):
         choice.input(draw, [answer, layer, head], picture, api_visibility="private", **queue)
 
@@ -181,7 +198,11 @@ def main() -> int:
     )
     with tempfile.TemporaryDirectory() as folder:
         style = _hangul(Path(folder)) + STYLE
-        page.launch(server_port=wanted.port, theme=theme, css=style, share=False, footer_links=[])
+        try:
+            page.launch(server_port=wanted.port, theme=theme, css=style, i18n=SAY, share=False, footer_links=[])
+        except OSError as error:  # gradio's own words end in advice for those who call it from Python
+            print(f"No page: {str(error).split('. ')[0]}. Another port: --port N.", file=sys.stderr)
+            return 2
     return 0
 
 

@@ -1,5 +1,6 @@
 # Copyright 2026 The modeling_vanilla authors. Licensed under the Apache License, Version 2.0.
-"""A published checkpoint behind three questions: translate this, go on from here, what is missing; and where it looked.
+"""A published checkpoint behind four questions: translate this, go on from here, what is missing, which label; and where
+it looked.
 
 Dimension letters: L layers, H heads, T rows (tokens written), S columns (tokens read).
 """
@@ -17,15 +18,18 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
     AutoTokenizer,
 )
 from transformers.utils import cached_file
+from words import Line
 
-# By the variant of the config: what the model does, the end of the class that does it, and the class that loads it.
+# By the end of the class's name: what the model does, the variants that do it, and the class that loads it.
 KINDS = {
-    "encoder-decoder": ("translate", "ForConditionalGeneration", AutoModelForSeq2SeqLM),
-    "decoder": ("complete", "ForCausalLM", AutoModelForCausalLM),
-    "encoder": ("fill", "ForMaskedLM", AutoModelForMaskedLM),
+    "ForConditionalGeneration": ("translate", ("encoder-decoder",), AutoModelForSeq2SeqLM),
+    "ForCausalLM": ("complete", ("decoder",), AutoModelForCausalLM),
+    "ForMaskedLM": ("fill", ("encoder",), AutoModelForMaskedLM),
+    "ForSequenceClassification": ("classify", ("encoder", "decoder"), AutoModelForSequenceClassification),
 }
 # Characters that a text may have for each token that the model reads: more than any word has. A text is measured before it is
 # cut into tokens, which takes a minute for 5 MB, and all visitors wait in one line.
@@ -35,14 +39,18 @@ SEEN = {" ": "␣", "▁": "␣", "\n": "↵", "\t": "⇥"}
 
 
 class Refused(ValueError):
-    """Something that the model cannot take; the message is for the person who typed it."""
+    """Something that the model cannot take; the line is for the person who typed it."""
+
+    def __init__(self, key: str, **values):
+        self.line = Line(key, values)
+        super().__init__(self.line.in_language("en"))
 
 
 class Answer(NamedTuple):
     """What the model said, and the ids that went in and that `generate` gave: enough to ask again where it looked."""
 
     text: str
-    note: str
+    notes: list[Line]
     read: list[int]
     output: list[int] = []
     guesses: list[list[tuple[str, float]]] = []
@@ -57,22 +65,29 @@ class Model:
         Its own Python files are executed, weights and code of the same revision.
 
         Raises:
-            Refused: a model with another task than the three.
+            ValueError: a model with another task than the four.
             OSError: no such model.
         """
+        if (Path(source) / "final" / "config.json").is_file() and not (Path(source) / "config.json").exists():
+            source = str(Path(source) / "final")  # the folder of a run
         code = {"revision": revision, "code_revision": revision, "trust_remote_code": True}
         config = AutoConfig.from_pretrained(source, **code)
         variant, architecture = getattr(config, "variant", None), (config.architectures or ["none"])[0]
-        self.kind, head, auto_class = KINDS.get(variant, ("", "?", None))
-        if not architecture.endswith(head):
-            raise Refused(f"{source}: {architecture} (variant {variant!r}) neither translates, completes nor fills in")
+        fitting = (KINDS[end] for end in KINDS if architecture.endswith(end))
+        self.kind, variants, auto_class = next(fitting, ("", (), None))
+        if variant not in variants:
+            raise ValueError(
+                f"{source}: {architecture} (variant {variant!r}) neither translates, completes, fills in nor classifies"
+            )
         # Only the eager kernel hands out attention weights.
         model = auto_class.from_pretrained(source, config=config, attn_implementation="eager", **code).eval()
         self.net = model.to("cuda" if torch.cuda.is_available() else "cpu")
         self.tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=True)
         self.limit = config.max_position_embeddings
         self.layers = config.num_decoder_layers if self.kind == "translate" else config.num_layers
-        self.heads = config.num_heads
+        self.heads, self.width = config.num_heads, config.head_dim
+        # What stands for no text, the end aside: never written, never guessed.
+        self._silent = sorted({*self.tokenizer.all_special_ids} - {self.tokenizer.eos_token_id})
         self._encoder = _text_encoder(self.tokenizer, self.tokenizer.mask_token if self.kind == "fill" else None)
         self.samples = _samples(source, revision)
 
@@ -84,17 +99,14 @@ class Model:
         """
         characters = CHARACTERS * self.limit
         if len(text) > characters:
-            raise Refused(
-                f"The text is too long: {len(text):,} characters, and this model reads {self.limit:,} tokens, "
-                f"here {characters:,} characters at most."
-            )
+            raise Refused("too_many_characters", characters=len(text), limit=self.limit, most=characters)
         if not text.strip():
-            raise Refused("There is nothing to read: type a text first.")
+            raise Refused("empty")
         ids = self._encoder.encode(text).ids
         # A decoder also has to have room for one token that it writes.
         most = self.limit - 1 if self.kind == "complete" else self.limit
         if len(ids) > most:
-            raise Refused(f"The text is too long: {len(ids):,} tokens, and this model reads {most:,} at most.")
+            raise Refused("too_many_tokens", count=len(ids), most=most)
         return ids
 
     @torch.inference_mode()
@@ -105,7 +117,7 @@ class Model:
         options = {"num_beams": int(beams), "max_new_tokens": int(room), "do_sample": False}
         output = self.net.generate(**self._batch(ids), **options)[0].tolist()
         written = output[1:]  # the first is the start token, which nobody chose
-        return Answer(self._text(written), self._note(started, ids, written, room), ids, output)
+        return Answer(self._text(written), self._notes(started, ids, written, room), ids, output)
 
     @torch.inference_mode()
     def complete(self, text: str, max_new_tokens: int, temperature: float, top_p: float, seed: int) -> Answer:
@@ -113,16 +125,13 @@ class Model:
         started, ids = time.monotonic(), self.encode(text)
         room = min(max_new_tokens, self.limit - len(ids))
         options = {"max_new_tokens": int(room), "num_beams": 1, "do_sample": temperature > 0}
-        if temperature > 0:
-            options |= {
-                "temperature": float(temperature),
-                "top_p": float(top_p),
-                "top_k": 0,
-            }  # a slider at 1 gives an int
+        options["suppress_tokens"] = self._silent
+        if temperature > 0:  # a slider at 1 gives an int
+            options |= {"temperature": float(temperature), "top_p": float(top_p), "top_k": 0}
         torch.manual_seed(int(seed))
         output = self.net.generate(**self._batch(ids), **options)[0].tolist()
-        note = self._note(started, ids, output[len(ids) :], room)
-        return Answer(self._text(output), note, ids, output)
+        notes = self._notes(started, ids, output[len(ids) :], room)
+        return Answer(self._text(output), notes, ids, output)
 
     @torch.inference_mode()
     def fill(self, text: str, count: int) -> Answer:
@@ -130,15 +139,26 @@ class Model:
         started, ids = time.monotonic(), self.encode(text)
         places = [place for place, token in enumerate(ids) if token == self.tokenizer.mask_token_id]
         if not places:
-            raise Refused(f"Nothing is missing: write {self.tokenizer.mask_token} where a word should be guessed.")
+            raise Refused("no_mask", mask=self.tokenizer.mask_token)
         chances = self.net(**self._batch(ids)).logits[0, places].float().softmax(-1)  # (masks, V)
+        chances[:, self._silent] = 0
         values, tokens = chances.topk(min(int(count), chances.shape[-1]))
         rows = zip(values.tolist(), tokens.tolist(), strict=True)
         guesses = [list(zip(self.labels(row_ids), row, strict=True)) for row, row_ids in rows]
         filled = list(ids)
         for place, best in zip(places, tokens[:, 0].tolist(), strict=True):
             filled[place] = best
-        return Answer(self._text(filled), self._note(started, ids), ids, guesses=guesses)
+        return Answer(self._text(filled), self._notes(started, ids), ids, guesses=guesses)
+
+    @torch.inference_mode()
+    def classify(self, text: str) -> Answer:
+        """Name the likeliest label, and the probabilities of the ten likeliest."""
+        started, ids = time.monotonic(), self.encode(text)
+        chances = self.net(**self._batch(ids)).logits[0].float().softmax(-1)  # (labels)
+        values, labels = chances.topk(min(10, len(chances)))
+        names = [str(self.net.config.id2label[label]) for label in labels.tolist()]
+        guesses = [list(zip(names, values.tolist(), strict=True))]
+        return Answer(names[0], self._notes(started, ids), ids, guesses=guesses)
 
     @torch.inference_mode()
     def attention(self, answer: Answer, layer: int, head: int | None):
@@ -183,16 +203,16 @@ class Model:
     def _text(self, ids: list[int]) -> str:
         return self.tokenizer.decode(ids, skip_special_tokens=True)
 
-    def _note(self, started: float, read: list[int], written: Sequence[int] = (), room: int = 1) -> str:
+    def _notes(self, started: float, read: list[int], written: Sequence[int] = (), room: int = 1) -> list[Line]:
         """Say how much was read and written, and what the reader would not see otherwise."""
-        parts = [f"{len(read)} tokens read"] + [f"{len(written)} written"] * bool(written)
-        parts.append(f"{time.monotonic() - started:.2f} s")
+        lines = [Line("read", {"count": len(read)})] + [Line("written", {"count": len(written)})] * bool(written)
+        lines.append(Line("seconds", {"seconds": time.monotonic() - started}))
         if unknown := read.count(self.tokenizer.unk_token_id):
-            parts.append(f"{unknown} of the tokens read are unknown to the model")
+            lines.append(Line("unknown", {"count": unknown}))
         if len(written) >= room and written[-1] != self.tokenizer.eos_token_id:
             full = room == self.limit - (len(read) if self.kind == "complete" else 1)
-            parts.append("no place for more tokens" if full else "stopped at the number of new tokens")
-        return " · ".join(parts)
+            lines.append(Line("full" if full else "stopped"))
+        return lines
 
 
 def _text_encoder(tokenizer, mask: str | None) -> Tokenizer:

@@ -21,7 +21,10 @@ COLOUR = (99, 102, 241)  # can be told from white and from black
 
 
 def heat_map(rows: list[str], columns: list[str], weights: np.ndarray, title: str) -> str:
-    """Draw weights (T, S) with a label for each row and column; the strongest weight has the full colour."""
+    """Draw weights (T, S) with a label for each row and column; the strongest weight has the full colour.
+
+    `title` is read aloud in place of the picture.
+    """
     strongest = max(float(weights.max()), 1e-9)
     width, height = CELL * len(columns), CELL * len(rows)
     steep = max((_width(label) for label in columns if _width(label) > NARROW), default=0)
@@ -36,11 +39,8 @@ def heat_map(rows: list[str], columns: list[str], weights: np.ndarray, title: st
     box = f"{left + width + right:.0f} {top + height + 4:.0f}"
     # A column may shrink to 10 pixels on a narrow screen; below that the picture scrolls.
     style = f"min-width:{0.5 * (left + width + right):.0f}px"
-    name = html.escape(
-        f"{title}: {len(rows)} rows, {len(columns)} columns, strongest weight {strongest:.2f}", quote=True
-    )
     return (
-        f'<figure class="attention"><div class="scroll"><svg role="img" aria-label="{name}" viewBox="0 0 {box}" '
+        f'<figure class="attention"><div class="scroll"><svg role="img" aria-label="{html.escape(title)}" viewBox="0 0 {box}" '
         f'width="{box.split()[0]}" style="{style}">'
         f'<image x="{left:.0f}" y="{top:.0f}" width="{width}" height="{height}" preserveAspectRatio="none" '
         f'href="{_cells(weights / strongest)}"/>'
@@ -49,16 +49,18 @@ def heat_map(rows: list[str], columns: list[str], weights: np.ndarray, title: st
     )
 
 
-def bars(guesses: list[list[tuple[str, float]]]) -> str:
-    """List the guesses for each masked place, with their probabilities."""
+def bars(guesses: list[list[tuple[str, float]]], titles: list[str]) -> str:
+    """List the guesses for each masked place, or of a label, with their probabilities; more than one list has titles."""
     lists = []
-    for number, guessed in enumerate(guesses, start=1):
+    for title, guessed in zip(titles, guesses, strict=True):
         lines = "".join(
             f'<li><span class="bar" style="width:{100 * chance:.2f}%"></span>'
             f"<span>{html.escape(token)}</span><span>{100 * chance:.1f} %</span></li>"
             for token, chance in guessed
         )
-        lists.append((f"<p>mask {number}</p>" if len(guesses) > 1 else "") + f'<ol class="guesses">{lines}</ol>')
+        lists.append(
+            (f"<p>{html.escape(title)}</p>" if len(guesses) > 1 else "") + f'<ol class="guesses">{lines}</ol>'
+        )
     return "".join(lists)
 
 

@@ -19,7 +19,13 @@ import pytest
 import torch
 
 import tokenizer as tokenizers
-from modeling_vanilla import VanillaConfig, VanillaForCausalLM, VanillaForConditionalGeneration, VanillaForMaskedLM
+from modeling_vanilla import (
+    VanillaConfig,
+    VanillaForCausalLM,
+    VanillaForConditionalGeneration,
+    VanillaForMaskedLM,
+    VanillaForSequenceClassification,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -101,6 +107,24 @@ def filler(tmp_path_factory):
     whole = tokenizer(texts, padding=True, return_tensors="pt")["input_ids"]
     learn(model, batch | {"labels": whole.masked_fill(batch["input_ids"] != tokenizer.mask_token_id, -100)}, 60)
     return save(model, tokenizer, tmp_path_factory.mktemp("models") / "words")
+
+
+@pytest.fixture(scope="session")
+def classifier(tmp_path_factory):
+    """Return the final/ of a run whose model tells two labels apart."""
+    texts, labels = ["a good film", "a bad film"], [1, 0]
+    tokenizer = build("wordpiece", "encoder", texts, 16)
+    config = VanillaConfig(
+        variant="encoder",
+        vocab_size=len(tokenizer),
+        max_position_embeddings=16,
+        id2label={0: "negative", 1: "positive"},
+        **SHARED,
+    )
+    torch.manual_seed(0)
+    model = VanillaForSequenceClassification(config)
+    learn(model, tokenizer(texts, padding=True, return_tensors="pt") | {"labels": torch.tensor(labels)}, 60)
+    return save(model, tokenizer, tmp_path_factory.mktemp("models") / "films" / "final")
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -188,6 +212,23 @@ class Visitor:
             self.page.click("#run")
             self.page.locator("#note", has_text=line).wait_for()
         return self.page.input_value("#output textarea")
+
+    def expect_answer(self, text: str, answer: str) -> None:
+        """Wait until the page shows a text and its answer."""
+        for name, value in (("text", text), ("output", answer)):
+            self.page.wait_for_function(
+                f"([value]) => document.querySelector('#{name} textarea').value == value", arg=[value]
+            )
+
+    @contextmanager
+    def speaking(self, language: str):
+        """Open another browser window that asks for a language."""
+        context = self.page.context.browser.new_context(locale=language)
+        visitor = Visitor(context.new_page())
+        visitor.page.set_default_timeout(10_000)
+        yield visitor
+        assert visitor.complaints == []
+        context.close()
 
     def choose(self, name: str, option: str) -> None:
         """Choose a layer or a head, and wait for its picture."""

@@ -5,14 +5,14 @@ The page runs as on the Hub, from a folder of its own, in a process that cannot 
 """
 
 import re
+import socket
 import subprocess
 import time
 
-import pytest
 import torch
 from transformers import AutoTokenizer
 
-from modeling_vanilla import VanillaForCausalLM, VanillaForConditionalGeneration, VanillaForSequenceClassification
+from modeling_vanilla import VanillaForCausalLM, VanillaForConditionalGeneration, VanillaForTokenClassification
 
 DATE, KOREAN = "Friday, November 20, 2026", "2026년 11월 20일 금요일"
 
@@ -57,6 +57,7 @@ def assert_readable(page) -> None:
 
 def test_a_translator_answers_and_shows_where_it_looked(serve, visit, translator):
     with serve(translator) as address, visit(f"{address}/?__theme=light") as visitor:
+        visitor.expect_answer(DATE, KOREAN)  # the first example, answered at the start
         assert visitor.ask(DATE) == KOREAN
         seen = [list(text.replace(" ", "␣")) + ["</s>"] for text in (KOREAN, DATE)]
         assert visitor.labels() == seen[0] + seen[1]
@@ -77,10 +78,24 @@ def test_a_translator_answers_and_shows_where_it_looked(serve, visit, translator
         family = visitor.page.locator("#output textarea").evaluate("node => getComputedStyle(node).fontFamily")
         assert "Space Hangul" in family.split(",")[0]
 
-        visitor.page.get_by_role("button", name="24-Jun-1986").click()  # an example
-        visitor.page.wait_for_function("() => document.querySelector('#text textarea').value == '24-Jun-1986'")
-        visitor.page.click("#run")
-        visitor.page.wait_for_function("() => document.querySelector('#output textarea').value == '1986년 6월 24일'")
+        visitor.page.get_by_role("button", name="24-Jun-1986").click()  # an example is answered when it is chosen
+        visitor.expect_answer("24-Jun-1986", "1986년 6월 24일")
+        assert visitor.labels()[-12:] == [*"24-Jun-1986", "</s>"]
+        visitor.page.fill("#text textarea", DATE)
+        visitor.page.press("#text textarea", "Enter")
+        visitor.expect_answer(DATE, KOREAN)
+
+        # Korean where the browser asks for it, in labels, answers and refusals; the equation is on the page.
+        with visitor.speaking("ko-KR") as korean_visitor:
+            page = korean_visitor.page
+            page.goto(address)
+            page.locator("#run", has_text="번역하기").wait_for()
+            assert "식 1의" in page.inner_text("#looked") and "dₖ = 8" in page.inner_text("#looked")
+            page.locator("#note", has_text=re.compile(r"토큰 26개를 읽음 · 18개를 씀 · \d+\.\d\d초")).wait_for()
+            page.fill("#text textarea", " ")
+            page.press("#text textarea", "Enter")
+            page.locator("#note", has_text="읽을 것이 없습니다").wait_for()
+            assert not re.search("[가-힣]", visitor.page.inner_text("#looked"))
 
 
 def test_what_a_translator_cannot_take(serve, visit, translator):
@@ -127,6 +142,7 @@ def test_a_decoder_goes_on(serve, visit, completer):
 
         page.get_by_label("number input for Temperature").fill("2")
         drawn = [visitor.ask("What") for _ in range(2)]
+        assert not {"<pad>", "<s>", "<unk>"} & {*visitor.labels()}  # at this heat each of them was drawn before
         page.get_by_label("Seed").fill("1")
         drawn.append(visitor.ask("What"))
         assert drawn[0] == drawn[1] != drawn[2]
@@ -156,24 +172,37 @@ def test_an_encoder_fills_in(serve, visit, filler):
         assert "</s>" not in visitor.labels() and visitor.labels().count("<mask>") == 2  # a row and a column
 
 
-@pytest.mark.parametrize(
-    ("model", "message"),
-    [
-        (None, r"No model: set MODEL_ID, or give --model FOLDER_OR_HUB_ID\."),
-        (
-            "classifier",
-            r".*classifier: VanillaForSequenceClassification .* neither translates, completes nor fills in",
-        ),
-    ],
-)
-def test_no_page_without_a_model_that_it_can_show(command, tmp_path, build, model, message):
+def test_a_classifier_names_the_label(serve, visit, classifier):
+    with serve(classifier.parent) as address, visit(f"{address}/?__theme=light") as visitor:  # the folder of a run
+        assert visitor.ask("a bad film") == "negative"
+        guesses = visitor.page.locator("#guesses li").all_inner_texts()
+        assert [guess.split()[0] for guess in guesses] == ["negative", "positive"]
+        assert visitor.labels() == 2 * ["<cls>", "a", "bad", "film", "<sep>"]
+
+
+def test_no_page_without_a_model_that_it_can_show(command, tmp_path, build, translator):
+    """Without a model, with one of another task, and where another program has the port."""
     words, surroundings = command
-    if model:
-        build("encoder", VanillaForSequenceClassification).save_pretrained(tmp_path / model)
-        words = [*words, "--model", str(tmp_path / model)]
-    done = subprocess.run(
-        words, env=surroundings, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
-    )
-    assert done.returncode == 2
-    assert re.fullmatch(message, done.stderr.splitlines()[-1])
-    assert "Traceback" not in done.stderr
+    build("encoder", VanillaForTokenClassification).save_pretrained(tmp_path / "tagger")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        cases = [
+            ([], r"No model: set MODEL_ID, or give --model FOLDER_OR_HUB_ID\."),
+            (["--model", str(tmp_path / "tagger")], r".*tagger: VanillaForTokenClassification .* nor classifies"),
+            (["--model", str(translator), "--port", port], rf"No page: .*{port}.*Another port: --port N\."),
+        ]
+        for arguments, message in cases:
+            done = subprocess.run(
+                [*words, *arguments],
+                env=surroundings,
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+            assert done.returncode == 2, done.stderr
+            assert re.fullmatch(message, done.stderr.splitlines()[-1]), done.stderr
+            assert "Traceback" not in done.stderr

@@ -17,8 +17,9 @@ class Untouched:
 
 
 @pytest.fixture
-def model():
+def model(monkeypatch):
     """Return the page's model without weights, and the module that it is from."""
+    monkeypatch.syspath_prepend(SPACE)
     specification = importlib.util.spec_from_file_location("space_model", SPACE / "model.py")
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
