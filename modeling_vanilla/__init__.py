@@ -29,6 +29,7 @@ from .modeling_vanilla import (
     VanillaModel,
     VanillaPreTrainedModel,
 )
+from .pipeline_calls import PipelineNames
 from .pipelines import SummarizationPipeline, Text2TextGenerationPipeline, TranslationPipeline
 
 __version__ = VERSION
@@ -67,7 +68,9 @@ AutoModelForQuestionAnswering.register(VanillaConfig, VanillaForQuestionAnswerin
 AutoModelForMultipleChoice.register(VanillaConfig, VanillaForMultipleChoice, exist_ok=True)
 
 # Where the package is imported, `pipeline(task, model=...)` needs no remote code. transformers 5.23 refuses the names of
-# the pipelines that it removed before it looks whether somebody else has registered them.
+# the pipelines that it removed before it looks whether somebody else has registered them, and no version of 5 knows
+# translation_XX_to_YY.
+PIPELINE_REGISTRY.supported_tasks = PipelineNames(PIPELINE_REGISTRY.supported_tasks)
 for _task, _pipeline in {
     "translation": TranslationPipeline,
     "summarization": SummarizationPipeline,

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import torch
 from transformers.pipelines.base import ChunkPipeline
 
+from .pipeline_calls import example_of, pairs, without_old_arguments
 from .pipelines import longest_input
 
 # What a call may set, with the defaults of transformers 4.
@@ -21,8 +22,9 @@ MOST_TOKENS = 15
 class QuestionAnsweringPipeline(ChunkPipeline):
     """Find the answer to a question within a text.
 
-    Called as `qa(question=..., context=...)` (either may be a list; one context serves many questions), or with a dict
-    of both, a list of such dicts, a generator or a data set of them. Each answer is a dict: `answer`, its characters
+    Called as `qa(question=..., context=...)` (either may be a list; one context serves many questions), as
+    `qa(question, context)`, or with a dict of both, several such dicts, a list, a generator or a data set of them
+    (by name: `data=`). Each answer is a dict: `answer`, its characters
     `start` and `end` in the context (`context[start:end] == answer`), and `score`. One question gives one answer, or
     a list of them with `top_k` above 1; a list of questions gives a list of these.
 
@@ -32,12 +34,14 @@ class QuestionAnsweringPipeline(ChunkPipeline):
     best score.
 
     Args that the pipeline and each of its calls take:
-        top_k: so many answers, best first; fewer where the context has no more. All are different.
+        top_k: so many answers, best first; fewer where the context has no more. All are different. `topk` is the same.
         max_answer_len: tokens of an answer at most.
         max_seq_len: tokens of a window at most, question and special tokens included; by default 384, or what the
             model can read if that is less.
         doc_stride: tokens that two windows share; by default 128, or half of the context's part of a window if that
             is less.
+        max_question_len: tokens of a question at most; a longer one is a ValueError. By default any that fits.
+        padding: for the tokenizer; "max_length" fills each window up. The answers stay the same.
         handle_impossible_answer: let "no answer" compete: an empty `answer` with start = end = 0, whose score is the
             softmax product at the null place, of the window that gives it least.
         align_to_words: widen an answer to whole words. Han and Kana, which know no spaces, are words of one character.
@@ -50,12 +54,17 @@ class QuestionAnsweringPipeline(ChunkPipeline):
     _load_processor = _load_image_processor = _load_video_processor = _load_feature_extractor = False
 
     def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **without_old_arguments(kwargs))
         if not getattr(self.tokenizer, "is_fast", False):
             raise ValueError(f"{type(self).__name__} needs a fast tokenizer, for the places of tokens in the text")
         self.model.eval()  # transformers leaves a model that comes from training with its dropout
 
-    def __call__(self, inputs=None, *, question=None, context=None, **kwargs):
+    @staticmethod
+    def create_sample(question, context) -> dict | list[dict]:
+        """Make examples of a question and a context, or of lists of them."""
+        return pairs(question, context)
+
+    def __call__(self, *inputs, question=None, context=None, **kwargs):
         """Answer one question or several; see the class for the forms of a call.
 
         Raises:
@@ -63,33 +72,41 @@ class QuestionAnsweringPipeline(ChunkPipeline):
                 is out of range.
             TypeError: an example is no dict, or what it holds no string.
         """
-        if (inputs is None) == (question is None and context is None):
-            raise ValueError("give question= and context=, or one argument that holds both: a dict, or many of them")
-        if inputs is None:
-            inputs = _pairs(question, context)
-        if isinstance(inputs, list | tuple):
-            return super().__call__(list(inputs), **kwargs) if inputs else []
-        return super().__call__(inputs, **kwargs)
+        named = {name: kwargs.pop(name) for name in ("inputs", "data", "X") if kwargs.get(name) is not None}
+        examples = example_of(inputs, named, question, context)
+        if isinstance(examples, list | tuple):
+            return super().__call__(list(examples), **kwargs) if examples else []
+        return super().__call__(examples, **kwargs)
 
     def _sanitize_parameters(  # type: ignore[override]
         self,
         top_k: int | None = None,
+        topk: int | None = None,
         max_answer_len: int | None = None,
         max_seq_len: int | None = None,
+        max_question_len: int | None = None,
         doc_stride: int | None = None,
+        padding: bool | str | None = None,
         handle_impossible_answer: bool | None = None,
         align_to_words: bool | None = None,
     ) -> tuple[dict, dict, dict]:
         """Sort arguments by who needs them; what was not given is left out, so that a call adds to the pipeline's."""
+        top_k = topk if top_k is None else top_k
         for name, value, least in (
             ("top_k", top_k, 1),
             ("max_answer_len", max_answer_len, 1),
             ("max_seq_len", max_seq_len, 1),
+            ("max_question_len", max_question_len, 1),
             ("doc_stride", doc_stride, 0),
         ):
             if value is not None and value < least:
                 raise ValueError(f"{name}={value} must be at least {least}")
-        windows = {"max_seq_len": max_seq_len, "doc_stride": doc_stride}
+        windows = {
+            "max_seq_len": max_seq_len,
+            "doc_stride": doc_stride,
+            "max_question_len": max_question_len,
+            "padding": padding,
+        }
         answers = {
             "top_k": top_k,
             "max_answer_len": max_answer_len,
@@ -100,19 +117,26 @@ class QuestionAnsweringPipeline(ChunkPipeline):
         return tuple(given)
 
     def preprocess(  # type: ignore[override]
-        self, example: dict, max_seq_len: int | None = None, doc_stride: int | None = None
+        self,
+        example: dict,
+        max_seq_len: int | None = None,
+        doc_stride: int | None = None,
+        max_question_len: int | None = None,
+        padding: bool | str = False,
     ) -> Iterator[dict]:
         """Yield the windows of an example: its ids, and for each token where it stands in the context."""
         question, context = _checked(example)
-        size, stride = self._window(question, max_seq_len, doc_stride)
+        size, stride = self._window(question, max_seq_len, doc_stride, max_question_len)
         encoded = self.tokenizer(
             question,
             context,
+            padding=padding,
             truncation="only_second",
             max_length=size,
             stride=stride,
             return_overflowing_tokens=True,
             return_offsets_mapping=True,
+            return_attention_mask=True,
             split_special_tokens=True,
             verbose=False,
         )
@@ -127,12 +151,13 @@ class QuestionAnsweringPipeline(ChunkPipeline):
             first, last = torch.tensor([encoded["offset_mapping"][row]]).unbind(-1)
             null = torch.zeros_like(inside)
             ids = encoded["input_ids"][row]
-            null[0, ids.index(self.tokenizer.cls_token_id) if self.tokenizer.cls_token_id in ids else 0] = True
+            first_id = encoded["attention_mask"][row].index(1)  # not the first place, where padding is on the left
+            null[0, ids.index(self.tokenizer.cls_token_id) if self.tokenizer.cls_token_id in ids else first_id] = True
             # Tensors, so that a batch pads them on the side that it pads the ids on.
             places = {"inside": inside, "null": null & ~inside, "first": first, "last": last}
             yield {"is_last": row == rows - 1, "context": context, **places, **inputs}
 
-    def _window(self, question: str, size: int | None, stride: int | None) -> tuple[int, int]:
+    def _window(self, question: str, size: int | None, stride: int | None, longest: int | None) -> tuple[int, int]:
         """Return how many tokens a window has, and how many of them it shares with the next."""
         limit = longest_input(self.model, self.tokenizer) or WINDOW
         if size is None:
@@ -140,6 +165,8 @@ class QuestionAnsweringPipeline(ChunkPipeline):
         elif size > limit:
             raise ValueError(f"max_seq_len={size} must not be more than the {limit} tokens that the model reads")
         own = self.tokenizer(question, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
+        if longest is not None and len(own) > longest:
+            raise ValueError(f"the question has {len(own)} tokens, more than max_question_len={longest}: shorten it")
         room = size - len(own) - self.tokenizer.num_special_tokens_to_add(pair=True)
         if room < 1:
             raise ValueError(
@@ -197,21 +224,6 @@ class QuestionAnsweringPipeline(ChunkPipeline):
             raise ValueError(f"the tokenizer finds nothing to read in the context {context[:80]!r}")
         answers.sort(key=lambda answer: -answer["score"])
         return answers[0] if top_k == 1 else answers[:top_k]
-
-
-def _pairs(question, context) -> dict | list[dict]:
-    """Make examples of a question and a context, either of which may be a list."""
-    if isinstance(question, str) and isinstance(context, str):
-        return {"question": question, "context": context}
-    if question is None or context is None:
-        raise ValueError("question= and context= must be given together")
-    if isinstance(question, str):
-        question = [question] * len(context)
-    elif isinstance(context, str):
-        context = [context] * len(question)
-    if len(question) != len(context):
-        raise ValueError(f"{len(question)} questions and {len(context)} contexts do not match")
-    return [{"question": q, "context": c} for q, c in zip(question, context, strict=True)]
 
 
 def _checked(example) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 from transformers.utils import logging
 
+from .pipeline_calls import PipelineNames
 from .safety import LIMITS, check_fields
 
 # Of this code, wherever it lies: it is copied beside the weights, and a copy must not claim the version of another.
@@ -231,7 +232,7 @@ class VanillaConfig(PreTrainedConfig):
         `pipeline` asks for trust_remote_code for whatever stands here. Built anew each time, since it also writes into
         what it is given.
         """
-        return {} if self.has_registered_pipelines else self._pipelines()
+        return PipelineNames({} if self.has_registered_pipelines else self._pipelines())
 
     @custom_pipelines.setter
     def custom_pipelines(self, value: dict) -> None:

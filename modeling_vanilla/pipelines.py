@@ -14,6 +14,7 @@ from transformers import GenerationConfig, StoppingCriteria
 from transformers.pipelines.base import ChunkPipeline
 from transformers.utils import logging
 
+from .pipeline_calls import cuts, end_of, in_new_tokens, language_pair, settings_of_task, without_old_arguments
 from .sentences import join, split_to_fit
 
 logger = logging.get_logger(__name__)
@@ -57,9 +58,13 @@ class Text2TextGenerationPipeline(ChunkPipeline):
             `generate` ranks beams by. The probabilities are those searched or drawn from: after temperature, top-k and
             what else changes the scores.
         truncation: cut a text that is longer than the model can read. By default that is a ValueError.
-        return_tensors: give token ids (`generated_token_ids`) instead of text.
-        clean_up_tokenization_spaces: for the tokenizer's `decode`.
+        return_tensors: give token ids (`generated_token_ids`) instead of text; with `return_text`, beside it.
+        clean_up_tokenization_spaces: for the tokenizer's `decode`; False by default, whatever the tokenizer says.
+        stop_sequence: one token, as text, which ends an answer in place of the end token.
         Anything else goes to `generate`: `num_beams`, `num_return_sequences` (N), `max_new_tokens`, `do_sample` ...
+
+    What config.json says of the task (`task_specific_params`, `prefix`) holds unless the caller says otherwise; a
+    prefix stands before each text. A caller's `generation_config` replaces the settings of the task.
 
     Where neither the call nor the model's generation_config limits the length, a text's output has at most 50 tokens
     more than its input, and no more than the positions hold.
@@ -71,8 +76,11 @@ class Text2TextGenerationPipeline(ChunkPipeline):
     result = "generated"
     can_split = False
 
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
+    def __init__(self, model, tokenizer=None, *, task: str = "", **kwargs):
+        task, self.prefix, settings = settings_of_task(model.config, task)
+        known = vars(GenerationConfig())
+        self.task_settings = in_new_tokens({name: value for name, value in settings.items() if name in known})
+        super().__init__(model=model, tokenizer=tokenizer, task=task, **kwargs)
         name = type(self).__name__
         if not (self.model.config.is_encoder_decoder and self.model.can_generate()):
             raise ValueError(f"{name} needs an encoder-decoder that generates, not {type(self.model).__name__}")
@@ -80,13 +88,15 @@ class Text2TextGenerationPipeline(ChunkPipeline):
             raise ValueError(f"{name} needs a tokenizer")
         self.model.eval()  # transformers leaves a model that comes from training with its dropout
 
-    def __call__(self, inputs, **kwargs):
+    def __call__(self, inputs, *others, **kwargs):
         """Answer a text, or each text of a list, a generator or a data set; see the class for arguments and results.
 
         Raises:
             ValueError: a text is too long, or an argument is wrong.
-            TypeError: a text is no string.
+            TypeError: a text is no string, or several were given without a list.
         """
+        if others:
+            raise TypeError(f"{1 + len(others)} texts must be given as one list, not as {1 + len(others)} arguments")
         if isinstance(inputs, list | tuple):
             results = super().__call__(list(inputs), **kwargs) if inputs else []
             return [result[0] for result in results] if all(len(result) == 1 for result in results) else results
@@ -95,19 +105,28 @@ class Text2TextGenerationPipeline(ChunkPipeline):
     def _sanitize_parameters(
         self,
         split_sentences: bool | None = None,
-        truncation: bool | None = None,
+        truncation: Any = None,
         return_scores: bool | None = None,
         return_tensors: bool | None = None,
+        return_text: bool | None = None,
         clean_up_tokenization_spaces: bool | None = None,
+        stop_sequence: str | None = None,
         **generate_kwargs,
     ) -> tuple[dict, dict, dict]:
         """Sort arguments by who needs them; what was not given is left out, so that a call adds to the pipeline's."""
+        generate_kwargs = without_old_arguments(generate_kwargs)
         if split_sentences is not None and not self.can_split:
             raise ValueError(f"split_sentences={split_sentences}: only a translation can be made sentence by sentence")
-        given = {"split": split_sentences, "truncation": truncation}
+        if stop_sequence is not None:
+            generate_kwargs["eos_token_id"] = end_of(stop_sequence, self.tokenizer)
+        given = {"split": split_sentences, "truncation": None if truncation is None else cuts(truncation)}
         if "num_return_sequences" in generate_kwargs or generate_kwargs.get("generation_config") is not None:
             given["hypotheses"] = self._generation_config(generate_kwargs)[0].num_return_sequences
-        shown = {"return_tensors": return_tensors, "clean_up_tokenization_spaces": clean_up_tokenization_spaces}
+        shown = {
+            "return_tensors": return_tensors,
+            "return_text": return_text,
+            "clean_up_tokenization_spaces": clean_up_tokenization_spaces,
+        }
         scored = {} if return_scores is None else {"return_scores": return_scores}
         return _given(given), scored | generate_kwargs, _given(shown)
 
@@ -116,21 +135,24 @@ class Text2TextGenerationPipeline(ChunkPipeline):
         generate_kwargs = dict(generate_kwargs)
         config = copy.deepcopy(self.model.generation_config)
         own = generate_kwargs.pop("generation_config", None)
-        given = _given({} if own is None else own.to_diff_dict()) | generate_kwargs
-        if "max_length" in given and "max_new_tokens" not in given:
-            # Less the start token. As it stands, generate would rather follow the folder's max_new_tokens.
-            given["max_new_tokens"] = max(given.pop("max_length") - 1, 1)
-        return config, config.update(**given)
+        given = in_new_tokens(_given({} if own is None else own.to_diff_dict()) | generate_kwargs)
+        return config, config.update(**((self.task_settings if own is None else {}) | given))
 
     def preprocess(  # type: ignore[override]
-        self, text: str, split: bool | None = None, truncation: bool = False, hypotheses: int | None = None
+        self,
+        text: str,
+        split: bool | None = None,
+        truncation: bool = False,
+        hypotheses: int | None = None,
+        **languages: str,
     ) -> Iterator[dict]:
         """Yield the pieces of a text, each as a row of ids; blank ones are marked, since there is nothing to answer."""
         if not isinstance(text, str):
             raise TypeError(f"a text must be a string, not {type(text).__name__}: {str(text)[:80]!r}")
         limit = longest_input(self.model, self.tokenizer)
         pieces = self._pieces(text, limit, split, truncation) or [("", "")]
-        hypotheses = hypotheses or self.model.generation_config.num_return_sequences or 1
+        settings = self.task_settings | _given({"num_return_sequences": hypotheses})
+        hypotheses = settings.get("num_return_sequences") or self.model.generation_config.num_return_sequences or 1
         if hypotheses > 1 and sum(bool(piece) for piece, _ in pieces) > 1:
             raise ValueError(
                 f"num_return_sequences={hypotheses} for a text that is translated in {len(pieces)} pieces: their "
@@ -138,8 +160,13 @@ class Text2TextGenerationPipeline(ChunkPipeline):
             )
         cut = {"truncation": True, "max_length": limit} if truncation and limit else {}
         for number, (piece, space) in enumerate(pieces, start=1):
-            encoded = self.tokenizer(piece or ".", return_tensors="pt", **cut)
+            encoded = dict(self._encode(piece or ".", languages, **cut))
+            encoded.pop("token_type_ids", None)  # many a tokenizer gives them, and `generate` takes none
             yield {"is_last": number == len(pieces), "space": space, "blank": not piece, **encoded}
+
+    def _encode(self, text: str, languages: dict, **cut) -> dict:
+        """Return the row of ids of a text behind its prefix, with or without languages."""
+        return self.tokenizer(self.prefix + text, return_tensors="pt", **cut)
 
     def _pieces(self, text: str, limit: int | None, split: bool | None, truncation: bool) -> list[tuple[str, str]]:
         """Return the text in (piece, white space behind it), each of which the model can read."""
@@ -147,7 +174,7 @@ class Text2TextGenerationPipeline(ChunkPipeline):
             return [("", text)]
 
         def length(piece: str) -> int:
-            return len(self.tokenizer(piece, verbose=False)["input_ids"])
+            return len(self.tokenizer(self.prefix + piece, verbose=False)["input_ids"])
 
         def fits(piece: str) -> bool:
             return limit is None or truncation or length(piece) <= limit
@@ -172,7 +199,9 @@ class Text2TextGenerationPipeline(ChunkPipeline):
         single = isinstance(model_inputs["is_last"], bool)
         blank = [model_inputs.pop("blank")] if single else model_inputs.pop("blank")
         kept = {name: model_inputs.pop(name) for name in ("is_last", "space")}
-        config, rest = self._generation_config(generate_kwargs)
+        first = model_inputs.pop("forced_bos_token_id", None)  # names the language to write in, the same for all rows
+        forced = {} if first is None else {"forced_bos_token_id": first if single else first[0]}
+        config, rest = self._generation_config(forced | generate_kwargs)
         rows = [row for row, is_blank in enumerate(blank) if not is_blank]
         number = config.num_return_sequences or 1
         outputs = [[{"ids": [], "log_prob": 0.0, "length": 0}] * number for _ in blank]
@@ -209,21 +238,28 @@ class Text2TextGenerationPipeline(ChunkPipeline):
         return found
 
     def postprocess(  # type: ignore[override]
-        self, chunks: list[dict], return_tensors: bool = False, clean_up_tokenization_spaces: bool | None = None
+        self,
+        chunks: list[dict],
+        return_tensors: bool = False,
+        return_text: bool | None = None,
+        clean_up_tokenization_spaces: bool = False,
     ) -> list[dict]:
         """Return the N dicts of one text, its pieces joined."""
+        if return_text is False and not return_tensors:
+            raise ValueError("return_text=False leaves nothing to give: ask for token ids with return_tensors=True")
         results = []
         for hypotheses in zip(*(chunk["outputs"] for chunk in chunks), strict=True):
+            result: dict[str, Any] = {}
             if return_tensors:
                 ids = torch.tensor([token for hypothesis in hypotheses for token in hypothesis["ids"]])
-                result: dict[str, Any] = {f"{self.result}_token_ids": ids}
-            else:
+                result[f"{self.result}_token_ids"] = ids
+            if return_text or not return_tensors:
                 options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": clean_up_tokenization_spaces}
                 texts = [self.tokenizer.decode(hypothesis["ids"], **options) for hypothesis in hypotheses]
                 if len(texts) > 1:
                     texts = [text.strip() for text in texts]
                 spaces = [chunk["space"] for chunk in chunks]
-                result = {f"{self.result}_text": join(list(zip(texts, spaces, strict=True)))}
+                result[f"{self.result}_text"] = join(list(zip(texts, spaces, strict=True)))
             if chunks[0]["scored"]:
                 length = sum(hypothesis["length"] for hypothesis in hypotheses)
                 total = sum(hypothesis["log_prob"] for hypothesis in hypotheses)
@@ -242,10 +278,35 @@ class TranslationPipeline(Text2TextGenerationPipeline):
             ValueError. A sentence that is too long by itself is cut between clauses, words or characters, with a
             warning. The score of a text in pieces is of the same form, over the tokens of all pieces; several
             hypotheses (`num_return_sequences`) of such a text are a ValueError.
+        src_lang: language of the text, for a tokenizer of several languages (mBART, NLLB, M2M100); no other minds it.
+        tgt_lang: language to write in, likewise. By default both are those of the task's name, translation_XX_to_YY.
     """
 
     result = "translation"
     can_split = True
+
+    def _sanitize_parameters(  # type: ignore[override]
+        self, src_lang: str | None = None, tgt_lang: str | None = None, **kwargs
+    ) -> tuple[dict, dict, dict]:
+        """Add the languages to what a text needs before it is read."""
+        first, *rest = super()._sanitize_parameters(**kwargs)
+        return first | _given({"src_lang": src_lang, "tgt_lang": tgt_lang}), *rest
+
+    def _encode(self, text: str, languages: dict, **cut) -> dict:
+        """Return the row of ids of a text; a tokenizer of several languages adds their tokens, and takes no prefix."""
+        build = getattr(self.tokenizer, "_build_translation_inputs", None)
+        if build is None:
+            return super()._encode(text, languages, **cut)
+        pair = language_pair(self.task) or (None, None)
+        languages = languages or {"src_lang": pair[0], "tgt_lang": pair[1]}
+        languages = {"src_lang": None, "tgt_lang": None} | languages
+        try:
+            encoded = build(text, return_tensors="pt", **languages, **cut)
+        except KeyError as error:  # of M2M100
+            raise ValueError(f"{error} is no language of the tokenizer") from error
+        if encoded["forced_bos_token_id"] == self.tokenizer.unk_token_id:
+            raise ValueError(f"tgt_lang={languages['tgt_lang']!r} is no language of the tokenizer")
+        return encoded
 
 
 class SummarizationPipeline(Text2TextGenerationPipeline):

@@ -5,7 +5,6 @@ not know this project then uses the folder, see `hub_check_stranger`.
 """
 
 import itertools
-import shutil
 import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -91,22 +90,19 @@ def check(place: str, revision: str | None = None, trust_remote_code: bool = Fal
     print(f"{place} at commit {commit}", flush=True)
     listing = hub_fetch.listing(place, commit)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as empty:
-        _refuse_size(place, listing, Path(empty))
-        folder = hub_fetch.folder(place, commit, Path(empty) / "repository")
+        _refuse_number(place, listing)
+        folder = hub_fetch.folder(place, commit, Path(empty) / "repository", listing)
         return check_folder(folder, trust_remote_code, listing)
 
 
-def _refuse_size(place: str, listing: dict[str, dict[str, Any]], folder: Path) -> None:
-    """Refuse a repository that would fill the disk, before anything of it is fetched.
+def _refuse_number(place: str, listing: dict[str, dict[str, Any]]) -> None:
+    """Refuse a repository of more files than are checked, before anything of it is fetched.
 
     Raises:
-        UserError: it has too many files, or more bytes than are free.
+        UserError: it has too many.
     """
-    size, free = sum(entry["size"] for entry in listing.values()), shutil.disk_usage(folder).free
     if len(listing) > entries.MOST_FILES:
         raise UserError(f"{place}: has {len(listing):,} files, at most {entries.MOST_FILES:,} are checked")
-    if size > free:
-        raise UserError(f"{place}: has {size:,} bytes, and {free:,} are free in {folder.parent}; set TMPDIR")
 
 
 def _refuse_run(folder: Path) -> None:

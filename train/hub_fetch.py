@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
+from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download, try_to_load_from_cache
 from huggingface_hub.errors import (
-    EntryNotFoundError,
     GatedRepoError,
     HFValidationError,
     HTTPError,  # of whichever library the client speaks HTTP with
@@ -16,7 +15,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.utils import validate_repo_id
+from huggingface_hub.utils import filter_repo_objects, validate_repo_id
 
 from train.errors import UserError
 
@@ -77,8 +76,19 @@ def listing(repo_id: str, commit: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-def folder(repo_id: str, commit: str, target: Path) -> Path:
-    """Download all files of a commit into an empty folder; nothing that an earlier download left can help."""
+def folder(repo_id: str, commit: str, target: Path, entries: dict[str, dict[str, Any]] | None = None) -> Path:
+    """Download all files of a commit into an empty folder; nothing that an earlier download left can help.
+
+    Args:
+        repo_id: the repository.
+        commit: the commit.
+        target: the folder, made here.
+        entries: of `listing`, where it is known already.
+
+    Raises:
+        UserError: it has more bytes than are free, or as `commit_of`.
+    """
+    _refuse_size(repo_id, listing(repo_id, commit) if entries is None else entries, target.parent, "TMPDIR")
     with _explained(repo_id, commit):
         snapshot_download(repo_id, revision=commit, local_dir=target)
     shutil.rmtree(target / ".cache", ignore_errors=True)  # what the client notes beside the files
@@ -86,18 +96,56 @@ def folder(repo_id: str, commit: str, target: Path) -> Path:
 
 
 def cached(repo_id: str, commit: str, patterns: list[str]) -> Path:
-    """Return the folder in the client's cache with those files of a commit that match."""
+    """Return the folder in the client's cache with those files of a commit that match.
+
+    Raises:
+        UserError: what the cache lacks has more bytes than are free, or as `commit_of`.
+    """
+    entries = listing(repo_id, commit)
+    missing = {
+        name: entries[name]
+        for name in filter_repo_objects(entries, allow_patterns=patterns)
+        if not isinstance(try_to_load_from_cache(repo_id, name, revision=commit), str)
+    }
+    _refuse_size(repo_id, missing, Path(constants.HF_HUB_CACHE), "HF_HOME")
     with _explained(repo_id, commit):
         return Path(snapshot_download(repo_id, revision=commit, allow_patterns=patterns))
 
 
-def file(repo_id: str, commit: str, name: str) -> Path | None:
-    """Return one file of a commit, None where the repository has none of that name."""
+def file(repo_id: str, commit: str, name: str, most: int) -> Path | None:
+    """Return one file of a commit, None where the repository has none of that name.
+
+    Raises:
+        UserError: it has more bytes than `most`, and is not fetched; or as `commit_of`.
+    """
     with _explained(repo_id, commit):
-        try:
-            return Path(hf_hub_download(repo_id, name, revision=commit))
-        except EntryNotFoundError:
-            return None
+        found = [
+            entry for entry in HfApi().get_paths_info(repo_id, [name], revision=commit) if isinstance(entry, RepoFile)
+        ]
+    if not found:
+        return None
+    if found[0].size > most:
+        raise UserError(f"{repo_id}: {name} has {found[0].size:,} bytes, at most {most:,} are read")
+    with _explained(repo_id, commit):
+        return Path(hf_hub_download(repo_id, name, revision=commit))
+
+
+def _refuse_size(repo_id: str, entries: dict[str, dict[str, Any]], folder: Path, variable: str) -> None:
+    """Refuse to fetch what would fill the disk, before anything of it is fetched.
+
+    Args:
+        repo_id: the repository.
+        entries: what is fetched, of `listing`.
+        folder: where to; need not exist.
+        variable: of the environment, that leads elsewhere.
+
+    Raises:
+        UserError: more bytes than are free.
+    """
+    place = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    size, free = sum(entry["size"] for entry in entries.values()), shutil.disk_usage(place).free
+    if size > free:
+        raise UserError(f"{repo_id}: has {size:,} bytes to fetch, and {free:,} are free in {place}; set {variable}")
 
 
 @contextlib.contextmanager

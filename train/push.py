@@ -14,7 +14,7 @@ from huggingface_hub.utils import disable_progress_bars
 from tqdm import tqdm
 
 from train import card, checkpoint, files, hub_folder, receipts, scoring, stop, upload
-from train.errors import PublishError
+from train.errors import PublishError, UserError
 from train.hub_errors import Hub
 
 if TYPE_CHECKING:
@@ -115,14 +115,12 @@ class Pusher:
         folder = run.folder / f"{files.STAGING}push-{step:08d}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        weights = folder / checkpoint.WEIGHTS
-        try:
-            os.link(source / checkpoint.WEIGHTS, weights)
-        except OSError:  # a file system without links
-            shutil.copyfile(source / checkpoint.WEIGHTS, weights)
         for path in [*source.iterdir(), *(run.folder / "tokenizer").iterdir()]:
-            if path.name != checkpoint.WEIGHTS and hub_folder.is_allowed(path.name) and path.name != files.MANIFEST:
-                shutil.copyfile(path, folder / path.name)
+            if not hub_folder.is_allowed(path.name) or path.name == files.MANIFEST:
+                continue
+            if path.is_symlink():
+                raise UserError(f"{path}: a link, which is not followed; put the file itself there")
+            _copy(path, folder / path.name, link=path.name == checkpoint.WEIGHTS)
         if run.recipe.task == "translation":
             scoring.generation_config(run.recipe, run.bare.config).save_pretrained(folder)
         receipts.public(run.recipe).save(folder / "recipe.yaml")
@@ -156,6 +154,17 @@ class Pusher:
         """Say in one line that a push failed."""
         words = str(error).replace("; run the same command again", "")  # the next push does it
         _say(f"warning: step {step} not pushed to {self._place}: {' '.join(words.split())}")
+
+
+def _copy(path: Path, target: Path, link: bool) -> None:
+    """Copy a file, or give it a second name where the file system has such links."""
+    if link:
+        try:
+            os.link(path, target)
+            return
+        except OSError:
+            pass
+    shutil.copyfile(path, target)
 
 
 def _say(line: str) -> None:

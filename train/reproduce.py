@@ -113,7 +113,7 @@ def fetch(place: str, revision: str | None) -> tuple[Path, dict[str, Any]]:
         found = {name: Path(place) / name for name in (RECIPE, results.FILE)}
     else:
         _say(f"{place} at commit {commit}")
-        found = {name: hub_fetch.file(place, commit, name) for name in (RECIPE, results.FILE)}
+        found = {name: hub_fetch.file(place, commit, name, MOST_BYTES[name]) for name in (RECIPE, results.FILE)}
     paths = {}
     for name, path in found.items():
         if path is None or not path.is_file():

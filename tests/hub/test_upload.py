@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import os
 
 import pytest
 from hub_protocol import Reply, refusal
@@ -279,9 +280,23 @@ def test_what_arrived_is_compared(hub_here, way, folder, monkeypatch):
         upload.send(way, folder, upload.Target(NAME), "m")
 
 
-def test_nothing_else_than_what_is_on_the_list_is_sent(hub_here, way, folder):
-    (folder / "training_args.bin").write_bytes(b"pickle")
-    with pytest.raises(RuntimeError, match="training_args.bin must not be published"):
+STRANGE = {
+    "training_args.bin": lambda path: path.write_bytes(b"pickle"),
+    "metrics.jsonl": lambda path: path.symlink_to(path.parents[1] / "secret"),  # out of the folder
+    "results.json": lambda path: path.symlink_to("config.json"),  # within it
+    "attention.png": lambda path: path.symlink_to("nowhere"),
+    "code.py": lambda path: path.symlink_to(path.parents[1], target_is_directory=True),
+    "tasks.py": lambda path: path.mkdir(),
+    "curves.png": lambda path: os.mkfifo(path),
+}
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_nothing_else_than_files_on_the_list_is_sent(hub_here, way, folder, name):
+    """A link is not followed, wherever it leads; a pipe is not read."""
+    (folder.parent / "secret").write_text("a key")
+    STRANGE[name](folder / name)
+    with pytest.raises(RuntimeError, match=f"{name} must not be published"):
         upload.send(way, folder, upload.Target(NAME), "m")
     assert hub_here.requests == []
 

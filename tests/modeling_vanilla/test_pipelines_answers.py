@@ -176,6 +176,11 @@ def test_the_forms_of_a_call(build):
     one, two = pipe(example), pipe(other)
     assert set(one) == {"score", "start", "end", "answer"}
     assert pipe(question=QUESTION, context=CONTEXT) == pipe(inputs=example) == one
+    assert pipe(QUESTION, CONTEXT) == pipe(data=example) == pipe(X=example) == one
+    assert pipe(example, other) == pipe(data=[example, other]) == pipe(X=(example, other)) == [one, two]
+    assert list(pipe(data=(example for example in (example, other)))) == [one, two]
+    assert pipe.create_sample(question=QUESTION, context=CONTEXT) == example
+    assert pipe(pipe.create_sample(["It?", QUESTION], [CONTEXT, CONTEXT])) == [two, one]
     assert pipe([example]) == [one]
     assert pipe((example, other)) == pipe([example, other]) == [one, two]
     assert pipe(question=[QUESTION, "It?"], context=CONTEXT) == [one, two]
@@ -185,8 +190,28 @@ def test_the_forms_of_a_call(build):
     assert pipe([]) == []
     assert isinstance(pipe(example, top_k=2), list)
     assert pipe([example], top_k=2) == [pipe(example, top_k=2)]
-    configured = pipeline("question-answering", model=pipe.model, tokenizer=pipe.tokenizer, top_k=2, device="cpu")
-    assert configured(example) == pipe(example, top_k=2)
+    assert pipe(example, topk=2) == pipe(example, top_k=2) == pipe(example, topk=3, top_k=2)
+    assert pipe(example, max_question_len=64) == one
+    for name in ("top_k", "topk"):
+        options = {name: 2, "framework": "pt", "modelcard": None}
+        configured = pipeline(
+            "question-answering", model=pipe.model, tokenizer=pipe.tokenizer, device="cpu", **options
+        )
+        assert configured(example) == pipe(example, top_k=2)
+
+
+@pytest.mark.parametrize("variant", TEMPLATES)
+def test_windows_that_are_filled_up_answer_alike(build, variant):
+    """Padding is on the left for the decoder, whose null place is its first token."""
+    pipe = make(build, variant)
+    example = {"question": QUESTION, "context": CONTEXT}
+    settings = {"top_k": 10**6, "handle_impossible_answer": True, "max_seq_len": 60}
+    plain = {(a["start"], a["end"]): a["score"] for a in pipe(example, **settings)}
+    (first, *_) = pipe.preprocess(example, max_seq_len=190, padding="max_length")
+    assert first["input_ids"].shape == (1, 190)
+    for padding in (True, "longest", "max_length", "do_not_pad"):
+        found = {(a["start"], a["end"]): a["score"] for a in pipe(example, padding=padding, **settings)}
+        assert found == pytest.approx(plain, rel=1e-3)
 
 
 def test_special_tokens_that_a_user_types_are_text(build):
@@ -215,12 +240,18 @@ def test_refusals(build):
         ({}, "give question= and context="),
         ({"question": "a"}, "must be given together"),
         ({"question": ["a", "b"], "context": ["c"]}, "2 questions and 1 contexts"),
+        ({"question": "a", "context": "b", "data": []}, "in 2 ways"),
+        ({"inputs": [], "X": []}, "in 2 ways"),
     ):
         with pytest.raises(ValueError, match=words):
             pipe(**call)
     example = {"question": QUESTION, "context": CONTEXT}
     for name, value, words in (
         ("top_k", 0, "top_k=0 must be at least 1"),
+        ("topk", 0, "top_k=0 must be at least 1"),
+        ("max_question_len", 0, "max_question_len=0 must be at least 1"),
+        ("max_question_len", 2, "the question has .* more than max_question_len=2"),
+        ("padding", "wide", "wide is not a valid PaddingStrategy"),
         ("max_answer_len", 0, "max_answer_len=0"),
         ("doc_stride", -1, "doc_stride=-1"),
         ("max_seq_len", 0, "max_seq_len=0"),
@@ -230,8 +261,11 @@ def test_refusals(build):
     ):
         with pytest.raises(ValueError, match=words):
             pipe(example, **{name: value})
-    with pytest.raises(TypeError, match="topk"):
-        pipe(example, topk=3)
+    with pytest.raises(TypeError, match="n_best_size"):
+        pipe(example, n_best_size=3)
+    for two in ((QUESTION, CONTEXT, CONTEXT), ([QUESTION], [CONTEXT])):
+        with pytest.raises(TypeError, match="must be a dict"):
+            pipe(*two)
     pipe.model = build(
         "encoder", VanillaForTokenClassification, vocab_size=len(pipe.tokenizer), max_position_embeddings=200
     )

@@ -21,6 +21,7 @@ TEXTS = ["Two dogs run. A cat sleeps!", "", "안녕하세요. 저는 학생입�
 QUESTIONS = [{"question": "Who runs?", "context": TEXTS[0]}, {"question": "누구?", "context": TEXTS[2]}]
 TEMPLATES = {"encoder": "encoder", "encoder-decoder": "seq2seq", "decoder": "causal"}
 SEQ2SEQ = ("translation", "summarization", "text2text-generation")
+LANGUAGES = "translation_en_to_ko"  # config.json does not name it, and it is a translation
 
 READER = """
 import json, pathlib
@@ -68,7 +69,7 @@ def published(build, tmp_path_factory):
         # No task is as good as one where the folder has but one.
         task = None if variant == "encoder" else "question-answering"
         calls[f"answers-{variant}"] = (str(root / f"answers-{variant}"), task, QUESTIONS, {"top_k": 3})
-    for task in SEQ2SEQ:
+    for task in (*SEQ2SEQ, LANGUAGES):
         settings = {"num_beams": 3, "return_scores": True, "no_repeat_ngram_size": 1}
         calls[task] = (str(root / "translator"), task, TEXTS, settings)
     (root / "calls.json").write_text(json.dumps(calls))

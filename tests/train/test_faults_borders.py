@@ -328,10 +328,11 @@ def test_a_run_that_changed_on_its_way_says_so(starter, tmp_path):
     reference = starter.fit(tmp_path / "reference", *dry)
     run = tmp_path / "run"
     # Two processes with one micro-batch each do what one does with two.
-    legs = ((2, 1, 7, "a"), (1, 2, 15, "b"), (1, 2, 17, "b"), (2, 1, None, "b"))
+    slow, fast = "1 x NVIDIA L4", "1 x NVIDIA H100"
+    legs = ((2, 1, 7, slow), (1, 2, 15, fast), (1, 2, 17, fast), (2, 1, None, fast))
     for world, accumulate, stop, machine in legs:
         code = SIGNALLED.format(rank=0, name="SIGTERM").replace("== 9", f"== {stop}")
-        code += f"\nfrom train import receipts\nreceipts.hardware = lambda: 'machine {machine}'"
+        code += f"\nfrom train import receipts\nreceipts.hardware = lambda: {machine!r}"
         words = (*dry, "--loop.accumulate", str(accumulate))
         jobs = starter.start(run, *words, world=world, code=code)
         assert [job.wait() for job in jobs] == [143 if stop else 0] * world, jobs[0].text
@@ -339,15 +340,20 @@ def test_a_run_that_changed_on_its_way_says_so(starter, tmp_path):
         "saved with 1 processes, now 2; 2 accumulate, now 1: same batches, other dropout from here on" in jobs[0].text
     )
     assert losses(run) == [(step, pytest.approx(loss, rel=1e-4)) for step, loss in losses(reference)]
-    history = json.loads((run / "results.json").read_text())["train"]["history"]
+    training = json.loads((run / "results.json").read_text())["train"]
+    history = training["history"]
     assert [(part["step"], part["processes"], part["accumulate"], part["hardware"]) for part in history] == [
-        (0, 2, 1, "machine a"),
-        (9, 1, 2, "machine b"),
-        (19, 2, 1, "machine b"),
+        (0, 2, 1, slow),
+        (9, 1, 2, fast),
+        (19, 2, 1, fast),
     ]
     assert all({"code", "versions", "max_steps", "seconds"} <= part.keys() for part in history)
     rows = dict(card._receipts(json.loads((run / "results.json").read_text())))
     assert rows["hardware"] == (
-        "from step 0: machine a, 2 process(es); from step 9: machine b, 1 process(es); from step 19: machine b, 2 process(es)"
+        f"from step 0: {slow}, 2 process(es); from step 9: {fast}, 1 process(es); from step 19: {fast}, 2 process(es)"
     )
+    first, second, third = (part["seconds"] for part in history)
+    assert first == 0 < second < third < training["seconds"]
+    seconds = (2 * second * 30.3, (third - second) * 67.0, 2 * (training["seconds"] - third) * 67.0)
+    assert training["flops_by_time"] == pytest.approx(sum(seconds) * 1e12)
     assert len(json.loads((reference / "results.json").read_text())["train"]["history"]) == 1

@@ -11,7 +11,7 @@ from modeling_vanilla import (
     VanillaForMaskedLM,
     VanillaForSequenceClassification,
 )
-from train import flops, gpus
+from train import flops, gpus, receipts
 
 SIZES = {"d_model": 24, "num_heads": 2, "head_dim": 8, "v_head_dim": 6, "d_ff": 40, "attn_implementation": "eager"}
 MODELS = {
@@ -118,3 +118,35 @@ def test_a_token_nears_six_times_the_matrices():
 def test_the_peak_is_that_of_the_device_and_the_precision(name, precision, matmul, expected):
     gpu = gpus.of_device(name)
     assert (None if gpu is None else gpus.peak(gpu, precision, matmul)[0]) == expected
+
+
+def part(step: int, seconds: float, processes: int, hardware: str | None) -> dict:
+    """Return a part of a run's way, as results.json has it."""
+    return {"step": step, "seconds": seconds, "processes": processes} | ({"hardware": hardware} if hardware else {})
+
+
+A100, H100, CPU = "8 x NVIDIA A100-SXM4-80GB", "8 x NVIDIA H100 80GB HBM3", "x86_64 CPU, 8 threads"
+
+
+@pytest.mark.parametrize(
+    ("history", "teraflops"),
+    [
+        ([part(0, 0.0, 1, A100)], 100 * 19.5),
+        ([part(0, 0.0, 8, A100)], 100 * 8 * 19.5),  # of the processes, whatever the machine has
+        ([part(0, 0.0, 8, A100), part(50, 30.0, 2, A100)], (30 * 8 + 70 * 2) * 19.5),
+        ([part(0, 0.0, 4, A100), part(9, 25.0, 4, H100)], 25 * 4 * 19.5 + 75 * 4 * 67.0),
+        (
+            [part(0, 0.0, 1, H100), part(5, 10.0, 4, H100), part(7, 40.0, 2, A100)],
+            10 * 67.0 + 30 * 4 * 67.0 + 60 * 2 * 19.5,
+        ),
+        ([part(0, 0.0, 1, CPU)], None),
+        ([part(0, 0.0, 2, A100), part(8, 60.0, 1, CPU)], None),  # a sum without a part of the way would be a wrong one
+        ([part(0, 0.0, 2, None), part(8, 60.0, 2, A100)], None),  # begun by a version that did not note it
+        ([], None),
+    ],
+)
+def test_the_arithmetic_by_time_counts_each_part_of_the_way(history, teraflops):
+    """The paper's way (sec. 6.1, footnote): seconds x GPUs x their peak, the GPUs of each part with its own seconds."""
+    found = receipts.cost(12345, 100.0, history)
+    assert found["flops"] == 12345
+    assert found.get("flops_by_time") == (None if teraflops is None else pytest.approx(teraflops * 1e12))

@@ -1,14 +1,18 @@
 """Checkpoints go to the Hub beside the training; whatever becomes of them, the run ends as without."""
 
 import json
+import signal
+import time
+from types import SimpleNamespace
 
 import pytest
+from faults import wait_for
 from huggingface_hub import HfApi
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
-from modeling_vanilla import VanillaForConditionalGeneration
-from train import hub_check_code
+from modeling_vanilla import VanillaConfig, VanillaForConditionalGeneration
+from train import finish, hub_check_code, push
 from train.errors import UserError
 from train.recipe import load_recipe
 
@@ -35,6 +39,21 @@ def pushing(hub, folder, token: str | None = "hf_alice") -> dict:
 def without(starter, tmp_path_factory):
     """Return a run that never heard of the Hub."""
     return starter.fit(tmp_path_factory.mktemp("without") / "run")
+
+
+@pytest.fixture
+def small(write_recipe, tmp_path):
+    """Return what a pusher knows of a run, with a checkpoint of step 2 that holds no model; a secret lies beside it."""
+    recipe = load_recipe([str(write_recipe(loop={"push_to": NAME}))])
+    for name in ("checkpoints/step-00000002/model.safetensors", "checkpoints/step-00000002/config.json"):
+        (recipe.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (recipe.folder / name).write_text("{}")
+    (recipe.folder / "tokenizer").mkdir()
+    (recipe.folder / "tokenizer" / "tokenizer.json").write_text("{}")
+    (tmp_path / "secret").write_text("a key")
+    return SimpleNamespace(
+        recipe=recipe, folder=recipe.folder, bare=SimpleNamespace(config=VanillaConfig(vocab_size=9))
+    )
 
 
 def same_end(run, other) -> None:
@@ -119,6 +138,84 @@ def test_a_slow_hub_gets_the_newest_and_not_all(starter, without, hub_here, tmp_
     assert "warning" not in job.text
     assert not list(run.glob(".staging*"))
     same_end(run, without)
+
+
+def test_a_signal_ends_the_wait_for_a_hub_that_never_answers(starter, hub_here, tmp_path):
+    """On both processes of a job whose weights are on their way; the run itself is whole."""
+    fault = hub_here.fail("^PUT /", 0, delay=60.0, times=10**6)
+    run = tmp_path / "run"
+    words = ("--loop.push_to", NAME, "--loop.max_steps", "4", "--loop.save_every", "4")
+    jobs = starter.start(run, *words, world=2, **pushing(hub_here, tmp_path))
+    wait_for(lambda: "finished:" in jobs[0].text and fault.seen)
+    assert [job.poll() for job in jobs] == [None, None]
+    for job in jobs:
+        job.send(signal.SIGTERM)
+    assert [job.wait(timeout=15) for job in jobs] == [0, 0], jobs[0].text + jobs[1].text
+    assert "the last push is not through after a signal; the run ends without" in jobs[0].text
+    assert (run / "final" / "model.safetensors").is_file() and (run / "results.json").is_file()
+
+
+@pytest.mark.parametrize(("timeout", "patience", "seconds"), [(0.6, 9.0, 0.3), (100.0, 0.3, 0.3)])
+def test_the_wait_for_the_last_push_ends(small, monkeypatch, capsys, timeout, patience, seconds):
+    """The other processes wait for this one no longer than `loop.timeout`."""
+    monkeypatch.setattr(push, "PATIENCE", patience)
+    small.recipe.loop.timeout = timeout
+    pusher = push.Pusher(small)
+    started = time.monotonic()
+    pusher.close()
+    assert time.monotonic() - started < 0.1, "nothing to wait for"
+    pusher.busy = True
+    pusher.close()
+    assert seconds <= time.monotonic() - started < seconds + 1.0
+    assert f"{NAME}@checkpoints: the last push is not through after {seconds:.0f} s" in capsys.readouterr().out
+
+
+LINKS = {
+    "tokenizer/tokenizer.json": "../../secret",
+    "tokenizer/curves.png": "../../secret",
+    "checkpoints/step-00000002/config.json": "../../../secret",
+    "checkpoints/step-00000002/model.safetensors": "../../../secret",
+    "checkpoints/step-00000002/layers.py": "../../tokenizer/tokenizer.json",
+}
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_a_link_in_a_run_is_not_followed(small, hub_here, capsys, name):
+    path = small.folder / name
+    path.unlink(missing_ok=True)
+    path.symlink_to(LINKS[name])
+    assert path.exists()
+    pusher = push.Pusher(small)
+    pusher.offer(2, last=True)
+    assert f"warning: step 2 not pushed to {NAME}@checkpoints: {path}: a link, which is not" in capsys.readouterr().out
+    assert (pusher.thread, pusher.waiting, hub_here.requests) == (None, None, [])
+
+
+def test_a_run_that_is_resumed_at_its_end_pushes_its_last_checkpoint(fit, write_recipe, hub_here, monkeypatch, capsys):
+    """It had taken all its steps and was killed before it was finished, and no push had come through."""
+    recipe = write_recipe(loop={"max_steps": 2, "save_every": 1, "push_to": NAME, "push_every": 5})
+    hub_here.fail("^POST .*/commit/", 503, times=10**6)
+    killed = []
+
+    def kill(run):
+        killed.append(run.pusher)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(finish, "finish", kill)
+        with pytest.raises(KeyboardInterrupt):
+            fit(recipe)
+    wait_for(lambda: killed[0].waiting is None and not killed[0].busy)
+    assert f"warning: step 2 not pushed to {NAME}@checkpoints: " in capsys.readouterr().out
+    hub_here.faults.clear()
+    for _ in range(2):  # once more: the run is finished, and there is nothing to push
+        folder = fit(recipe)
+        titles = [commit.title for commit in hub_here.repo(NAME).history("checkpoints")]
+        assert titles.count("Checkpoint of step 2") == 1 == len(titles) - 1
+    weights = (folder / "checkpoints" / "step-00000002" / "model.safetensors").read_bytes()
+    assert hub_here.files(NAME, "checkpoints")["model.safetensors"] == weights
+    assert capsys.readouterr().out.count(f"pushed step 2 to {NAME}@checkpoints") == 1
+    assert not list(folder.glob(".staging*"))
 
 
 def test_a_hub_that_never_answers_does_not_hold_the_run(starter, without, hub_here, tmp_path):
