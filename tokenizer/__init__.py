@@ -1,7 +1,22 @@
 """Tokenizers: built here with the `tokenizers` library, saved as plain tokenizer.json that any AutoTokenizer loads."""
 
 from tokenizer.build import build, save
-from tokenizer.special import KINDS, SPECIAL_TOKENS, TEMPLATES, template_for
+from tokenizer.special import FORMS, KINDS, SPECIAL_TOKENS, TEMPLATES, form_for, template_for
+from tokenizer.templates import around, extra_special, fits, with_template
 from tokenizer.texts import read_texts
 
-__all__ = ["KINDS", "SPECIAL_TOKENS", "TEMPLATES", "build", "read_texts", "save", "template_for"]
+__all__ = [
+    "FORMS",
+    "KINDS",
+    "SPECIAL_TOKENS",
+    "TEMPLATES",
+    "around",
+    "build",
+    "extra_special",
+    "fits",
+    "form_for",
+    "read_texts",
+    "save",
+    "template_for",
+    "with_template",
+]

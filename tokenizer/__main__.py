@@ -9,7 +9,7 @@ from typing import NoReturn
 from transformers import PreTrainedTokenizerFast
 
 from tokenizer.build import build, check_output, save
-from tokenizer.special import KINDS, TEMPLATES
+from tokenizer.special import FORMS, KINDS, TEMPLATES
 from tokenizer.texts import check_file, read_texts
 
 
@@ -31,6 +31,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--output", required=True, metavar="DIR", help="a new or empty folder")
     command.add_argument("--column", action="append", default=[], metavar="COLUMN", help="of a table; may be repeated")
     command.add_argument("--lowercase", action="store_true", help="fold case")
+    command.add_argument(
+        "--normalize",
+        choices=list(FORMS),
+        help="form of Unicode; default: nfc, for byte_bpe none (the text as it stands)",
+    )
     command.add_argument("--min-frequency", type=int, default=2, help="merge only what occurs so often")
     command.add_argument("--max-length", type=int, default=None, help="model_max_length, in tokens")
     command.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -60,6 +65,7 @@ def _build(args: argparse.Namespace) -> None:
         args.vocab_size,
         args.template,
         lowercase=args.lowercase,
+        normalize=args.normalize,
         min_frequency=args.min_frequency,
         show_progress=not args.quiet,
         model_max_length=args.max_length,

@@ -1,13 +1,14 @@
 """Builders: texts in, a stock Hugging Face fast tokenizer out.
 
-What a round trip `decode(encode(text))` promises, before lower-casing (which each kind can do) is taken into account:
+What a round trip `decode(encode(text))` promises, where "the text" is the text in the form that `normalize` names (the
+composed one, NFC, by default; as it stands for `byte_bpe`), before lower-casing (which each kind can do):
 
-- `bpe`: the text itself, but for one leading space and for characters that never occurred while building (printable
+- `bpe`: the text, but for one leading space and for characters that never occurred while building (printable
   ASCII, tab and newline always count as seen). U+2581, which stands for the space inside, comes back as a space.
-- `byte_bpe`: the text itself, byte for byte, whatever it holds.
-- `wordpiece`: the words and punctuation marks in order, in Unicode's composed form (NFC), one space between any two;
-  control characters are dropped. For models that read, not for those that write.
-- `char`: the text itself, for the characters seen while building; every code point, newline included, is one token.
+- `byte_bpe`: the text, byte for byte, whatever it holds.
+- `wordpiece`: the words and punctuation marks in order, one space between any two and within a word after each 100
+  characters; control characters are dropped. For models that read, not for those that write.
+- `char`: the text, for the characters seen while building; every code point, newline included, is one token.
 
 An unknown character becomes `<unk>`: one each, but for `wordpiece`, where the whole word does.
 """
@@ -27,14 +28,15 @@ from tokenizers import (
     models,
     normalizers,
     pre_tokenizers,
-    processors,
     trainers,
 )
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
 from tokenizer.pieces import for_training
-from tokenizer.special import KINDS, MASK, ROLES, SPECIAL_TOKENS, TEMPLATES, UNK
+from tokenizer.scripts import LONGEST_WORD, cuts_of_runs
+from tokenizer.special import FORMS, KINDS, MASK, ROLES, SPECIAL_TOKENS, TEMPLATES, UNK, form_for
+from tokenizer.templates import options, processor
 from tokenizer.wordpiece import train_wordpiece
 
 _ASCII = [chr(code) for code in range(32, 127)]
@@ -53,6 +55,7 @@ def build(
     template: str,
     *,
     lowercase: bool = False,
+    normalize: str | None = None,
     min_frequency: int = 2,
     show_progress: bool = True,
     model_max_length: int | None = None,
@@ -67,7 +70,9 @@ def build(
         template: `seq2seq` (`A </s>`), `encoder` (`<cls> A <sep>`) or `causal` (nothing added). Under `seq2seq` and
             `causal` a special token typed in a text stays text. Under `encoder` it is read as special, because the
             fill-mask pipeline needs `<mask>`; pass `split_special_tokens=True` with text that others typed.
-        lowercase: fold case before anything else.
+        lowercase: fold case before anything else but `normalize`.
+        normalize: form of Unicode that every text is brought into: `nfc` (composed), `nfd` (decomposed) or `none` (as it
+            stands); None = `nfc`, but for `byte_bpe`, which knows every text, `none`.
         min_frequency: merge only what occurs so often; `char` ignores it.
         show_progress: draw a bar on stderr.
         model_max_length: most tokens of one text, special ones included; None for no limit.
@@ -76,11 +81,12 @@ def build(
         ValueError: an argument is out of range, there is no text, or `vocab_size` cannot hold the characters.
     """
     _check(kind, vocab_size, template, min_frequency, model_max_length)
+    form = form_for(kind, normalize)
     checked = for_training(_checked(texts), kind)
     # The library's own bars cover every phase but need a terminal; elsewhere ours counts the texts.
     own_bar = kind in ("char", "wordpiece") or not sys.stderr.isatty()
     bar = tqdm(checked, desc=f"{kind}: texts", unit=" texts", disable=not (show_progress and own_bar), file=sys.stderr)
-    core = _BUILDERS[kind](bar, vocab_size, min_frequency, lowercase, show_progress and not own_bar)
+    core = _BUILDERS[kind](bar, vocab_size, min_frequency, _steps(form, lowercase), show_progress and not own_bar)
     size = core.get_vocab_size()
     if size > vocab_size:
         raise ValueError(f"vocab_size={vocab_size} is too small: the special tokens and the characters need {size}")
@@ -163,58 +169,76 @@ def _special_tokens(strip_before_mask: bool) -> list[AddedToken]:
     return [AddedToken(token, special=True, lstrip=strip_before_mask and token == MASK) for token in SPECIAL_TOKENS]
 
 
-def _lowercase(lowercase: bool) -> list[normalizers.Normalizer]:
-    return [normalizers.Lowercase()] if lowercase else []
+_Steps = list[normalizers.Normalizer]
 
 
-def _bpe(texts: Iterable[str], vocab_size: int, min_frequency: int, lowercase: bool, show: bool) -> Tokenizer:
+def _steps(form: str, lowercase: bool) -> _Steps:
+    """Return what is done to a text before it is cut into words."""
+    steps: _Steps = [] if form == "none" else [FORMS[form]()]
+    return [*steps, normalizers.Lowercase()] if lowercase else steps
+
+
+def _folds_case(steps: _Steps) -> bool:
+    return any(isinstance(step, normalizers.Lowercase) for step in steps)
+
+
+def _bpe(texts: Iterable[str], vocab_size: int, min_frequency: int, steps: _Steps, show: bool) -> Tokenizer:
     core = Tokenizer(models.BPE(unk_token=UNK))
-    core.normalizer = normalizers.Sequence(_lowercase(lowercase))
-    core.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Metaspace(_SPACE, prepend_scheme="first"), pre_tokenizers.Split(Regex(_MARKS), "isolated")]
-    )
+    core.normalizer = normalizers.Sequence(steps)
+    words = [pre_tokenizers.Metaspace(_SPACE, prepend_scheme="first"), pre_tokenizers.Split(Regex(_MARKS), "isolated")]
     core.decoder = decoders.Metaspace(_SPACE, prepend_scheme="first")
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         min_frequency=min_frequency,
         show_progress=show,
+        max_token_length=LONGEST_WORD,
         special_tokens=_special_tokens(strip_before_mask=True),
-        initial_alphabet=[_SPACE, "\t", "\n", *_known_ascii(lowercase)],
+        initial_alphabet=[_SPACE, "\t", "\n", *_known_ascii(steps)],
     )
+    # What is learnt from is cut further than what is read: a token stays short, a text without spaces keeps its context.
+    bounded = pre_tokenizers.Split(Regex(cuts_of_runs(f"{_SPACE}?", r"[\s\S]")), "isolated")
+    core.pre_tokenizer = pre_tokenizers.Sequence([*words, bounded])
     core.train_from_iterator(texts, trainer)
+    core.pre_tokenizer = pre_tokenizers.Sequence(words)
     return core
 
 
-def _known_ascii(lowercase: bool) -> list[str]:
+def _known_ascii(steps: _Steps) -> list[str]:
     """Return the printable ASCII characters that the model can meet; the space never arrives as itself."""
-    return [char for char in _ASCII if char != " " and not (lowercase and char.isupper())]
+    return [char for char in _ASCII if char != " " and not (_folds_case(steps) and char.isupper())]
 
 
-def _byte_bpe(texts: Iterable[str], vocab_size: int, min_frequency: int, lowercase: bool, show: bool) -> Tokenizer:
+def _byte_bpe(texts: Iterable[str], vocab_size: int, min_frequency: int, steps: _Steps, show: bool) -> Tokenizer:
     core = Tokenizer(models.BPE())
-    core.normalizer = normalizers.Sequence(_lowercase(lowercase))
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.normalizer = normalizers.Sequence(steps)
+    words = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         min_frequency=min_frequency,
         show_progress=show,
+        max_token_length=LONGEST_WORD,
         special_tokens=_special_tokens(strip_before_mask=True),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
     )
+    bounded = pre_tokenizers.Split(Regex(cuts_of_runs(" ?", r"\S", r"\s")), "isolated")
+    core.pre_tokenizer = pre_tokenizers.Sequence([bounded, words])
     core.train_from_iterator(texts, trainer)
+    core.pre_tokenizer = words
     return core
 
 
-def _wordpiece(texts: Iterable[str], vocab_size: int, min_frequency: int, lowercase: bool, show: bool) -> Tokenizer:
+def _wordpiece(texts: Iterable[str], vocab_size: int, min_frequency: int, steps: _Steps, show: bool) -> Tokenizer:
     # Accents stay: taking them off goes through the decomposed form, which takes Hangul syllables apart.
     clean = normalizers.BertNormalizer(
-        clean_text=True, handle_chinese_chars=True, strip_accents=False, lowercase=lowercase
+        clean_text=True, handle_chinese_chars=True, strip_accents=False, lowercase=_folds_case(steps)
     )
-    normalizer = normalizers.Sequence([normalizers.NFC(), clean])
-    splitter = pre_tokenizers.BertPreTokenizer()
-    vocab = train_wordpiece(texts, normalizer, splitter, vocab_size, min_frequency, _known_ascii(lowercase), show)
-    core = Tokenizer(models.WordPiece(vocab, unk_token=UNK))
+    normalizer = normalizers.Sequence([*(step for step in steps if not _folds_case([step])), clean])
+    # The model makes a longer word one <unk>, whatever it consists of.
+    short = pre_tokenizers.Split(Regex(rf"[\s\S]{{{LONGEST_WORD}}}"), "isolated")
+    splitter = pre_tokenizers.Sequence([pre_tokenizers.BertPreTokenizer(), short])
+    vocab = train_wordpiece(texts, normalizer, splitter, vocab_size, min_frequency, _known_ascii(steps), show)
+    core = Tokenizer(models.WordPiece(vocab, unk_token=UNK, max_input_chars_per_word=LONGEST_WORD))
     core.normalizer = normalizer
     core.pre_tokenizer = splitter
     # cleanup=True would also turn "do not" into "don't".
@@ -223,8 +247,8 @@ def _wordpiece(texts: Iterable[str], vocab_size: int, min_frequency: int, lowerc
     return core
 
 
-def _char(texts: Iterable[str], vocab_size: int, min_frequency: int, lowercase: bool, show: bool) -> Tokenizer:
-    normalizer = normalizers.Sequence(_lowercase(lowercase))
+def _char(texts: Iterable[str], vocab_size: int, min_frequency: int, steps: _Steps, show: bool) -> Tokenizer:
+    normalizer = normalizers.Sequence(steps)
     seen: set[str] = set()
     for text in texts:
         seen.update(normalizer.normalize_str(text))
@@ -237,7 +261,7 @@ def _char(texts: Iterable[str], vocab_size: int, min_frequency: int, lowercase: 
     return core
 
 
-_BUILDERS: dict[str, Callable[[Iterable[str], int, int, bool, bool], Tokenizer]] = {
+_BUILDERS: dict[str, Callable[[Iterable[str], int, int, _Steps, bool], Tokenizer]] = {
     "bpe": _bpe,
     "byte_bpe": _byte_bpe,
     "wordpiece": _wordpiece,
@@ -247,18 +271,13 @@ _BUILDERS: dict[str, Callable[[Iterable[str], int, int, bool, bool], Tokenizer]]
 
 def _wrap(core: Tokenizer, template: str, model_max_length: int | None) -> PreTrainedTokenizerFast:
     """Add the template and what a Hugging Face reader has to know."""
-    single, pair = TEMPLATES[template]
-    ids = [(token, core.token_to_id(token)) for token in SPECIAL_TOKENS]
-    core.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=ids)
-    types = ["token_type_ids"] if template == "encoder" else []
+    core.post_processor = processor(template, {token: core.token_to_id(token) for token in SPECIAL_TOKENS})
     limit = {} if model_max_length is None else {"model_max_length": model_max_length}
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
         **ROLES,
         **limit,
-        model_input_names=["input_ids", *types, "attention_mask"],
-        # Generation continues at the right end of a prompt, so a batch of prompts is padded on the left.
-        padding_side="left" if template == "causal" else "right",
+        **options(template),
         clean_up_tokenization_spaces=False,
         split_special_tokens=template != "encoder",
     )

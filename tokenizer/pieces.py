@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from gzip import GzipFile
 from io import BufferedReader
 from pathlib import Path
+from unicodedata import normalize
 
 import numpy as np
 
@@ -24,13 +25,15 @@ LONGEST_PIECE = 2**22
 
 # Where a text may be cut for training, by kind: what stands on either side falls into the same words as in the whole text.
 # A space or line end between two words begins a word of its own in every kind; `bpe` would put a space before a line end
-# that begins a text. No character composes with a space, so normalisation does not reach across either.
+# that begins a text. No character composes with white space, so normalisation does not reach across either.
 _PLACES = {
     "bpe": re.compile(r"(?<=\w)(?= \w)"),
     "byte_bpe": re.compile(r"(?<=\w)(?=[ \n]\w)"),
     "wordpiece": re.compile(r"(?<=\w)(?=[ \n]\w)"),
-    "char": re.compile(""),
+    "char": re.compile(r"(?=\s)"),
 }
+_COMPOSED = 32
+"""Characters on either side of a place that normalisation might join; no word has so many accents on one letter."""
 
 
 def read_lines(stream: GzipFile | BufferedReader, path: Path) -> Iterator[bytes | None]:
@@ -69,30 +72,36 @@ def refuse_bomb(path: Path, unpacked: int) -> None:
 def for_training(texts: Iterable[str], kind: str, size: int = PIECE, longest: int = LONGEST_PIECE) -> Iterator[str]:
     """Yield texts, long ones in pieces of the same words, so that the same tokenizer is learnt from them.
 
+    Where no space stands between two words, as in Chinese, one word is cut in two: one of millions.
+
     Args:
         texts: whole texts.
         kind: of the tokenizer.
         size: characters from which a text is cut.
         longest: characters of a piece at most.
-
-    Raises:
-        ValueError: a text has no place to cut, naming it by its number.
     """
     place = _PLACES[kind]
-    for number, text in enumerate(texts, start=1):
+    for text in texts:
         start = 0
         while len(text) - start > size:
             found = place.search(text, start + size, min(len(text), start + longest) + 2)
             if found is None and len(text) - start <= longest:
                 break
-            if found is None:
-                raise ValueError(
-                    f"text {number}: {longest} characters from character {start + 1} on without a space between two words; "
-                    f"kind {kind} needs one, kind char does not"
-                )
-            yield text[start : found.start()]
-            start = found.start()
+            end = _between_characters(text, start + longest, start) if found is None else found.start()
+            yield text[start:end]
+            start = end
         yield text[start:] if start else text
+
+
+def _between_characters(text: str, at: int, start: int) -> int:
+    """Return a place at or before another where no letter is parted from its accent, nor a syllable from its end."""
+    for place in range(at, max(start, at - PIECE), -1):
+        left, right = text[max(start, place - _COMPOSED) : place], text[place : place + _COMPOSED]
+        if all(
+            normalize(form, left + right) == normalize(form, left) + normalize(form, right) for form in ("NFC", "NFD")
+        ):
+            return place
+    return at
 
 
 Tokens = tuple[np.ndarray, np.ndarray]

@@ -6,6 +6,8 @@ meaning when the kind changes, and the padding mask can never hide an end of sen
 
 from types import MappingProxyType
 
+from tokenizers import normalizers
+
 PAD, UNK, BOS, EOS, CLS, SEP, MASK = "<pad>", "<unk>", "<s>", "</s>", "<cls>", "<sep>", "<mask>"
 
 SPECIAL_TOKENS = (PAD, UNK, BOS, EOS, CLS, SEP, MASK)
@@ -27,6 +29,9 @@ ROLES = MappingProxyType(
 """Hugging Face's name of each role."""
 
 KINDS = ("bpe", "byte_bpe", "wordpiece", "char")
+
+FORMS = MappingProxyType({"nfc": normalizers.NFC, "nfd": normalizers.NFD, "none": None})
+"""Forms of Unicode that a text may be brought into; `none` leaves it as it stands."""
 
 TEMPLATES = MappingProxyType(
     {
@@ -54,3 +59,20 @@ def template_for(task: str) -> str:
     if task not in _TASK_TEMPLATES:
         raise ValueError(f"task={task!r} must be one of {', '.join(_TASK_TEMPLATES)}")
     return _TASK_TEMPLATES[task]
+
+
+def form_for(kind: str, normalize: str | None) -> str:
+    """Return the form of Unicode that a kind of tokenizer brings a text into.
+
+    Args:
+        kind: of the tokenizer.
+        normalize: one of `FORMS`; None = the composed one, for a kind that does not know every text.
+
+    Raises:
+        ValueError: there is no such form.
+    """
+    if normalize is None:
+        return "none" if kind == "byte_bpe" else "nfc"
+    if normalize not in FORMS:
+        raise ValueError(f"normalize={normalize!r} must be one of {', '.join(FORMS)}")
+    return normalize

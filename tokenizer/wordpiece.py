@@ -11,6 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from tokenizers.normalizers import Normalizer
 from tokenizers.pre_tokenizers import PreTokenizer
 
+from tokenizer.scripts import parts
 from tokenizer.special import SPECIAL_TOKENS
 
 PREFIX = "##"
@@ -59,6 +60,14 @@ class _Table(dict[int, int]):
         return self[key]
 
 
+def _coded(word: str, codes: _Codes) -> Iterator[str]:
+    """Yield the parts of a word that are learnt from one by one, in private code points."""
+    first, *others = parts(word)
+    yield first[0].translate(codes.start) + first[1:].translate(codes.inside)
+    for part in others:
+        yield part.translate(codes.inside)
+
+
 def train_wordpiece(
     texts: Iterable[str],
     normalizer: Normalizer,
@@ -87,7 +96,7 @@ def train_wordpiece(
     def coded() -> Iterator[str]:
         for text in texts:
             words = splitter.pre_tokenize_str(normalizer.normalize_str(text))
-            yield " ".join(word[0].translate(codes.start) + word[1:].translate(codes.inside) for word, _ in words)
+            yield " ".join(part for word, _ in words for part in _coded(word, codes))
 
     core = Tokenizer(models.BPE())
     core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()

@@ -11,7 +11,7 @@ import modeling_vanilla
 import tokenizer as tokenizers
 from train import files
 from train.errors import UserError
-from train.model import start
+from train.model import start, template
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -59,11 +59,19 @@ def outline(recipe: "Recipe", vocab_size: int, num_labels: int | None = None) ->
 
 
 def make_tokenizer(recipe: "Recipe", train: "Dataset", folder: Path) -> None:
-    """Write the run's tokenizer into a folder, unless it is there: the recipe's, or one built from training text."""
+    """Write the run's tokenizer into a folder, unless it is there: the recipe's, or one built from training text.
+
+    Raises:
+        UserError: the recipe's tokenizer is missing, or the task cannot use it.
+    """
     if (folder / "tokenizer.json").is_file():
         return
     path, longest = recipe.tokenizer.path or recipe.model.init_from, check(recipe)
-    made = load_tokenizer(path) if path else _built_tokenizer(recipe, train, longest)
+    made = (
+        template.judged(load_tokenizer(path), recipe, path, train)
+        if path
+        else _built_tokenizer(recipe, train, longest)
+    )
     made.model_max_length = min(made.model_max_length, longest)
     with files.staged_folder(folder) as staging:
         made.save_pretrained(staging)
@@ -74,11 +82,10 @@ def _built_tokenizer(recipe: "Recipe", train: "Dataset", longest: int) -> PreTra
     own = recipe.tokenizer
     columns = ("source", "target") if recipe.task == "translation" else ("text",)
     texts = (row for column in columns for row in train[column])
-    template = tokenizers.template_for(recipe.task)
-    options: dict[str, Any] = {"lowercase": own.lowercase, "min_frequency": own.min_frequency}
+    options: dict[str, Any] = {name: getattr(own, name) for name in ("lowercase", "normalize", "min_frequency")}
     options |= {"model_max_length": longest, "show_progress": sys.stderr.isatty()}
     try:
-        return tokenizers.build(own.kind, texts, own.vocab_size, template, **options)
+        return tokenizers.build(own.kind, texts, own.vocab_size, tokenizers.template_for(recipe.task), **options)
     except ValueError as error:
         raise UserError(f"tokenizer: {error}") from None
 
@@ -87,7 +94,7 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
     """Load a tokenizer from a folder or the Hub.
 
     Raises:
-        UserError: there is none, or it lacks a padding token.
+        UserError: there is none.
     """
     try:
         loaded = AutoTokenizer.from_pretrained(str(path))
@@ -95,8 +102,6 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
         raise UserError(f"tokenizer.path: {path}: no tokenizer found there ({error})") from None
     if not isinstance(loaded, PreTrainedTokenizerFast):
         raise UserError(f"tokenizer.path: {path}: a {type(loaded).__name__}, must be a tokenizer.json")
-    if loaded.pad_token_id is None:
-        raise UserError(f"tokenizer.path: {path}: the tokenizer has no padding token")
     return loaded
 
 
@@ -115,8 +120,9 @@ def make_model(
     """
     values = recipe.model.architecture() | {"variant": recipe.variant}
     values |= {name: getattr(tokenizer, name) for name in SPECIAL_IDS}
-    own_start = recipe.model.init_from and (not recipe.tokenizer.path or tokenizer.bos_token_id is None)
-    values |= {} if own_start else {"decoder_start_token_id": tokenizer.bos_token_id}
+    keeps_start = recipe.model.init_from and not recipe.tokenizer.path  # the tokenizer is the model's own
+    if tokenizer.bos_token_id is not None and not keeps_start:
+        values["decoder_start_token_id"] = tokenizer.bos_token_id
     if recipe.task == "classification":
         values |= {"id2label": dict(enumerate(labels or [])), "label2id": {n: i for i, n in enumerate(labels or [])}}
     config = _config(recipe, values if recipe.model.init_from else {"vocab_size": len(tokenizer)} | values)

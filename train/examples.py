@@ -3,6 +3,7 @@
 import logging
 import os
 import threading
+import unicodedata
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 _BATCH = 1000
 _CALL = 2**20
 """Characters that are given to the tokenizer at once; it needs about 200 bytes for each."""
+_MOST_UNKNOWN = 0.01
 
 
 class Ragged:
@@ -173,14 +175,38 @@ def _tokens(split: "Dataset", column: str, tokenizer, recipe: Recipe, first: int
     def where(row: int) -> str:
         return locate(recipe, name, first + row)
 
-    if len(split) < cache.FEW_ROWS or (name == "train" and recipe.data.stream_rows is not None):
-        return Ragged(_encoded(split, column, tokenizer, where, special))
-
     def make() -> dict[str, np.ndarray]:
         made = Ragged(_encoded(split, column, tokenizer, where, special))
         return {"flat": made.flat, "offsets": made.offsets}
 
-    return Ragged.of(**cache.through(cache.key_of(split, column, tokenizer, special), make))
+    if len(split) < cache.FEW_ROWS or (name == "train" and recipe.data.stream_rows is not None):
+        ids = Ragged.of(**make())
+    else:
+        ids = Ragged.of(**cache.through(cache.key_of(split, column, tokenizer, special), make))
+    if not first:  # of a stream, the first window is enough
+        _warn_of_unknown(ids, split, column, tokenizer)
+    return ids
+
+
+def _warn_of_unknown(ids: Ragged, split: "Dataset", column: str, tokenizer) -> None:
+    """Warn where more than `_MOST_UNKNOWN` of the tokens are the unknown one: they all mean the same to the model."""
+    if tokenizer.unk_token_id is None or not len(ids.flat):
+        return
+    places = np.flatnonzero(ids.flat == tokenizer.unk_token_id)
+    share = len(places) / len(ids.flat)
+    if share <= _MOST_UNKNOWN:
+        return
+    text = split[int(np.searchsorted(ids.offsets, places[0], side="right")) - 1][column]
+    is_composed = unicodedata.is_normalized("NFC", text)
+    logger.warning(
+        "%s data: %.1f %% of the tokens of column %s are %s, as in %r: the tokenizer was built without these characters%s",
+        split.split or "train",
+        100 * share,
+        column,
+        tokenizer.unk_token,
+        text[:80],
+        "" if is_composed else "; the text is decomposed Unicode, tokenizer.normalize: nfc composes it",
+    )
 
 
 def _encoded(
@@ -379,6 +405,8 @@ def _blocks(split: "Dataset", name: str, tokenizer, recipe: Recipe, first: int) 
     prefix, suffix = ((), ()) if causal else ((tokenizer.cls_token_id,), (tokenizer.sep_token_id,))
     lines = _tokens(split, "text", tokenizer, recipe, first, special=False)
     ended = causal and recipe.data.text_unit == "line"
+    if ended and tokenizer.eos_token_id is None:
+        raise UserError(f"{name} data: the tokenizer has no end token (eos_token), which must stand after each line")
     stream = np.insert(lines.flat, lines.offsets[1:], tokenizer.eos_token_id) if ended else lines.flat
     if len(stream) < 2:
         raise UserError(

@@ -1,14 +1,19 @@
 """Models to measure: a folder of this project, anyone's folder, or anyone's repository of the Hub."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import transformers
 from transformers import AutoConfig, AutoTokenizer
 
+import tokenizer as tokenizers
 from modeling_vanilla import VanillaConfig
 from train import build, hub_fetch
 from train.errors import UserError
+from train.model import template
+
+logger = logging.getLogger(__name__)
 
 AUTO_OF_TASK = {
     "translation": "AutoModelForSeq2SeqLM",
@@ -85,6 +90,12 @@ def load(folder: Path, task: str, run_dir: Path | None = None, trust_remote_code
         raise UserError(f"{folder}: cannot be loaded as a model for {task}: {message}") from None
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token  # what lies under a mask has no meaning
+    if task == "masked":
+        template.require(tokenizer, task, str(words))
+    if task == "translation" and tokenizer.is_fast and not tokenizers.fits(tokenizer, tokenizers.template_for(task)):
+        logger.warning(
+            "%s: the tokenizer adds no end token: the figures do not tell whether a translation ends", words
+        )
     most = getattr(config, "max_position_embeddings", None)
     if not ours and most:
         tokenizer.model_max_length = min(tokenizer.model_max_length, most)

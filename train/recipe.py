@@ -7,12 +7,12 @@ range is a `UserError` that names the file (or the command line), the field, the
 import re
 from argparse import ArgumentError
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 
 from train import files
 from train.errors import UserError
@@ -26,6 +26,7 @@ from train.sections import (
     OptimSection,
     TokenizerSection,
 )
+from train.settings import earlier
 
 Task = Literal["translation", "causal", "masked", "classification"]
 # What versions that lacked a key had built in, where its default means something else, by section; and the keys by which the
@@ -64,6 +65,11 @@ class Recipe:
     optim: OptimSection = field(default_factory=OptimSection)
     loop: LoopSection = field(default_factory=LoopSection)
     eval: EvalSection = field(default_factory=EvalSection)
+
+    def __post_init__(self) -> None:
+        """Name the form of Unicode that is left open, as `tokenizer.form_for` has it."""
+        if self.tokenizer.normalize is None:
+            self.tokenizer = replace(self.tokenizer, normalize="none" if self.tokenizer.kind == "byte_bpe" else "nfc")
 
     @property
     def folder(self) -> Path:
@@ -125,6 +131,8 @@ def load_recipe(argv: Sequence[str] | str | Path) -> Recipe:
             config = reader.parse_args(overrides, namespace=config)
         except (ArgumentError, TypeError, ValueError, RecursionError) as error:
             raise UserError(f"{path}: command line: {explain(error, _keys())}") from None
+    if config.tokenizer.normalize is None:
+        config.tokenizer.normalize = _form_left_open(config, given)
     recipe = reader.instantiate(config)
     recipe = Recipe(**{item.name: getattr(recipe, item.name) for item in fields(Recipe)})
     problem = next(iter(problems(recipe)), None)
@@ -134,6 +142,13 @@ def load_recipe(argv: Sequence[str] | str | Path) -> Recipe:
         raise UserError(f"{path}: {place}{name}: {value!r} {rule}")
     recipe.eval.bleu_tokenizer = bleu_tokenizer(recipe)
     return recipe
+
+
+def _form_left_open(config: Namespace, given: dict[str, Any]) -> str | None:
+    """Return `tokenizer.normalize` where nothing says it: of the resolved recipe, or of the run that is gone on with."""
+    name, run_dir, kind = config.name, config.run_dir, config.tokenizer.kind
+    folder = Path(run_dir) if run_dir else Path("runs") / name
+    return earlier.form_then(given.get("tokenizer"), kind) or earlier.form_begun(folder, kind)
 
 
 # What jsonargparse reads in a file beside its arguments: it imports the module that `class_path` names.

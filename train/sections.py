@@ -63,6 +63,8 @@ class TokenizerSection:
         kind: subwords shared by both languages, bytes, word pieces or characters.
         vocab_size: upper bound of the vocabulary, special tokens included.
         lowercase: lower-case all text, source and target.
+        normalize: form of Unicode that all text is brought into: composed, decomposed or as it stands; null = composed, but for
+            `byte_bpe`, which knows every text, as it stands. The resolved recipe names it.
         min_frequency: times a pair (or character) must occur in the training text to become a token.
     """
 
@@ -70,6 +72,7 @@ class TokenizerSection:
     kind: Literal["bpe", "byte_bpe", "wordpiece", "char"] = "bpe"
     vocab_size: int = 8000
     lowercase: bool = False
+    normalize: Literal["nfc", "nfd", "none"] | None = None
     min_frequency: int = 2
 
 

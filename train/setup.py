@@ -23,6 +23,7 @@ from train.errors import UserError
 from train.processes import environment
 from train.recipe import BUILT_IN, Recipe
 from train.run import best, history
+from train.settings import earlier
 from train.writer import Writer
 
 FINISHED = "finished.json"
@@ -292,7 +293,9 @@ def refuse_other(folder: Path, recipe: Recipe) -> None:
     try:
         old = yaml.safe_load(path.read_text(encoding="utf-8"))
         # A recipe written before a field existed meant the field's default, or what was built in.
-        old = _flat(Recipe(old["name"], old["task"]).to_dict()) | _flat(BUILT_IN) | _flat(old)
+        form = earlier.form_then(old.get("tokenizer"), recipe.tokenizer.kind)
+        default = _flat(Recipe(old["name"], old["task"]).to_dict()) | _flat(BUILT_IN)
+        old = default | ({"tokenizer.normalize": form} if form else {}) | _flat(old)
     except (yaml.YAMLError, AttributeError, KeyError, TypeError, OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as the recipe of this run: {error}") from None
     new = _flat(recipe.to_dict())

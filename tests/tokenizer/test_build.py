@@ -2,8 +2,10 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
+import time
 import unicodedata
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, PreTrainedTokenizerFast, pipeline
 
 from tokenizer import KINDS, SPECIAL_TOKENS, TEMPLATES, build, save, template_for
+from tokenizer.scripts import LONGEST_WORD
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,7 +30,7 @@ PROBES = [
     "The Hund runs 2062.",
     "세계 안녕, 20월",
     "👩‍👩‍👧😀 😀",
-    "cafe\u0301 \u0301e",
+    "cafe\u0301 e",
     "a  b   c",
     "trailing  ",
     "new\tline\n\nthere\t",
@@ -65,7 +68,26 @@ def test_special_ids_are_the_same_and_distinct_in_every_kind(kind, template):
 def test_round_trip_gives_back_the_text(lossless, template):
     tokenizer = make(lossless, template)
     for text in PROBES:
-        assert round_trip(tokenizer, text) == text
+        assert round_trip(tokenizer, text) == (text if lossless == "byte_bpe" else unicodedata.normalize("NFC", text))
+
+
+def test_a_text_has_the_same_ids_in_every_form_but_where_none_is_chosen(kind):
+    texts = ["날씨가 좋다, café", "Ångström"] * 3  # composed; the reader's data may come decomposed, as on macOS
+    for form in (None, "nfc", "nfd", "none"):
+        tokenizer = build(kind, texts, 400, "causal", normalize=form, show_progress=False)
+        composed, decomposed = (
+            tokenizer(unicodedata.normalize(name, "좋다 é"))["input_ids"] for name in ("NFC", "NFD")
+        )
+        is_one = form in ("nfc", "nfd") or (form is None and kind != "byte_bpe")
+        assert (composed == decomposed) == is_one
+        assert 1 not in composed
+        assert round_trip(tokenizer, "좋다 é") == unicodedata.normalize("NFD" if form == "nfd" else "NFC", "좋다 é")
+
+
+def test_none_keeps_a_text_as_it_stands():
+    text = "cafe\u0301 \u0301e café"
+    for name in ("bpe", "byte_bpe", "char"):
+        assert round_trip(make(name, normalize="none"), text) == text
 
 
 @pytest.mark.parametrize("lossless", ["byte_bpe", "char"])
@@ -104,7 +126,7 @@ def test_bpe_spells_numbers_digit_by_digit():
 
 
 def test_char_makes_every_code_point_a_token():
-    tokenizer = make("char", "causal")
+    tokenizer = make("char", "causal", normalize="none")
     text = "cafe\u0301\n👩‍👩‍👧\t "
     assert tokenizer.tokenize(text) == list(text)
     assert len(tokenizer) == len(SPECIAL_TOKENS) + len(set("".join(TEXTS)))
@@ -125,6 +147,60 @@ def test_encoder_reads_the_mask_and_can_be_told_not_to(kind):
     tokenizer = make(kind, "encoder")
     assert tokenizer("The <mask> runs")["input_ids"].count(6) == 1
     assert 6 not in tokenizer("The <mask> runs", split_special_tokens=True)["input_ids"]
+
+
+CHINESE = ["我明天要去北京看望我的老朋友", "今天天气很好我们去公园散步吧"]
+THAI = "ฉันชอบกินข้าวผัดกับไข่ดาวทุกวันตอนเช้า"
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence", "most"), [("bpe", CHINESE[0], 8), ("bpe", THAI, 16), ("byte_bpe", CHINESE[0], 8)]
+)
+def test_a_sentence_without_spaces_is_more_than_one_token(name, sentence, most):
+    tokenizer = build(name, [sentence, f"ab {sentence}"] * 5, 8000, "causal", show_progress=False)
+    tokens = [tokenizer.decode([number]) for number in tokenizer(sentence)["input_ids"]]
+    assert "".join(tokens) == sentence
+    assert len(tokens) > 1
+    assert max(map(len, tokens)) <= most
+
+
+def test_what_is_written_with_spaces_is_learnt_as_a_whole():
+    word = "Donaudampfschifffahrtsgesellschaftskapitän"
+    for name in ("bpe", "byte_bpe", "wordpiece"):
+        assert len(build(name, [f"a {word}"] * 5, 8000, "causal", show_progress=False).tokenize(f"a {word}")) == 2
+
+
+def test_a_word_piece_inside_a_long_word_is_one_of_the_inside():
+    tokenizer = build("wordpiece", [THAI] * 5, 8000, "causal", show_progress=False)
+    assert [token.removeprefix("##") for token in tokenizer.tokenize(THAI)] == [THAI[:16], THAI[16:32], THAI[32:]]
+    assert round_trip(tokenizer, THAI) == THAI
+
+
+def test_a_word_longer_than_wordpiece_reads_is_not_unknown():
+    tokenizer = build("wordpiece", [THAI] * 5, 8000, "causal", show_progress=False)
+    text = THAI * 4  # 152 characters
+    assert 1 not in tokenizer(text)["input_ids"]
+    assert round_trip(tokenizer, text) == f"{text[:100]} {text[100:]}"
+
+
+@pytest.mark.parametrize("name", ["bpe", "byte_bpe", "wordpiece"])
+def test_no_token_and_no_run_is_without_bound(name):
+    draw = random.Random(0)
+    tokenizer = build(name, ["acgt" * 1000] * 3, 8000, "causal", show_progress=False)
+    assert max(map(len, tokenizer.get_vocab())) <= LONGEST_WORD
+    run = "".join(draw.choices("acgt", k=60_000))  # as a whole this takes minutes
+    started = time.process_time()
+    build(name, [run], 2000, "causal", show_progress=False)
+    assert time.process_time() - started < 10
+
+
+def test_words_that_were_split_keep_their_spaces_where_the_caller_writes_them(kind):
+    tokenizer, words = make(kind, "causal"), "The dog runs two".split()
+    spaced = [words[0], *(f" {word}" for word in words[1:])]
+    whole = tokenizer(" ".join(words))["input_ids"]
+    assert tokenizer(spaced, is_split_into_words=True)["input_ids"] == whole
+    # The library encodes each word alone: what makes a space a character of its own has none to encode.
+    assert (tokenizer(words, is_split_into_words=True)["input_ids"] == whole) == (kind in ("bpe", "wordpiece"))
 
 
 @pytest.mark.parametrize("name", ["bpe", "byte_bpe", "wordpiece"])
@@ -276,6 +352,7 @@ def test_the_same_texts_give_the_same_tokenizer():
         ({"kind": "byte_bpe", "vocab_size": 262}, ["vocab_size", "262", "263"]),
         ({"kind": "char", "vocab_size": 9, "texts": ["abc"]}, ["vocab_size", "9", "10"]),
         ({"kind": "wordpiece", "vocab_size": 100}, ["vocab_size", "100"]),
+        ({"normalize": "nfkc"}, ["normalize", "nfkc", "nfc, nfd, none"]),
         ({"min_frequency": 0}, ["min_frequency", "0"]),
         ({"model_max_length": 0}, ["model_max_length", "0"]),
         ({"texts": []}, ["no text"]),

@@ -44,11 +44,12 @@ def test_char_learns_the_newline_from_the_ends_of_lines(tmp_path, corpus):
 def test_an_empty_folder_is_filled_and_options_arrive(tmp_path, corpus):
     output = tmp_path / "out"
     output.mkdir()
-    options = ["--kind", "wordpiece", "--lowercase", "--max-length", "9", "--vocab-size", "400"]
+    options = ["--kind", "wordpiece", "--lowercase", "--max-length", "9", "--vocab-size", "400", "--normalize", "nfd"]
     assert main(arguments(corpus, output, *options)) == 0
     tokenizer = AutoTokenizer.from_pretrained(output)
     assert tokenizer.model_max_length == 9
     assert tokenizer("HUND")["input_ids"] == tokenizer("hund")["input_ids"]
+    assert "ä" not in tokenizer.decode(tokenizer("läuft")["input_ids"])  # decomposed
 
 
 @pytest.mark.parametrize(
@@ -58,6 +59,7 @@ def test_an_empty_folder_is_filled_and_options_arrive(tmp_path, corpus):
         (["--vocab-size", "many"], ["--vocab-size", "many"]),
         (["--kind", "magic"], ["--kind", "magic"]),
         (["--min-frequency", "0"], ["min_frequency=0"]),
+        (["--normalize", "nfkc"], ["--normalize", "nfkc"]),
         (["missing.txt"], ["missing.txt", "no such file"]),
         (["--unknown"], ["--unknown"]),
     ],

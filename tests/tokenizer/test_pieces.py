@@ -2,6 +2,7 @@
 
 import gzip
 import random
+import unicodedata
 
 import numpy as np
 import pytest
@@ -58,6 +59,14 @@ MADE = {
     for kind in KINDS
 }
 MADE |= {
+    **{
+        f"{kind} {form}": (
+            lambda kind=kind, form=form: (
+                build(kind, [prose(3000)], 400, "causal", normalize=form, show_progress=False)._tokenizer
+            )
+        )
+        for kind, form in (("bpe", "nfd"), ("byte_bpe", "nfc"), ("char", "none"))
+    },
     "lower": lambda: build("bpe", [prose(3000)], 400, "causal", lowercase=True, show_progress=False)._tokenizer,
     "always prepends": lambda: foreign(normalizers.Sequence([]), pre_tokenizers.Metaspace(prepend_scheme="always")),
     "prepends, no words": lambda: foreign(
@@ -126,11 +135,14 @@ def test_pieces_build_the_tokenizer_of_the_whole(kind):
     assert again.backend_tokenizer.to_str() == whole.backend_tokenizer.to_str()
 
 
-def test_a_text_without_spaces_is_built_from_up_to_a_limit():
-    text = "ab" * 3000
-    assert list(pieces.for_training([text], "bpe", size=1000, longest=6000)) == [text]
-    with pytest.raises(ValueError, match="^text 1: 5000 characters from character 1 on without a space"):
-        list(pieces.for_training([text], "bpe", size=1000, longest=5000))
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_text_without_spaces_is_cut_between_letters(kind):
+    assert list(pieces.for_training(["ab" * 3000], kind, size=1000, longest=6000)) == ["ab" * 3000]
+    text = unicodedata.normalize("NFD", "각é") * 1000  # five characters that make two letters
+    cut = list(pieces.for_training([text], kind, size=1000, longest=1001))
+    assert "".join(cut) == text
+    assert [len(part) for part in cut[:-1]] == [1000] * 4
+    assert "".join(unicodedata.normalize("NFC", part) for part in cut) == "각é" * 1000
 
 
 def test_a_line_has_a_longest_length(tmp_path, monkeypatch):

@@ -98,7 +98,7 @@ RULES: dict[str, Rule] = {
     "model.init_from": place,
     "model.attn_implementation": kernel,
     **{f"model.{name}": at_most(most) for name, most in LIMITS.items()},
-    **_every(taken, "tokenizer", "kind lowercase min_frequency"),
+    **_every(taken, "tokenizer", "kind lowercase normalize min_frequency"),
     "tokenizer.path": place,
     "tokenizer.vocab_size": at_most(LIMITS["vocab_size"]),
     **_every(place, "data", "root train validation test hub hub_config"),

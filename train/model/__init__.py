@@ -1,1 +1,1 @@
-"""The model of a run: so far what it starts from."""
+"""From a recipe to its model; so far what a run starts from, and what a task needs of a tokenizer."""

@@ -1,0 +1,1 @@
+"""The keys of a recipe; so far what recipes of earlier versions meant by keys that they lack."""
