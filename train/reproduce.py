@@ -78,7 +78,7 @@ def reproduce(
     recipe, changed = foreign.obeyed(load_recipe(recipe_path), str(folder), root)
     _say(f"published: {place}, {', '.join(published['metrics'])} on split {published['split']!r}")
     for line in [*changed, *differences(published)]:
-        _say(line)
+        _say(" ".join(line.split()))  # a text of theirs must not write lines of ours
     check_data(recipe, published)
     if code := train(recipe):
         return code
