@@ -5,9 +5,10 @@ import json
 import pytest
 
 from modeling_vanilla.bridge_files import copy_tokenizer
-from train import files, plots, results
+from train import data, files, plots, results
 from train.errors import UserError
 from train.hub import mend
+from train.recipe import load_recipe
 from train.tracking import Tracker
 
 
@@ -109,3 +110,21 @@ def test_results_of_another_form_are_one_line(tmp_path, text):
     (tmp_path / "results.json").write_text(text)
     with pytest.raises(UserError, match=r"results\.json: "):
         results.read(tmp_path)
+
+
+@pytest.mark.parametrize("way", ["absolute", "up", "own"])
+def test_a_data_set_names_no_file_of_this_machine(tmp_path, secret, monkeypatch, way):
+    """Its card may say which files it has: `datasets` reads them wherever they are."""
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    folder, recipe = tmp_path / "set", tmp_path / "recipe.yaml"
+    folder.mkdir()
+    (folder / "a.txt").write_text("hello\n")
+    (tmp_path / "secret.txt").write_text("my key\n")
+    name = {"absolute": str(tmp_path / "secret.txt"), "up": "../secret.txt", "own": "a.txt"}[way]
+    (folder / "README.md").write_text(f"---\nconfigs:\n- config_name: default\n  data_files: {name}\n---\n")
+    recipe.write_text(f"name: a\ntask: causal\ndata: {{hub: {folder}, train: train}}\n")
+    if way == "own":
+        assert list(data.hub_split(load_recipe(recipe), "train")) == [{"text": "hello"}]
+        return
+    with pytest.raises(UserError, match=r"secret\.txt is no file of the data set"):
+        data.hub_split(load_recipe(recipe), "train")

@@ -86,6 +86,10 @@ def test_too_many_files_and_too_large_ones_are_not_read(folder, used, monkeypatc
     with open(folder / "README.md", "r+b") as file:
         file.truncate(1 << 40)  # of zeros that take no place
     assert "README.md: has 1,099,511,627,776 bytes" in hub_check.check_folder(folder).problems[0]
+    (folder / "README.md").write_text(CARD)
+    (folder / "names.py").write_text("import a" + ".b" * 200_000)
+    assert "names.py: has 400,008 bytes" in hub_check.check_folder(folder).problems[0]
+    (folder / "names.py").unlink()
     monkeypatch.setattr(listing, "MOST_FILES", 5)
     assert hub_check.check_folder(folder).problems[0] == "entries: holds more than 5 files"
     assert not used
