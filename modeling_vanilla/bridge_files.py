@@ -12,7 +12,7 @@ from typing import Any
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-from .safety import check_shard_names
+from .safety import check_shard_names, outside
 
 # Which class reads the tokenizer files of a checkpoint so old that it names none.
 TOKENIZERS = {
@@ -100,9 +100,15 @@ def _check_weights(path: Path) -> None:
 
 
 def copy_tokenizer(source: Path, target: Path) -> None:
-    """Copy the tokenizer as it is, and name its class where the model's type was enough to find it."""
+    """Copy the tokenizer as it is, and name its class where the model's type was enough to find it.
+
+    Raises:
+        ValueError: One of its files is a link out of the folder: what it leads to must not come to lie beside the model.
+    """
     found = [name for name in TOKENIZER_FILES if (source / name).is_file()]
     for name in found:
+        if target_of_link := outside(source / name, source):
+            raise ValueError(f"{source / name}: a link to {target_of_link}, which is not of this folder")
         shutil.copyfile(source / name, target / name)
     if found:
         path = target / "tokenizer_config.json"

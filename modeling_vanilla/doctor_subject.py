@@ -19,8 +19,10 @@ import transformers
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 from transformers.models.auto import modeling_auto
+from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 from .bridge_files import INDEX, TOKENIZER_FILES, complete_folder, read_json
+from .safety import check_tokenizer
 
 LIMIT = 1e-4
 # The Auto class of each head that has labels for every token, and which of their logits a label belongs to.
@@ -264,6 +266,7 @@ def load(name: str, trust_remote_code: bool = False, seed: int = 0) -> Subject:
     subject.files += [path.name for path in folder.glob("*.model")]
     if subject.files:
         try:
+            check_tokenizer(get_tokenizer_config(source))
             subject.tokenizer = AutoTokenizer.from_pretrained(source, **trust)
         except (KeyboardInterrupt, SystemExit):
             raise

@@ -22,6 +22,8 @@ from .doctor_subject import printable
 NEWEST = "newest"
 # Compiled against by torch and others that stay outside, so it stays what it is.
 KEPT = ("numpy",)
+# `-m` looks into the working folder first, which may be the one that is examined, with a pip.py; Python 3.10 does not know it.
+SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 OUTCOMES = {"pass": "pass", "FAIL": "FAIL", "skipped": "-"}
 
 
@@ -51,7 +53,10 @@ def _pip(*words: str) -> str:
         ValueError: It failed, with the last of its errors.
     """
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", *words]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    environment = os.environ | SAFE_PATH
+    done = subprocess.run(
+        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         errors = [line for line in done.stderr.splitlines() if line.strip()] or ["pip gave no reason"]
         chosen = [line for line in errors if line.startswith("ERROR")] or errors
@@ -106,7 +111,7 @@ def examine_with(folder: Path, words: Sequence[str]) -> dict[str, Any]:
         ValueError: It has none, with the line that it ended with.
     """
     paths = [str(folder), str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    environment = os.environ | SAFE_PATH | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     command = [sys.executable, "-m", "modeling_vanilla", "doctor", *words, "--json"]
     done = subprocess.run(
         command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
@@ -152,5 +157,5 @@ def compare(model: str, versions: Sequence[str], words: Sequence[str], as_json: 
     """
     folders = [prepare(exact(version)) for version in versions]
     reports = [examine_with(folder, words) for folder in dict.fromkeys(folders)]
-    print(json.dumps(reports, indent=2, ensure_ascii=False) if as_json else side_by_side(model, reports))
+    print(json.dumps(reports, indent=2) if as_json else side_by_side(model, reports))
     return int(any(report["failed"] for report in reports))

@@ -42,7 +42,12 @@ DEPTH = 20
 FREE_NUMBERS = 2**26
 INDEX_BYTES = 2**26
 
-GENERATION_LIMITS = {"num_beams": 2**10, "num_return_sequences": 2**10, "max_length": 2**24, "max_new_tokens": 2**24}
+BEAMS = ("num_beams", "num_return_sequences")
+LENGTHS = ("max_length", "max_new_tokens", "max_cache_len")
+GENERATION_LIMITS = dict.fromkeys(BEAMS, 2**10) | dict.fromkeys(LENGTHS, 2**24)
+BEAM_IDS = 2**26
+FIXED_LENGTH = 2**17
+GROWING_CACHES = ("dynamic", "offloaded", "quantized")
 
 # The kernels that torch has itself. transformers downloads others, "owner/name", and runs them; flash attention too,
 # where it is not installed. A user may ask for those as an argument, a file may not.
@@ -174,14 +179,19 @@ def _check_index(path: str, folder: str) -> None:
     if not isinstance(places, dict) or not places or not isinstance(index.get("metadata"), dict):
         raise ValueError(f"{path} must hold the objects 'metadata' and 'weight_map'")
     check_shard_names(places.values(), path)
-    root = os.path.realpath(folder)
+    for name in sorted(set(places.values())):
+        if target := outside(os.path.join(os.path.dirname(path), name), folder):
+            raise ValueError(f"{path}: shard {name!r} is a link to {target}, outside of {folder}")
+
+
+def outside(path: str | os.PathLike, folder: str | os.PathLike) -> str | None:
+    """Return where a file of a folder leads, if that is not a file of the folder; None else."""
+    root, target = os.path.realpath(folder), os.path.realpath(path)
     # In the cache of the Hub a snapshot consists of links to the blobs beside it.
     blobs = os.path.join(os.path.dirname(os.path.dirname(root)), "blobs")
     cached = os.path.basename(os.path.dirname(root)) == "snapshots"
-    for name in sorted(set(places.values())):
-        target = os.path.realpath(os.path.join(os.path.dirname(path), name))
-        if os.path.commonpath([root, target]) != root and not (cached and os.path.dirname(target) == blobs):
-            raise ValueError(f"{path}: shard {name!r} is a link to {target}, outside of {folder}")
+    leaves = os.path.commonpath([root, target]) != root and not (cached and os.path.dirname(target) == blobs)
+    return target if leaves else None
 
 
 def check_shard_names(names: Iterable[Any], source: str) -> None:
@@ -217,13 +227,49 @@ def check_files(model: torch.nn.Module, files: list[str] | None, index: dict | N
         )
 
 
-def check_generation(settings: Any) -> None:
+def check_tokenizer(settings: dict[str, Any]) -> None:
+    """Check what a tokenizer_config.json says, before a tokenizer is built of it.
+
+    Raises:
+        ValueError: It names a file that is not beside it, whose lines would become tokens, and be saved with the next model.
+    """
+    for name, value in settings.items():
+        if names_a_file(name, value):
+            raise ValueError(f"{name}={reprlib.repr(value)} must not name a file in tokenizer_config.json")
+
+
+def names_a_file(field: str, value: Any) -> bool:
+    """Say whether a field makes a library read a file that is not beside its own."""
+    names = [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, str)]
+    if field in ("vocab", "merges"):  # a table or a list, or the path of a file, which begins at the working folder
+        return isinstance(value, str)
+    return field.endswith(("_file", "_files")) and any(
+        name in ("", "..") or re.search(r"[/\\]", name) for name in names
+    )
+
+
+def check_generation(settings: Any, positions: int) -> None:
     """Check the numbers of a generation config that decide over memory and time.
+
+    Args:
+        settings: The generation config; None for a model that does not generate.
+        positions: Of the model.
 
     Raises:
         ValueError: Names the setting, its value and the largest that may be.
     """
+    cache = getattr(settings, "cache_implementation", None)
+    # A cache of a fixed size is made as long as the output may get, before the first token.
+    fixed = cache not in (None, *GROWING_CACHES)
+    positions = min(positions, FIXED_LENGTH)
     for name, most in GENERATION_LIMITS.items():
         value = getattr(settings, name, None)
+        most, why = (positions, f" with cache_implementation={cache!r}") if fixed and name in LENGTHS else (most, "")
         if value is not None and not (type(value) is int and 1 <= value <= most):
-            raise ValueError(f"generation_config.{name}={reprlib.repr(value)} must be a whole number from 1 to {most}")
+            raise ValueError(
+                f"generation_config.{name}={reprlib.repr(value)} must be a whole number from 1 to {most}{why}"
+            )
+    # So are the rows of a beam search.
+    beams, length = (max(getattr(settings, name, None) or 1 for name in names) for names in (BEAMS, LENGTHS))
+    if beams > 1 and beams * length > BEAM_IDS:
+        raise ValueError(f"generation_config asks for {beams} beams of {length} tokens, at most {BEAM_IDS} ids may be")

@@ -88,7 +88,8 @@ class VanillaPreTrainedModel(PreTrainedModel):
         kwargs["use_safetensors"] = True
         check_folder(pretrained_model_name_or_path, kwargs.get("subfolder", ""), kwargs.get("variant"))
         loaded = super().from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
-        check_generation(getattr(loaded[0] if isinstance(loaded, tuple) else loaded, "generation_config", None))
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        check_generation(getattr(model, "generation_config", None), model.config.max_position_embeddings)
         return loaded
 
     @staticmethod

@@ -17,8 +17,11 @@ import gradio as gr
 from fontTools.ttLib import TTFont
 from model import Answer, Model, Refused
 from picture import alert, bars, heat_map
+from starlette.middleware import Middleware
+from starlette.responses import PlainTextResponse
 from words import LANGUAGES, Line, language_of
 
+MOST_BYTES = 1 << 24
 MEAN = "mean"
 LABELS = ("examples", "settings", "layer", "head", "guesses", "beams", "beams_info", "most", "temperature")
 LABELS += ("temperature_info", "top_p", "top_p_info", "seed", "seed_info")
@@ -159,6 +162,29 @@ def _connect(model: Model, page, examples, inputs: tuple, button, outputs: tuple
         choice.input(draw, [answer, layer, head], picture, api_visibility="private", **queue)
 
 
+class Bounded:
+    """Refuse a request of more bytes than any text that is answered has: it would be read and parsed as a whole first."""
+
+    def __init__(self, app):
+        self.app = app
+
+    async def __call__(self, scope, receive, send):
+        """Answer 413 where the length is announced, and end a body that goes on past it."""
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        if int(dict(scope["headers"]).get(b"content-length", 0)) > MOST_BYTES:
+            return await PlainTextResponse("too long", 413)(scope, receive, send)
+        read = 0
+
+        async def bounded():
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            return message if read <= MOST_BYTES else {"type": "http.disconnect"}
+
+        return await self.app(scope, bounded, send)
+
+
 def _hangul(folder: Path) -> str:
     """Return the style that brings Hangul to systems without it; nothing where the package is not installed.
 
@@ -198,8 +224,11 @@ def main() -> int:
     )
     with tempfile.TemporaryDirectory() as folder:
         style = _hangul(Path(folder)) + STYLE
+        # No part of the page takes a file; gradio's door for files is open all the same.
+        bounds = {"max_file_size": 1, "app_kwargs": {"middleware": [Middleware(Bounded)]}}
+        looks = {"theme": theme, "css": style, "i18n": SAY, "footer_links": []}
         try:
-            page.launch(server_port=wanted.port, theme=theme, css=style, i18n=SAY, share=False, footer_links=[])
+            page.launch(server_port=wanted.port, share=False, **looks, **bounds)
         except OSError as error:  # gradio's own words end in advice for those who call it from Python
             print(f"No page: {str(error).split('. ')[0]}. Another port: --port N.", file=sys.stderr)
             return 2

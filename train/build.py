@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 import modeling_vanilla
 import tokenizer as tokenizers
+from modeling_vanilla.safety import check_tokenizer
 from train import files
 from train.errors import UserError
 from train.model import start, template
@@ -97,6 +99,7 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerFast:
         UserError: there is none.
     """
     try:
+        check_tokenizer(get_tokenizer_config(str(path)))
         loaded = AutoTokenizer.from_pretrained(str(path))
     except (OSError, ValueError) as error:
         raise UserError(f"tokenizer.path: {path}: no tokenizer found there ({error})") from None

@@ -281,9 +281,24 @@ def hub_split(recipe: Recipe, name: str) -> Any:
         )
     streaming = name == "train" and data.stream_rows is not None
     try:
+        _refuse_files_of_elsewhere(data)
         return datasets.load_dataset(data.hub, data.hub_config, split=split, streaming=streaming)
     except Exception as error:  # noqa: BLE001 - any of the library's, the network's and the file formats' own errors
         raise UserError(f"data.hub: {data.hub!r} ({data.hub_config}, {split}): {error}") from None
+
+
+def _refuse_files_of_elsewhere(data: DataSection) -> None:
+    """Refuse a data set whose card names files of this machine that are not its own: they would become training data.
+
+    Raises:
+        ValueError: names the first one.
+    """
+    own = Path(str(data.hub)).resolve()
+    named = datasets.load_dataset_builder(str(data.hub), data.hub_config).config.data_files or {}
+    for name in (str(name) for names in named.values() for name in names):
+        is_own = Path(name).resolve().is_relative_to(own) if own.is_dir() else "://" in name
+        if not is_own:
+            raise ValueError(f"data_files: {name} is no file of the data set")
 
 
 def _hub_rows(recipe: Recipe, name: str, rows: Any, before: int) -> Iterator[Row]:

@@ -13,6 +13,11 @@ def plain(text: str) -> str:
     )
 
 
+def show(text: str) -> None:
+    """Print a text of unknown origin."""
+    print(plain(text), flush=True)
+
+
 class UserError(ValueError):
     """A mistake in a recipe, a data file or a folder: named in one line, ended with exit code 2.
 

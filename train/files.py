@@ -114,14 +114,30 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def no_link(path: str, flags: int) -> int:
+    """Open a file for `open(..., opener=no_link)`: in a folder that somebody else made, a link may lead to any file.
+
+    Raises:
+        OSError: a link is there.
+    """
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write a file that a reader sees either as it was or complete."""
+    """Write a file of text that a reader sees either as it was or complete."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file that a reader sees either as it was or complete; a link of that name is replaced, not followed."""
     staged = path.with_name(f"{STAGING}{path.name}")
     try:
-        with named(path), open(staged, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        with named(path):
+            staged.unlink(missing_ok=True)  # of a killed process, or a link that somebody put there
+            with open(staged, "xb", opener=no_link) as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
         staged.replace(path)
     except OSError:
         staged.unlink(missing_ok=True)
@@ -286,7 +302,7 @@ def lock(run_dir: Path) -> Iterator[None]:
     Raises:
         UserError: another process trains in this folder.
     """
-    with open(run_dir / ".lock", "a+", encoding="utf-8") as file:
+    with open(run_dir / ".lock", "a+", encoding="utf-8", opener=no_link) as file:
         try:
             # lockf, not flock: a process that the data loader forks must not hold the lock after its parent's death.
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

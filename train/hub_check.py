@@ -90,12 +90,12 @@ def check(place: str, revision: str | None = None, trust_remote_code: bool = Fal
     print(f"{place} at commit {commit}", flush=True)
     listing = hub_fetch.listing(place, commit)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as empty:
-        _refuse_number(place, listing)
+        refuse_number(place, listing)
         folder = hub_fetch.folder(place, commit, Path(empty) / "repository", listing)
         return check_folder(folder, trust_remote_code, listing)
 
 
-def _refuse_number(place: str, listing: dict[str, dict[str, Any]]) -> None:
+def refuse_number(place: str, listing: dict[str, dict[str, Any]]) -> None:
     """Refuse a repository of more files than are checked, before anything of it is fetched.
 
     Raises:
@@ -165,7 +165,7 @@ def _check_all(
     report.add("trust", hub_check_code.trust_problems(folder), "the tokenizer needs no code")
     unfit = report.failed
     report.add("card", hub_check_card.card_problems(folder), "front matter, links and pictures")
-    traced = "those of results.json; its receipts are of these files"
+    traced = "those of results.json; what it has the sha256 of is what is here, weights above all"
     traced = traced if (folder / "results.json").is_file() else "there is no results.json to compare with"
     report.add("figures", hub_check_card.figure_problems(folder), traced)
     report.add("release", releases.problems(folder), releases.note_on(folder))

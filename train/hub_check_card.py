@@ -138,6 +138,9 @@ def figure_problems(folder: Path) -> Iterator[str]:
         if not is_figure(entry.metric_value) or round(entry.metric_value, DIGITS) not in known:
             name = entry.metric_name or entry.metric_type
             yield f"README.md: model-index: {name} is {entry.metric_value}, a figure that {results.FILE} does not have"
+    unnamed = sorted({path.name for path in folder.glob("*.safetensors")} - set(content.get("weights") or {}))
+    if unnamed:
+        yield f"{results.FILE}: weights: lacks the sha256 of {unnamed[0]}: its figures may be those of other weights"
     for field in ("weights", "tokenizer"):
         for name, wanted in (content.get(field) or {}).items():
             path = files.inside(folder, name)

@@ -18,7 +18,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from train.errors import PublishError, UserError
+from train.errors import PublishError, UserError, show
 
 WAITS = (1.0, 2.0, 4.0, 8.0)
 LONGEST_WAIT = 60.0
@@ -99,7 +99,7 @@ class Hub:
     """
 
     api: HfApi = field(default_factory=HfApi)
-    say: Say = print
+    say: Say = show
     waits: tuple[float, ...] = WAITS
 
     def attempt(

@@ -1,6 +1,7 @@
 """Reading from the Hub: an id and a revision become a commit, and files of that commit; what fails is said in one line."""
 
 import contextlib
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,8 +45,9 @@ def commit_of(repo_id: str, revision: str | None = None) -> str:
     """
     with _explained(repo_id, revision):
         found = HfApi().model_info(repo_id, revision=revision).sha
-    if found is None:
-        raise UserError(f"{repo_id}: the Hub names no commit of {revision or 'its main branch'}")
+    # It becomes the name of a folder here; a server that is not the Hub may send anything.
+    if found is None or not re.fullmatch(r"[0-9a-f]{40}", found):
+        raise UserError(f"{repo_id}: {constants.ENDPOINT} names no commit of {revision or 'its main branch'}")
     return found
 
 
@@ -168,5 +170,5 @@ def _explained(repo_id: str, revision: str | None) -> Iterator[None]:
         ) from None
     except HFValidationError as error:
         raise UserError(f"{repo_id}: no id of the Hub: {error}") from None
-    except (HTTPError, OSError) as error:
+    except (HTTPError, OSError, ValueError) as error:  # ValueError: the name of a file that would leave the folder
         raise UserError(f"{repo_id}: not read from {constants.ENDPOINT}: {error}") from None

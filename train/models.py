@@ -6,9 +6,11 @@ from typing import Any
 
 import transformers
 from transformers import AutoConfig, AutoTokenizer
+from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 import tokenizer as tokenizers
 from modeling_vanilla import VanillaConfig
+from modeling_vanilla.safety import check_tokenizer
 from train import build, hub_fetch
 from train.errors import UserError
 from train.model import template
@@ -80,6 +82,7 @@ def load(folder: Path, task: str, run_dir: Path | None = None, trust_remote_code
         if missing := sorted(loaded["missing_keys"]):
             rule = f"{missing[0]} is missing; task {task!r} needs that head"
             raise UserError(f"{folder}: has no weights for {type(model).__name__}: {rule}")
+        check_tokenizer(get_tokenizer_config(str(words)))
         tokenizer = AutoTokenizer.from_pretrained(words, **({} if ours else trust))
     except UserError:
         raise

@@ -5,6 +5,7 @@ Dimension letters: T target length, S source length, H heads.
 
 import functools
 import importlib.util
+import io
 import math
 import textwrap
 import warnings
@@ -296,10 +297,12 @@ def _panel(axes, name: str, weights, source: list[str], target: list[str]):
 
 def _save(figure: Figure, output: Path) -> Path:
     """Write a figure; a character that no font has would be a box, so it is an error here."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings(), files.named(output):
+    picture = io.BytesIO()
+    with warnings.catch_warnings():
         warnings.filterwarnings("error", message="Glyph .* missing")
-        figure.savefig(output, dpi=130, format="png")
+        figure.savefig(picture, dpi=130, format="png")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    files.write_bytes(output, picture.getvalue())
     return output
 
 

@@ -16,7 +16,7 @@ from jsonargparse import ArgumentParser, Namespace
 
 from train import files
 from train.errors import UserError
-from train.recipe_rules import bleu_tokenizer, explain, problems
+from train.recipe_rules import bleu_tokenizer, explain, problems, unknown_key
 from train.sections import (
     BatchSection,
     DataSection,
@@ -117,6 +117,7 @@ def load_recipe(argv: Sequence[str] | str | Path) -> Recipe:
         raise UserError(f"{path}: no such recipe; it must be an existing YAML file")
     reader = parser()
     given = _read_yaml(path)
+    _refuse_unknown(path, given)
     for section, values in BUILT_IN.items():
         if set(EARLIER_KEYS[section]) <= set(given.get(section, ())):
             given[section] = values | given[section]  # resolved by an earlier version: its figures keep their meaning
@@ -151,18 +152,15 @@ def _form_left_open(config: Namespace, given: dict[str, Any]) -> str | None:
     return earlier.form_then(given.get("tokenizer"), kind) or earlier.form_begun(folder, kind)
 
 
-# What jsonargparse reads in a file beside its arguments: it imports the module that `class_path` names.
-_PARSER_KEYS = {"class_path", "init_args", "dict_kwargs", "__path__", "__default_config__", "__orig__"}
-
-
 # What begins something nested in YAML, and how often a text of a recipe may hold it.
 _NESTING, _MOST_NESTED = ("[", "{", "- ", "? ", ":\n"), 500
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """YAML in which a key that is written twice is an error: the first value would be lost without a word.
+    """YAML in which every key is a text that stands once, where its value is.
 
-    So is an alias: nine lines of ten aliases each would fill the memory.
+    A key that is written twice would lose its first value. A merge (`<<`) would bring in keys that were not looked at. Nine
+    lines of ten aliases each would fill the memory.
     """
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
@@ -178,15 +176,15 @@ class _UniqueKeys(yaml.SafeLoader):
         """Build a mapping, refusing a repeated key."""
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a text", key.start_mark)
+            if key.tag == "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(None, None, "a merge must be written out", key.start_mark)
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"key {key.value!r} is written twice", key.start_mark
                 )
             seen.add(key.value)
-            if key.value in _PARSER_KEYS:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key.value!r} is none of a recipe", key.start_mark
-                )
         return super().construct_mapping(node, deep=deep)
 
 
@@ -220,6 +218,18 @@ def _read_yaml(path: str) -> dict[str, Any]:
             if not isinstance(given[item.name], dict):
                 raise UserError(f"{path}: {item.name}: {given[item.name]!r} must be a section of keys and values")
     return given
+
+
+def _refuse_unknown(path: str, given: dict[str, Any]) -> None:
+    """Refuse every key that no recipe has, in every section, before jsonargparse sees it.
+
+    It takes more keys than its arguments: it imports the module that a `class_path` names, also in `model.class_path`.
+    """
+    keys = _keys()
+    inner = {f"{name}.{key}": key for name, part in given.items() if isinstance(part, dict) for key in part}
+    for name, key in ({name: name for name in given} | inner).items():
+        if not isinstance(key, str) or "." in key or name not in keys:
+            raise UserError(f"{path}: {unknown_key(str(name), keys)}")
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -219,10 +219,14 @@ def explain(error: Exception, keys: list[str]) -> str:
     group = re.search(r"Group '([^']*)' does not accept option '([^']*)'", text)
     unknown = re.search(r"unrecognized arguments: --([^\s=]*)|Option '([^']*)' is not accepted", text)
     if group or unknown:
-        name = f"{group[1]}.{group[2]}" if group else unknown[1] or unknown[2]
-        near = difflib.get_close_matches(name, keys, n=1, cutoff=0.5)
-        return f"{name}: no such key" + (f"; did you mean {near[0]}?" if near else "")
+        return unknown_key(f"{group[1]}.{group[2]}" if group else unknown[1] or unknown[2], keys)
     return _malformed(text) or text
+
+
+def unknown_key(name: str, keys: list[str]) -> str:
+    """Return the words for a key that no recipe has, with the nearest one that it has."""
+    near = difflib.get_close_matches(name, keys, n=1, cutoff=0.5)
+    return f"{name[:200]}: no such key" + (f"; did you mean {near[0]}?" if near else "")
 
 
 def _malformed(text: str) -> str | None:

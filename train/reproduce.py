@@ -83,8 +83,7 @@ def reproduce(
         raise UserError(f"{place}: {RECIPE} is not the recipe of its figures (recipe_hash {str(wanted)[:12]})")
     recipe, changed = foreign.obeyed(load_recipe(recipe_path), str(folder), root)
     _say(f"published: {place}, {', '.join(published['metrics'])} on split {published['split']!r}")
-    for line in [*changed, *differences(published)]:
-        _say(line)
+    say_lines([*changed, *differences(published)])
     check_data(recipe, published)
     if code := train(recipe):
         return code
@@ -93,6 +92,12 @@ def reproduce(
     compared = compare(published, _measured(folder, recipe, published), allowed)
     _say(f"\n{table(compared)}\n{_weights(published, folder)}")
     return int(not all(one.within for one in compared))
+
+
+def say_lines(lines: list[str]) -> None:
+    """Print one line each: a text of somebody else must not write lines of ours, such as those of the table."""
+    for line in lines:
+        _say(" ".join(line.split()))
 
 
 def _say(line: str) -> None:

@@ -101,6 +101,8 @@ def read(folder: Path) -> dict | None:
     content = files.read_json(path)
     if not isinstance(content, dict):
         raise UserError(f"{path}: {type(content).__name__} found; it must hold one JSON object")
+    if not isinstance(content.get("split", ""), str) or not isinstance(content.get("other_splits", {}), dict):
+        raise UserError(f"{path}: split must be a name, and other_splits an object")
     return content
 
 

@@ -126,7 +126,7 @@ class Tracker:
     def _write(self, line: dict[str, Any]) -> None:
         """Add one line to metrics.jsonl."""
         if self.main:
-            with files.named(self.path), open(self.path, "a", encoding="utf-8") as file:
+            with files.named(self.path), open(self.path, "a", encoding="utf-8", opener=files.no_link) as file:
                 file.write(json.dumps(line) + "\n")
 
     def close(self) -> None:

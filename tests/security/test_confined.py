@@ -19,7 +19,7 @@ spec = importlib.util.spec_from_file_location("confine", {confine!r})
 confine = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(confine)
 work, outside = {work!r}, {outside!r}
-import ctypes, pty, runpy, socket, subprocess
+import ctypes, pty, resource, runpy, socket, sqlite3, subprocess
 alone = {alone}
 watch = confine.Watch(work, [], [hashlib.sha256(open(work + "/listed.py", "rb").read()).hexdigest()])
 watch.forbid()
@@ -65,6 +65,8 @@ REFUSED = {
     "network": [
         "socket.create_connection(('127.0.0.1', 9))",
         "socket.getaddrinfo('localhost', 80)",
+        "socket.gethostbyaddr('127.0.0.1')",
+        "socket.getnameinfo(('127.0.0.1', 9), 0)",
         "socket.socket(socket.AF_UNIX).connect(work + '/s')",
         "socket.socket(type=socket.SOCK_DGRAM).sendto(b'x', ('127.0.0.1', 9))",
     ],
@@ -75,6 +77,9 @@ REFUSED = {
         "os.execv('/bin/true', ['true'])",
         "os.posix_spawn('/bin/true', ['true'], {{}})",
         "pty.spawn(['true'])",
+        "os.kill(os.getppid(), 0)",
+        "os.killpg(os.getpgid(os.getppid()), 0)",
+        "resource.prlimit(os.getppid(), resource.RLIMIT_CPU, (1, 1))",
     ],
     "writes": [
         "open(outside + '/new', 'w')",
@@ -91,6 +96,9 @@ REFUSED = {
         "os.mkdir('new', dir_fd=os.open(outside, os.O_RDONLY))",
         "os.truncate(outside + '/file', 0)",
         "os.chmod(outside + '/file', 0o777)",
+        "os.removexattr(outside + '/file', 'user.x')",
+        "sqlite3.connect(outside + '/new')",
+        "sqlite3.connect('file:' + outside + '/new', uri=True)",
     ],
     "code": [
         "runpy.run_path(work + '/other.py')",
@@ -157,6 +165,32 @@ def test_when_the_time_is_over_the_process_ends_with_all_that_it_started(tmp_pat
             return
         time.sleep(0.1)
     raise AssertionError("the process that it started goes on")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere no process becomes the parent of orphans")
+@pytest.mark.parametrize("code", ["sys.exit(0)", "time.sleep(60)"])
+def test_what_leaves_the_session_ends_too(tmp_path, code):
+    """A second child is that of nobody: its parent is gone before the time is over."""
+    forks = "import os, time; os.fork() and os._exit(0); os.setsid(); os.fork() and os._exit(0); time.sleep(60)"
+    pids = tmp_path / "pids"
+    forks = forks.replace("time.sleep", f"open({str(pids)!r}, 'a').write(f'{{os.getpid()}} '); time.sleep")
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import subprocess, sys, time\n"
+        f"for _ in range(2): subprocess.Popen([sys.executable, '-c', {forks!r}], start_new_session=True)\n"
+        f"while len(open({str(pids)!r}, 'a+').read() or open({str(pids)!r}).read().split()) < 2: time.sleep(0.1)\n"
+        f"{code}\n"
+    )
+    mine = subprocess.Popen(["sleep", "60"])
+    try:
+        confine.run([str(script)], tmp_path, confine.Deadline(5))
+        assert mine.poll() is None
+    finally:
+        mine.kill()
+        mine.wait()
+    left = [Path("/proc", pid, "status") for pid in pids.read_text().split()]
+    assert len(left) == 2
+    assert not [path for path in left if path.exists() and "zombie" not in path.read_text()]
 
 
 def test_nothing_of_the_environment_but_what_is_needed_reaches_the_process(tmp_path, monkeypatch):

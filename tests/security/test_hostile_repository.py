@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 import time
 
 import pytest
@@ -85,6 +86,10 @@ def test_too_many_files_and_too_large_ones_are_not_read(folder, used, monkeypatc
     with open(folder / "README.md", "r+b") as file:
         file.truncate(1 << 40)  # of zeros that take no place
     assert "README.md: has 1,099,511,627,776 bytes" in hub_check.check_folder(folder).problems[0]
+    (folder / "README.md").write_text(CARD)
+    (folder / "names.py").write_text("import a" + ".b" * 200_000)
+    assert "names.py: has 400,008 bytes" in hub_check.check_folder(folder).problems[0]
+    (folder / "names.py").unlink()
     monkeypatch.setattr(listing, "MOST_FILES", 5)
     assert hub_check.check_folder(folder).problems[0] == "entries: holds more than 5 files"
     assert not used
@@ -132,6 +137,7 @@ MECHANISMS = {
     ),
     "file of a template": ("chat_template.json", {"chat_template": "x"}, "chat_template.json: chat_template is"),
     "adapter": ("adapter_config.json", {"base_model_name_or_path": "evil/model"}, "leads to another model"),
+    "vocabulary elsewhere": ("tokenizer_config.json", {"vocab": "words.txt"}, "vocab names a file"),
     "file elsewhere": (
         "tokenizer_config.json",
         {"special_tokens_map_file": "/etc/passwd"},
@@ -194,6 +200,25 @@ def test_a_document_names_no_file_of_this_machine(folder, used, tmp_path, docume
     assert digest[:12] not in str(report) and "6 bytes" not in str(report)
 
 
+@pytest.mark.parametrize("weights", [None, {}, {"tokenizer.json": ""}], ids=["none", "empty", "of another file"])
+def test_figures_that_name_no_weights_may_be_those_of_others(folder, used, weights):
+    edit(folder / "results.json", metrics={"loss": 1.0}, weights=weights)
+    problems = hub_check.check_folder(folder).problems
+    assert [problem for problem in problems if "weights: lacks the sha256 of model.safetensors" in problem]
+
+
+def test_a_recipe_beside_the_figures_imports_nothing(folder, used, monkeypatch):
+    """The hash of recipe.yaml is compared in the process that reports."""
+    (folder / "recipe.yaml").write_text(
+        "name: a\ntask: translation\ndata: {generator: dates}\nmodel.class_path: this.Zen\n"
+    )
+    edit(folder / "results.json", metrics={"loss": 1.0}, recipe_hash="0" * 64)
+    monkeypatch.delitem(sys.modules, "this", raising=False)
+    problems = hub_check.check_folder(folder).problems
+    assert [problem for problem in problems if "model.class_path: no such key" in problem]
+    assert "this" not in sys.modules
+
+
 ODD_FIGURES = [
     '{"metrics": {"loss": NaN}}',
     '{"metrics": {"loss": 1' + "0" * 400 + "}}",
@@ -229,6 +254,9 @@ def test_escape_codes_do_not_reach_the_terminal(folder, used):
     assert "must not have a name with characters that cannot be seen" in report
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", report)
     (folder / f"a{hostile}.txt").unlink()
+    (folder / "a\nb.txt").write_text("")
+    assert "a b.txt: must not have a name" in str(hub_check.check_folder(folder))
+    (folder / "a\nb.txt").unlink()
     (folder / "README.md").write_text(CARD + f"[x](a{hostile}.md)")
     edit(folder / "config.json", architectures=[hostile])
     edit(folder / "results.json", metrics={"loss": 1.0}, weights={hostile: hostile})

@@ -9,7 +9,11 @@ from jinja2.exceptions import SecurityError
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, pipeline
 
+from modeling_vanilla import doctor_subject
 from tokenizer import build
+from train import models as models_to_measure
+from train.build import load_tokenizer
+from train.errors import UserError
 
 
 def folder_with(hostile, change=None, **config):
@@ -20,6 +24,20 @@ def folder_with(hostile, change=None, **config):
         path = folder / name
         path.write_text(json.dumps(edit(json.loads(path.read_text("utf-8")))), encoding="utf-8")
     return folder
+
+
+@pytest.mark.parametrize("setting", ["vocab", "vocab_file"])
+def test_a_file_of_this_machine_does_not_become_a_vocabulary(hostile, tmp_path, setting):
+    """A run saves its tokenizer, and publishing sends it: the lines of the file would be on the Hub."""
+    secret = tmp_path / "secret.txt"
+    secret.write_text("my key\n[PAD]\n[UNK]\n")
+    folder = folder_with(hostile, tokenizer_class="BertTokenizer", **{setting: str(secret)})
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(UserError, match=f"{setting}=.*must not name a file"):
+        load_tokenizer(folder)
+    with pytest.raises(UserError, match=f"{setting}=.*must not name a file"):
+        models_to_measure.load(folder, "translation")
+    assert "must not name a file" in doctor_subject.load(str(folder)).tokenizer_error
 
 
 @pytest.mark.parametrize("place", ["normalizer", "pre_tokenizer"])

@@ -201,3 +201,11 @@ def test_a_version_cannot_move_the_cursor(capsys):
     reproduce._say("\n".join(lines))
     said = capsys.readouterr().out
     assert "\x1b" not in said and len(said) < 3000
+
+
+def test_a_text_of_theirs_writes_no_line_of_ours(capsys):
+    published = {"versions": {"python": "3\ntest  bleu  99  99  0  0.5  yes"}, "hardware": "a\n\x1b[2Jb"}
+    reproduce.say_lines(reproduce.differences(published))
+    said = capsys.readouterr().out
+    assert "3 test  bleu" not in said and "3 test bleu" in said
+    assert all(line.startswith(("version: ", "hardware: ", "code: ")) for line in said.splitlines())

@@ -19,6 +19,7 @@ from modeling_vanilla.configuration_vanilla import VERSION
 from train import files, hub_check, hub_check_stranger, hub_fetch, hub_folder, publish, upload
 from train.errors import PublishError, UserError
 from train.hub import releases
+from train.hub.check import listing
 from train.hub_errors import Hub
 
 CONFIG = "config.json"
@@ -98,7 +99,9 @@ def mend_repository(target: upload.Target, dry_run: bool = False) -> upload.Sent
         upload.log_in(hub)
     commit = hub_fetch.commit_of(repo_id, target.revision)
     with tempfile.TemporaryDirectory() as work:
-        there, mended = hub_fetch.folder(repo_id, commit, Path(work) / "there"), Path(work) / "mended"
+        listing = hub_fetch.listing(repo_id, commit)
+        hub_check.refuse_number(repo_id, listing)
+        there, mended = hub_fetch.folder(repo_id, commit, Path(work) / "there", listing), Path(work) / "mended"
         repair = plan(there, repo_id)
         if not repair.is_needed and not target.tag:
             print(f"{repo_id} at commit {commit}: nothing to mend, it has the code of {VERSION}")
@@ -127,8 +130,10 @@ def plan(folder: Path, name: str) -> Repair:
         name: of the folder or the repository, for messages.
 
     Raises:
-        UserError: it is no model of this project, has no weights, or has code that this project did not release.
+        UserError: a link or a file without end is in it; it is no model of this project, has no weights, or has code that this project did not release.
     """
+    if wrong := next(listing.entry_problems(folder), None):  # before anything of it is read or copied
+        raise UserError(f"{name}: {wrong}")
     if not (folder / CONFIG).is_file():
         run = (folder / "recipe.yaml").is_file()
         hint = f": a run; mend {name}/hub, or publish it again" if run else f": no {CONFIG}, so no model to mend"

@@ -62,9 +62,12 @@ def shipped() -> list[Path]:
 
 
 def code_in(folder: Path) -> dict[str, str]:
-    """Return the sha256 of every file of code below a folder; of what is no file, nothing."""
+    """Return the sha256 of every file of code below a folder; of what is no file, nothing, of what is too long for code, ""."""
     paths = [path for path in listing.code_files(folder) if path.is_file() and not path.is_symlink()]
-    return {listing.name_of(path, folder): files.sha256(path) for path in paths}
+    return {
+        listing.name_of(path, folder): files.sha256(path) if path.stat().st_size <= listing.MOST_BYTES_ELSE else ""
+        for path in paths
+    }
 
 
 def release_of(folder: Path) -> Release | None:

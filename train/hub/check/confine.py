@@ -83,7 +83,7 @@ def run(words: list[str], work: Path, deadline: Deadline) -> tuple[int, str]:
     environment |= {"HOME": str(home), "HF_HOME": str(home / "hf"), "HF_HUB_OFFLINE": "1", "TMPDIR": str(work)}
     environment |= {"TOKENIZERS_PARALLELISM": "false", "CUDA_VISIBLE_DEVICES": ""}
     said = work / "said.txt"
-    with open(said, "wb") as errors:
+    with open(said, "wb") as errors, _ended_orphans():
         process = subprocess.Popen(
             [sys.executable, "-X", "utf8", "-B", *words],
             cwd=home,
@@ -103,6 +103,46 @@ def run(words: list[str], work: Path, deadline: Deadline) -> tuple[int, str]:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     return code, last_line(said)
+
+
+@contextlib.contextmanager
+def _ended_orphans() -> Iterator[None]:
+    """End what a process of the block has started and left behind, also in a session of its own.
+
+    On Linux this process becomes its parent for as long; elsewhere such a process goes on.
+    """
+    before = _children()
+    _adopt(True)
+    try:
+        yield
+    finally:
+        own = os.getsid(0)
+        for _ in range(100):  # what is ended may leave more behind
+            left = [number for number, session in _children().items() if number not in before and session != own]
+            for number in left:
+                with contextlib.suppress(ProcessLookupError, PermissionError, ChildProcessError):
+                    os.kill(number, signal.SIGKILL)
+                    os.waitpid(number, 0)
+            if not left:
+                break
+        _adopt(False)
+
+
+def _adopt(wanted: bool) -> None:
+    """Let this process become the parent of orphans below it, or no longer, where the system has that."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).prctl(36, int(wanted), 0, 0, 0)  # PR_SET_CHILD_SUBREAPER of linux/prctl.h
+
+
+def _children() -> dict[int, int]:
+    """Return the processes whose parent is this one, each with its session; none where the system does not say."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError):
+            parent, _, session = map(int, path.read_text().rpartition(")")[2].split()[1:4])
+            if parent == os.getpid():
+                found[int(path.parent.name)] = session
+    return found
 
 
 def last_line(path: Path) -> str:
@@ -165,6 +205,8 @@ NETWORK = (
     "socket.connect",
     "socket.getaddrinfo",
     "socket.gethostbyname",
+    "socket.gethostbyaddr",
+    "socket.getnameinfo",
     "socket.sendto",
     "socket.sendmsg",
 )
@@ -177,6 +219,9 @@ PROCESSES = (
     "os.startfile",
     "os.fork",
     "os.forkpty",
+    "os.kill",
+    "os.killpg",
+    "resource.prlimit",
     "pty.spawn",
 )
 # event -> (place of a path among its arguments, place of the folder that the path starts from), for each path it changes
@@ -186,6 +231,7 @@ WRITES: dict[str, tuple[tuple[int, int | None], ...]] = {
     "os.link": ((1, 3),),
     "os.mkdir": ((0, 2),),
     "os.remove": ((0, 1),),
+    "os.removexattr": ((0, None),),
     "os.rename": ((0, 2), (1, 3)),
     "os.rmdir": ((0, 1),),
     "os.setxattr": ((0, None),),
@@ -235,6 +281,8 @@ class Watch:
             self._refuse("processes", f"{event} {arguments[0] if arguments else ''}")
         elif event == "open" and isinstance(arguments[2], int) and arguments[2] & FOR_WRITING:
             self._refuse_write(event, arguments[0], None)
+        elif event == "sqlite3.connect" and arguments[0] != ":memory:":  # a file, or an address that leads to one
+            self._refuse("writes", f"{event} {arguments[0]}")
         elif event in WRITES:
             for place, start in WRITES[event]:
                 self._refuse_write(event, arguments[place], None if start is None else arguments[start])

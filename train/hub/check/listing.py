@@ -8,8 +8,6 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from train.errors import plain
-
 # Kinds of files that run nothing, whatever they hold; pickles and archives are not among them.
 DATA = {".json", ".jsonl", ".md", ".yaml", ".yml", ".txt", ".safetensors", ".png", ".jpg", ".jpeg"}
 DATA_NAMES = {"LICENSE", ".gitattributes"}
@@ -22,6 +20,7 @@ MOST_BYTES = {
     "model.safetensors.index.json": 64 * MEBIBYTE,
     ".json": 16 * MEBIBYTE,
     ".jsonl": 256 * MEBIBYTE,
+    ".py": MEBIBYTE // 4,  # the parser of Python takes the square of a name's length: a minute for 400,000 letters
     ".txt": 256 * MEBIBYTE,
     ".png": 64 * MEBIBYTE,
     ".jpg": 64 * MEBIBYTE,
@@ -75,7 +74,7 @@ def entry_problems(folder: Path) -> Iterator[str]:
             yield f"{name}: a link; a repository must hold the file itself"
         elif not stat.S_ISREG(state.st_mode):
             yield f"{name}: a pipe, a socket or a device; a repository must hold files"
-        elif plain(name) != name:
+        elif not name.isprintable():
             yield f"{name}: must not have a name with characters that cannot be seen"
         elif state.st_size > most and (kind in READ or path.name in DATA_NAMES):
             yield f"{name}: has {state.st_size:,} bytes, a file of its kind must not have more than {most:,}"

@@ -4,10 +4,10 @@ Read from every JSON file of a folder, at any depth, and not only from config.js
 """
 
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from modeling_vanilla.safety import QUANTIZATIONS
+from modeling_vanilla.safety import QUANTIZATIONS, names_a_file
 from train import files
 from train.hub.check import listing
 
@@ -76,19 +76,9 @@ def _reason(field: str, value: Any) -> str | None:
         method = value.get("quant_method") if isinstance(value, dict) else value
         if method is not None and method not in QUANTIZATIONS:
             return f"asks for {method!r}, whose kernels may be downloaded"
-    if field.endswith(("_file", "_files")) and any(not _beside(one) for one in _texts(value)):
+    if names_a_file(field, value):
         return "names a file that is not beside it"
     return None
-
-
-def _texts(value: Any) -> list[str]:
-    """Return a text, or the texts in a list."""
-    return [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, str)]
-
-
-def _beside(name: str) -> bool:
-    """Say whether a name has no folder in it."""
-    return PurePosixPath(name).name == name and "\\" not in name
 
 
 def _foreign_modules(content: Any) -> Iterator[str]:
