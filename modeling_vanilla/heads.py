@@ -38,7 +38,9 @@ def mask_of_left_padding(ids: torch.Tensor, config: VanillaConfig) -> torch.Tens
 
     A collator that pads labels on the left hands on what `shift_right` made of them, without a mask.
     """
-    if config.pad_token_id is None or config.decoder_start_token_id is None or ids.shape[1] == 1:
+    if config.pad_token_id is None or config.decoder_start_token_id is None or ids.is_meta:
+        return None
+    if ids.dim() != 2 or ids.shape[1] < 2:  # the checks of the decoder come later
         return None
     before = ids.eq(config.pad_token_id).long().cumprod(-1)  # (B, T), 1 up to the first other token
     if config.decoder_start_token_id == config.pad_token_id:  # the last of them is the start (Marian)

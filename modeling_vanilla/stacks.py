@@ -22,7 +22,7 @@ from .configuration_vanilla import VanillaConfig
 from .embeddings import Embeddings, TokenEmbedding, default_position_ids, look_up
 from .layers import DecoderLayer, EncoderLayer
 from .masks import neighbourhood
-from .validation import can_read, check_inputs, check_memory, check_places, check_unknown, may_be_packed
+from .validation import can_read, check_inputs, check_places, check_unknown, check_variant, may_be_packed
 
 
 class _Stack(VanillaPreTrainedModel):
@@ -145,7 +145,8 @@ class VanillaDecoder(_Stack):
             ValueError: See `validation.check_inputs` and `check_unknown`.
         """
         check_unknown(kwargs)
-        check_memory(self.config.variant, encoder_hidden_states, encoder_attention_mask)
+        memory = {"encoder_hidden_states": encoder_hidden_states, "encoder_attention_mask": encoder_attention_mask}
+        check_variant(self.config.variant, **memory)
         check_cache(cache, self.config.is_encoder_decoder)
         paged = is_paged(cache)
         past_length = 0 if cache is None or paged else cache.get_seq_length()

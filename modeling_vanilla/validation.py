@@ -90,17 +90,6 @@ def check_variant(variant: str, **inputs: Any) -> None:
         raise ValueError(f"{given[0]} must be None with variant={variant!r}; only an encoder-decoder reads it")
 
 
-def check_memory(variant: str, encoder_hidden_states: Any, encoder_attention_mask: Any) -> None:
-    """Check that a decoder gets an encoder's output where it reads one, and only there.
-
-    Raises:
-        ValueError: See `check_variant`; or there is none beside a decoder that attends to it.
-    """
-    check_variant(variant, encoder_hidden_states=encoder_hidden_states, encoder_attention_mask=encoder_attention_mask)
-    if variant == "encoder-decoder" and encoder_hidden_states is None:
-        raise ValueError("encoder_hidden_states must be given: the decoder of an encoder-decoder attends to them")
-
-
 def check_bias(lm_head: nn.Module) -> None:
     """Check that an output matrix has the bias that it was built with.
 

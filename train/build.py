@@ -65,6 +65,10 @@ def make_tokenizer(recipe: "Recipe", train: "Dataset", folder: Path) -> None:
     path, longest = recipe.tokenizer.path or recipe.model.init_from, check(recipe)
     made = load_tokenizer(path) if path else _built_tokenizer(recipe, train, longest)
     made.model_max_length = min(made.model_max_length, longest)
+    if recipe.task == "causal":
+        # Lines begin after the end of the line before, here as in GPT-2: an empty prompt must start from there too. A
+        # file as it stands holds no special token at all.
+        made.bos_token = made.eos_token if recipe.data.text_unit == "line" else None
     with files.staged_folder(folder) as staging:
         made.save_pretrained(staging)
 
@@ -116,6 +120,8 @@ def make_model(
     values = recipe.model.architecture() | {"variant": recipe.variant}
     values |= {name: getattr(tokenizer, name) for name in SPECIAL_IDS}
     values["decoder_start_token_id"] = tokenizer.bos_token_id
+    if recipe.task == "causal" and recipe.data.text_unit == "file":
+        values["bos_token_id"] = _line_end(tokenizer)
     if recipe.task == "classification":
         values |= {"id2label": dict(enumerate(labels or [])), "label2id": {n: i for i, n in enumerate(labels or [])}}
     config = _config(recipe, values if recipe.model.init_from else {"vocab_size": len(tokenizer)} | values)
@@ -127,12 +133,20 @@ def make_model(
         start = recipe.model.init_from
         model = head.from_pretrained(start, config=config) if start else head(config)
         model.set_attn_implementation(recipe.model.attn_implementation)
+        for name in (*SPECIAL_IDS, "decoder_start_token_id") if model.can_generate() else ():
+            setattr(model.generation_config, name, getattr(config, name))  # those of `init_from` may be others
     except (ValueError, OSError, ImportError) as error:
         raise UserError(f"model: {error}") from None
     if recipe.loop.gradient_checkpointing:
         # transformers renames it; the older versions we support know the old name only.
         getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
     return model
+
+
+def _line_end(tokenizer: PreTrainedTokenizerFast) -> int | None:
+    """Return the token of a line end, from which an empty prompt starts; None where it is not a token of its own."""
+    ids = tokenizer("\n", add_special_tokens=False)["input_ids"]
+    return ids[0] if len(ids) == 1 and ids[0] != tokenizer.unk_token_id else None
 
 
 def _config(recipe: "Recipe", values: dict[str, Any]) -> modeling_vanilla.VanillaConfig:
