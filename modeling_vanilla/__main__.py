@@ -7,11 +7,11 @@ from pathlib import Path
 
 from transformers.utils import logging
 
+from .base import VanillaPreTrainedModel
 from .bridge_files import check_target, complete_folder, copy_tokenizer, write_folder
 from .bridges import for_ctranslate2, from_transformers, load, to_transformers
 from .doctor import doctor
 from .doctor_subject import printable
-from .stacks import VanillaPreTrainedModel
 
 USAGE = """usage: python -m modeling_vanilla COMMAND ...
 

@@ -11,6 +11,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .cache_name import takes_cache, update
 from .configuration_vanilla import VanillaConfig
+from .masks import as_read, own_mask
 from .validation import can_read
 
 
@@ -22,6 +23,7 @@ def scaled_dot_product_attention(
     attention_mask: torch.Tensor | None,
     scaling: float,
     dropout: float = 0.0,
+    is_causal: bool = False,
     **kwargs,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Compute softmax(Q K^T / sqrt(d_k)) V (Vaswani et al. 2017, eq. 1).
@@ -36,6 +38,7 @@ def scaled_dot_product_attention(
         attention_mask: Broadcastable to (B, H, T, S): True = may be attended, or numbers that are added to the scores.
         scaling: 1 / sqrt(d_k).
         dropout: Probability that an attention weight is dropped.
+        is_causal: Without a mask, query i of several attends to no key after key i.
 
     Returns:
         The context (B, T, H, K) and the weights (B, H, T, S). A query that may attend nothing gets context 0, as in
@@ -46,6 +49,8 @@ def scaled_dot_product_attention(
     if query.dtype in (torch.float16, torch.bfloat16):
         scores = scores.float()
     allowed = None
+    if attention_mask is None and is_causal and query.shape[2] > 1:  # a single query comes last, and sees all
+        attention_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
     if attention_mask is not None:
         additive = attention_mask.dtype != torch.bool
         allowed = (
@@ -74,7 +79,8 @@ class MultiHeadAttention(nn.Module):
     Args:
         config: The model's numbers.
         layer_idx: Number of the layer, which is its place in the cache.
-        is_causal: Position i sees no position after i (sec. 3.2.3). Kernels read it when they get no mask.
+        is_causal: Position i sees no position after i (sec. 3.2.3), unless a call brings a mask that says otherwise, or
+            `is_causal=False`.
     """
 
     def __init__(self, config: VanillaConfig, layer_idx: int, is_causal: bool = False):
@@ -127,26 +133,32 @@ class MultiHeadAttention(nn.Module):
         Args:
             hidden_states: (B, T, D), the queries.
             encoder_hidden_states: (B, S, D), keys and values of encoder-decoder attention.
-            attention_mask: As `masking_utils` makes it for the chosen kernel.
+            attention_mask: As `masking_utils` makes it for the chosen kernel, or as in `masks.as_read`. Without one,
+                self-attention keeps to `is_causal` and to the window of the config.
             cache: The keys and values so far; it takes those of this call.
 
         Returns:
             The output (B, T, D) and the weights (B, H, T, S), None where the kernel keeps none.
         """
         is_cross = encoder_hidden_states is not None
+        # transformers hands `config.is_causal` to all attentions, and only those that are causal may obey it.
+        is_causal = kwargs.pop("is_causal", True) is not False and self.is_causal and not is_cross
         query = self._split_heads(self.q_proj(hidden_states), self.head_dim)  # (B, H, T, K)
         key, value = self._keys_and_values(
             encoder_hidden_states if is_cross else hidden_states, cache, is_cross, kwargs
         )  # (B, H, S, K)
+        if attention_mask is None and not is_cross:
+            attention_mask = own_mask(self.config, is_causal, cache, self.layer_idx, query, key)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, scaled_dot_product_attention)
         context, weights = attend(
             self,
             query,
             key,
             value,
-            attention_mask,
+            as_read(attention_mask, self.config, query, key),
             dropout=self.dropout if self.training else 0.0,
             scaling=self.scaling,
+            is_causal=is_causal,
             **kwargs,
         )
         context = context.reshape(*hidden_states.shape[:2], -1)  # (B, T, H, K), and vLLM's (B*T, H*K) -> (B, T, H*K)

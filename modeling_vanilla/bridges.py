@@ -17,6 +17,7 @@ import torch
 import transformers
 from transformers import MarianMTModel, PreTrainedConfig, PreTrainedModel
 
+from .base import VanillaPreTrainedModel
 from .bridge_files import complete_folder, read_json
 from .bridge_maps import LAYOUTS, Layout, State
 from .configuration_vanilla import VanillaConfig
@@ -27,7 +28,6 @@ from .modeling_vanilla import (
     VanillaForSequenceClassification,
     VanillaModel,
 )
-from .stacks import VanillaPreTrainedModel
 
 CLASSES: dict[str, Any] = {
     c.__name__: c

@@ -27,6 +27,18 @@ class TokenEmbedding(nn.Embedding):
         return vectors if self.embed_scale == 1.0 else vectors * self.embed_scale
 
 
+def look_up(table: nn.Module, input_ids: torch.Tensor, embed_scale: float) -> torch.Tensor:
+    """Map ids (B, T) to vectors (B, T, D) with what stands in the place of a `TokenEmbedding`.
+
+    With `ensure_weight_tying` PEFT 0.21 puts a linear map in the place of every tied matrix, that of the decoder's
+    embedding too; stock translators fail there.
+    """
+    saved = getattr(table, "modules_to_save", None)
+    if isinstance(table, nn.Linear) or (saved and any(isinstance(module, nn.Linear) for module in saved.values())):
+        return nn.functional.embedding(input_ids, table.weight) * embed_scale
+    return table(input_ids)
+
+
 def sinusoid_table(num_positions: int, dim: int) -> torch.Tensor:
     """Return PE of shape (num_positions, dim) in fp32 (Vaswani et al. 2017, sec. 3.5).
 

@@ -9,6 +9,8 @@ from torch import nn
 from transformers.activations import ACT2FN
 
 from .configuration_vanilla import VanillaConfig
+from .losses import IGNORE
+from .validation import can_read
 
 
 def shift_right(
@@ -16,16 +18,36 @@ def shift_right(
 ) -> torch.Tensor:
     """Return what the decoder reads to predict `labels` (B, T): the start token, then all but the last (sec. 3.1).
 
-    With an `attention_mask` (B, T) the start token stands at the first real place, behind padding on the left.
+    The start token stands at the first real place, behind padding on the left. What is real is told by an
+    `attention_mask` (B, T), else by the labels: -100 at the beginning of a row is padding.
     """
     if config.decoder_start_token_id is None or config.pad_token_id is None:
         raise ValueError(
             f"decoder_start_token_id={config.decoder_start_token_id} and pad_token_id={config.pad_token_id} must be "
             "set in the config to make decoder_input_ids from labels"
         )
-    shifted = labels.roll(1, dims=-1)
-    shifted = shifted.masked_fill(shifted == -100, config.pad_token_id)
+    if attention_mask is None:
+        attention_mask = labels.ne(IGNORE)
+    shifted = nn.functional.pad(labels[:, :-1], (1, 0), value=config.pad_token_id)
+    shifted = shifted.masked_fill(shifted == IGNORE, config.pad_token_id)
     return shifted.masked_fill(start_places(labels, attention_mask), config.decoder_start_token_id)
+
+
+def mask_of_left_padding(ids: torch.Tensor, config: VanillaConfig) -> torch.Tensor | None:
+    """Return the mask (B, T) of what a decoder reads, 0 for padding before the start token; None where none is seen.
+
+    A collator that pads labels on the left hands on what `shift_right` made of them, without a mask.
+    """
+    if config.pad_token_id is None or config.decoder_start_token_id is None or ids.is_meta:
+        return None
+    if ids.dim() != 2 or ids.shape[1] < 2:  # the checks of the decoder come later
+        return None
+    before = ids.eq(config.pad_token_id).long().cumprod(-1)  # (B, T), 1 up to the first other token
+    if config.decoder_start_token_id == config.pad_token_id:  # the last of them is the start (Marian)
+        before = before * nn.functional.pad(before[:, 1:], (0, 1))
+    first = before.sum(-1, keepdim=True).clamp(max=ids.shape[1] - 1)  # (B, 1)
+    mask = 1 - before * ids.gather(1, first).eq(config.decoder_start_token_id).long()
+    return None if can_read(mask) and bool(mask.all()) else mask
 
 
 def start_places(tokens: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:

@@ -103,6 +103,8 @@ class DecoderLayer(_Layer):
         Both tensors are positional, so that reentrant gradient checkpointing sees them. `use_cache` is named here
         because transformers' checkpointing switches it off by that name.
         """
+        if encoder_hidden_states is not None and not hasattr(self, "cross_attn"):
+            raise ValueError("encoder_hidden_states must be None for a layer built with cross_attention=False")
         hidden_states = self.residual(
             hidden_states,
             self.self_attn_norm,

@@ -20,24 +20,26 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from transformers.utils.generic import can_return_tuple
 
 from .answers import QuestionAnsweringPipeline  # noqa: F401  so that it, and what it imports, is copied with weights
+from .base import VanillaPreTrainedModel
 from .cache_name import CACHE, as_installed, takes_cache
 from .configuration_vanilla import VanillaConfig
-from .heads import PredictionTransform, keep, shift_right
+from .heads import PredictionTransform, keep, mask_of_left_padding, shift_right
 from .losses import IGNORE, causal_loss, reduce, token_loss
-from .stacks import VanillaDecoder, VanillaEncoder, VanillaPreTrainedModel
+from .stacks import VanillaCrossDecoder, VanillaDecoder, VanillaEncoder
 from .tasks import MultipleChoice, QuestionAnswering, SequenceClassification, TokenClassification
-from .validation import check_labels, check_unknown, check_variant
+from .validation import check_bias, check_labels, check_unknown, check_variant
 
 
 class VanillaModel(VanillaPreTrainedModel):
     """The Transformer without a head (Vaswani et al. 2017, fig. 1): `encoder`, `decoder`, or both, by the variant."""
 
+    _tied_weights_keys = {"decoder.embed_tokens.weight": "encoder.embed_tokens.weight"}
+
     def __init__(self, config: VanillaConfig):
         super().__init__(config)
         self.encoder = VanillaEncoder(config) if config.variant != "decoder" else None
-        self.decoder = VanillaDecoder(config) if config.variant != "encoder" else None
-        if config.variant == "encoder-decoder":
-            self._tied_weights_keys = {"decoder.embed_tokens.weight": "encoder.embed_tokens.weight"}
+        decoder = VanillaCrossDecoder if config.is_encoder_decoder else VanillaDecoder
+        self.decoder = decoder(config) if config.variant != "encoder" else None
         self.post_init()
 
     def get_decoder(self) -> nn.Module:
@@ -102,6 +104,7 @@ class VanillaModel(VanillaPreTrainedModel):
             cross_attention_mask=cross_attention_mask,
         )
         source = {"attention_mask": attention_mask, "position_ids": position_ids, "token_type_ids": token_type_ids}
+        kwargs["return_dict"] = True  # whatever the config says: the decorator of this method makes the tuple
         if self.decoder is None:
             if cache is not None:  # the prefix of an adapter, which would be lost
                 raise ValueError(f"{CACHE} must be None with variant='encoder': an encoder reads no cache")
@@ -216,11 +219,15 @@ class VanillaForConditionalGeneration(_Head, GenerationMixin):
         Raises:
             ValueError: See `validation.check_inputs` and `check_labels`.
         """
+        if self.config.lm_head_bias:
+            check_bias(self.lm_head)
         if labels is not None:
             check_labels(labels, self.config.vocab_size)
             use_cache = False
             if decoder_input_ids is None and decoder_inputs_embeds is None:
                 decoder_input_ids = shift_right(labels, self.config)
+        if decoder_input_ids is not None and decoder_attention_mask is decoder_position_ids is cache is None:
+            decoder_attention_mask = mask_of_left_padding(decoder_input_ids, self.config)
         out = self.model(
             input_ids,
             attention_mask=attention_mask,
@@ -234,6 +241,7 @@ class VanillaForConditionalGeneration(_Head, GenerationMixin):
             inputs_embeds=inputs_embeds,
             decoder_inputs_embeds=decoder_inputs_embeds,
             use_cache=use_cache,
+            return_dict=True,
             **kwargs,
         )
         logits = self.lm_head(keep(out.last_hidden_state, logits_to_keep))
@@ -300,6 +308,7 @@ class VanillaForCausalLM(_Head, GenerationMixin):
             cache=cache,
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
+            return_dict=True,
             **kwargs,
         )
         logits = self.lm_head(keep(out.last_hidden_state, logits_to_keep))
@@ -352,12 +361,14 @@ class VanillaForMaskedLM(_Head):
         """
         if labels is not None:
             check_labels(labels, self.config.vocab_size)
+        check_bias(self.lm_head)
         out = self.model(
             input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
             token_type_ids=token_type_ids,
             inputs_embeds=inputs_embeds,
+            return_dict=True,
             **kwargs,
         )
         hidden_states = out.last_hidden_state

@@ -48,6 +48,7 @@ class TextReader:
         Raises:
             ValueError: See `validation.check_inputs`; embeddings alone where the decoder has embeddings of its own.
         """
+        inputs["return_dict"] = True
         if self.config.variant == "encoder":
             out = self.model(input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds, **inputs)
             return out, input_ids, attention_mask

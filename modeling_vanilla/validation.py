@@ -8,6 +8,7 @@ there only shapes are checked. Dimension letters: B batch, T length.
 from typing import Any
 
 import torch
+from torch import nn
 from transformers.utils.import_utils import is_tracing
 
 from .cache_name import is_paged
@@ -87,6 +88,19 @@ def check_variant(variant: str, **inputs: Any) -> None:
     given = [name for name, value in inputs.items() if value is not None]
     if given and variant != "encoder-decoder":
         raise ValueError(f"{given[0]} must be None with variant={variant!r}; only an encoder-decoder reads it")
+
+
+def check_bias(lm_head: nn.Module) -> None:
+    """Check that an output matrix has the bias that it was built with.
+
+    Raises:
+        ValueError: It has none: PEFT's `ensure_weight_tying` puts a map without one in its place.
+    """
+    if getattr(lm_head, "bias", None) is None:
+        raise ValueError(
+            "lm_head has lost its bias, as it does by ensure_weight_tying of PEFT; leave that out, or set lm_head_bias="
+            "False in a translator"
+        )
 
 
 def check_inputs(

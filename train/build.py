@@ -75,6 +75,10 @@ def make_tokenizer(recipe: "Recipe", train: "Dataset", folder: Path) -> None:
         else _built_tokenizer(recipe, train, longest)
     )
     made.model_max_length = min(made.model_max_length, longest)
+    if recipe.task == "causal":
+        # Lines begin after the end of the line before, here as in GPT-2: an empty prompt must start from there too. A
+        # file as it stands holds no special token at all.
+        made.bos_token = made.eos_token if recipe.data.text_unit == "line" else None
     with files.staged_folder(folder) as staging:
         made.save_pretrained(staging)
 
@@ -126,6 +130,8 @@ def make_model(
     keeps_start = recipe.model.init_from and not recipe.tokenizer.path  # the tokenizer is the model's own
     if tokenizer.bos_token_id is not None and not keeps_start:
         values["decoder_start_token_id"] = tokenizer.bos_token_id
+    if recipe.task == "causal" and recipe.data.text_unit == "file":
+        values["bos_token_id"] = _line_end(tokenizer)
     if recipe.task == "classification":
         values |= {"id2label": dict(enumerate(labels or [])), "label2id": {n: i for i, n in enumerate(labels or [])}}
     config = _config(recipe, values if recipe.model.init_from else {"vocab_size": len(tokenizer)} | values)
@@ -136,6 +142,8 @@ def make_model(
     try:
         model = start.load(recipe, head, config) if recipe.model.init_from else head(config)
         model.set_attn_implementation(recipe.model.attn_implementation)
+        for name in (*SPECIAL_IDS, "decoder_start_token_id") if model.can_generate() else ():
+            setattr(model.generation_config, name, getattr(config, name))  # those of `init_from` may be others
     except UserError:
         raise
     except (ValueError, OSError, ImportError) as error:
@@ -144,6 +152,12 @@ def make_model(
         # transformers renames it; the older versions we support know the old name only.
         getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
     return model
+
+
+def _line_end(tokenizer: PreTrainedTokenizerFast) -> int | None:
+    """Return the token of a line end, from which an empty prompt starts; None where it is not a token of its own."""
+    ids = tokenizer("\n", add_special_tokens=False)["input_ids"]
+    return ids[0] if len(ids) == 1 and ids[0] != tokenizer.unk_token_id else None
 
 
 def _config(recipe: "Recipe", values: dict[str, Any]) -> modeling_vanilla.VanillaConfig:

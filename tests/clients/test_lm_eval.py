@@ -127,9 +127,11 @@ def test_choices_and_likelihoods_are_sums_of_log_probabilities(run, decoder, cau
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_perplexity_counts_every_token_once(run, decoder, causal_tokenizer, batch_size):
     """The first token of a text is guessed after the token that ends texts; the harness calls it the prefix."""
-    results, samples = run(decoder, causal_tokenizer, ("perplexity",), batch_size)
     texts = [f"{row['prompt']} {row['choices'][1]}" for row in CHOICES]
-    prefix = causal_tokenizer.bos_token_id
+    tokenizer = copy.deepcopy(causal_tokenizer)
+    tokenizer.bos_token = tokenizer.eos_token  # as `train` writes it: training texts begin behind an end
+    results, samples = run(decoder, tokenizer, ("perplexity",), batch_size)
+    prefix = causal_tokenizer.eos_token_id
     expected = [score(decoder, [prefix, *causal_tokenizer(text)["input_ids"]], 1)[0] for text in texts]
     assert [sample["filtered_resps"][0] for sample in samples["perplexity"]] == pytest.approx(expected, rel=1e-5)
     words = sum(len(text.split()) for text in texts)

@@ -141,6 +141,40 @@ def test_merged_or_loaded_it_computes_the_same(case_of, tmp_path, case):
     assert torch.equal(case.outputs(again), case.outputs(merged))
 
 
+@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("whole", [["lm_head"], ["embed_tokens"], ["embed_tokens", "lm_head"]], ids=" ".join)
+@pytest.mark.parametrize("case", ["translator", "language model", "masked"])
+def test_matrices_that_are_trained_whole_survive(case_of, tmp_path, case, whole, together):
+    """PEFT trains copies, and says `tie_word_embeddings=False` where they need not stay one (`ensure_weight_tying`)."""
+    case = case_of(case)
+    options = {"target_modules": ["q_proj"], "lora_dropout": 0.0, "ensure_weight_tying": together}
+    model = peft.get_peft_model(case.make(), case.lora(modules_to_save=list(whole), **options)).eval()
+    if case.task is None and together:  # PEFT 0.21 would leave out its bias
+        with pytest.raises(ValueError, match="lm_head has lost its bias, as it does by ensure_weight_tying"):
+            case.outputs(model)
+        return
+    torch.testing.assert_close(case.outputs(model), case.outputs(case.make()), **CLOSE)
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():  # stands for training
+        for name, parameter in model.named_parameters():
+            if "modules_to_save" in name:
+                parameter += torch.randn(parameter.shape, generator=generator) * 0.1
+    expected = case.outputs(model)
+    assert (expected - case.outputs(case.make())).abs().max() > 0.01
+    model.save_pretrained(tmp_path / "adapter")
+    loaded = peft.PeftModel.from_pretrained(case.make(), tmp_path / "adapter")
+    torch.testing.assert_close(case.outputs(loaded), expected, **CLOSE)
+    merged = model.merge_and_unload()
+    torch.testing.assert_close(case.outputs(merged), expected, **CLOSE)
+    merged.save_pretrained(tmp_path / "merged")
+    again, info = case.head.from_pretrained(tmp_path / "merged", output_loading_info=True)
+    assert not info["missing_keys"]
+    torch.testing.assert_close(case.outputs(again), expected, **CLOSE)
+    stacks = [stack for stack in (again.model.encoder, again.model.decoder) if stack is not None]
+    if together:
+        assert all(stack.embed_tokens.weight is again.lm_head.weight for stack in stacks)
+
+
 @pytest.mark.parametrize("case", ["translator", "language model"])
 def test_named_projections_and_generation(case_of, tmp_path, case):
     """Queries and values alone, as in the paper of LoRA; adapted and merged models write the same ids."""

@@ -19,7 +19,14 @@ import inspect
 
 import pytest
 import torch
-from transformers import DynamicCache, EncoderDecoderCache, GenerationConfig, GenerationMixin, StaticCache
+from transformers import (
+    DynamicCache,
+    EncoderDecoderCache,
+    GenerationConfig,
+    GenerationMixin,
+    PreTrainedModel,
+    StaticCache,
+)
 from transformers.modeling_outputs import BaseModelOutput, ModelOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.utils import output_capturing
@@ -35,6 +42,7 @@ from modeling_vanilla import (
 from modeling_vanilla.attention import MultiHeadAttention, scaled_dot_product_attention
 from modeling_vanilla.cache_name import CACHE
 from modeling_vanilla.layers import DecoderLayer
+from modeling_vanilla.stacks import VanillaCrossDecoder, VanillaDecoder
 
 VARIANTS = ("encoder-decoder", "encoder", "decoder")
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
@@ -65,6 +73,55 @@ def test_28_what_can_be_recorded(build, variant):
             assert inspect.isclass(recorder) or isinstance(recorder, OutputRecorder)
     if variant != "encoder":
         assert ("cross_attentions" in model.decoder._can_record_outputs) == (variant == "encoder-decoder")
+
+
+def test_28_models_of_one_process_leave_each_other_alone(build, batch_of):
+    """transformers keeps one table for all models of a class: the last one that was built must not decide."""
+    models = {v: build(v, attn_implementation="eager") for v in ("encoder-decoder", "encoder", "decoder")}
+    alone = {"encoder-decoder": {"decoder_attentions", "encoder_attentions", "cross_attentions"}}
+    for last in models:
+        build(last)
+        for variant, model in models.items():
+            out = model(**batch_of(variant), **EVERYTHING)
+            given = {name for name in out if name.endswith("attentions")}
+            assert given == alone.get(variant, {"attentions"})
+            assert all(len(out[name]) == 2 for name in given)
+            assert getattr(out, "cross_attentions", None) is None or variant == "encoder-decoder"
+
+
+def test_28_what_transformers_reads_of_a_class_stands_in_the_class(build):
+    for variant in ("encoder-decoder", "encoder", "decoder"):
+        for part in (m for m in build(variant).modules() if isinstance(m, PreTrainedModel)):
+            for name in ("_can_record_outputs", "_tied_weights_keys"):
+                assert name not in vars(part), f"{type(part).__name__} of {variant}: {name}"
+    for wrong, variant in ((VanillaDecoder, "encoder-decoder"), (VanillaCrossDecoder, "decoder")):
+        with pytest.raises(ValueError, match=f"variant='{variant}' has no {wrong.__name__}"):
+            wrong(build(variant).config)
+
+
+@variants
+def test_a_config_that_asks_for_tuples_gets_them(build, batch_of, variant):
+    """`return_dict` is a field of every config of transformers; inside, outputs keep their names."""
+    for head in (None, VanillaModel, modeling_vanilla.VanillaForSequenceClassification):
+        model = build(variant, head)
+        inputs = batch_of(variant) if head in (None, VanillaModel) else {"input_ids": batch_of(variant)["input_ids"]}
+        named = model(**inputs, use_cache=False) if variant != "encoder" else model(**inputs)
+        model.config.return_dict = False
+        found = model(**inputs, use_cache=False) if variant != "encoder" else model(**inputs)
+        assert isinstance(found, tuple)
+        assert torch.equal(found[0], named[0])
+        assert len(found) == len(named.to_tuple())
+        assert torch.equal(model(**inputs, return_dict=True)[0], named[0])
+
+
+def test_a_decoder_without_an_encoder_refuses_its_output(build, tokens):
+    model, memory = build("decoder"), torch.randn(2, 5, 24)
+    for call in (model, model.model, model.model.decoder):
+        for name in ("encoder_hidden_states", "encoder_attention_mask"):
+            with pytest.raises(ValueError, match=f"{name} (must be None|is not an input)"):
+                call(tokens(2, 3), **{name: memory})
+    with pytest.raises(ValueError, match="encoder_hidden_states must be None for a layer"):
+        model.model.decoder.layers[0](torch.randn(2, 3, 24), memory)
 
 
 @pytest.mark.parametrize("norm", ["post", "pre"])

@@ -113,6 +113,36 @@ def test_tied_weights_stay_tied_and_others_apart(build, tmp_path, variant, tied)
         assert not torch.equal(values[0], values[1])
 
 
+ENCODER, DECODER, OUTPUT = "model.encoder.embed_tokens", "model.decoder.embed_tokens", "lm_head"
+SHARED = {
+    "encoder-decoder": [(), (ENCODER, DECODER), (ENCODER, OUTPUT), (DECODER, OUTPUT), (ENCODER, DECODER, OUTPUT)],
+    "encoder": [(), (ENCODER, OUTPUT)],
+    "decoder": [(), (DECODER, OUTPUT)],
+}
+
+
+@pytest.mark.parametrize("flag", [True, False])
+@pytest.mark.parametrize(("variant", "shared"), [(v, names) for v in VARIANTS for names in SHARED[v]])
+def test_whatever_the_flag_says_no_matrix_is_lost(build, batch_of, tmp_path, variant, shared, flag):
+    """Adapters and users untie and tie matrices; a file that trusts the flag alone would hold too few of them."""
+    model = build(variant, tie_word_embeddings=False)
+    for name in shared:
+        model.get_submodule(name).weight = model.get_submodule(shared[0]).weight
+    model.config.tie_word_embeddings = flag
+    expected = model(**batch_of(variant)).logits
+    for source, folder in ((model, tmp_path / "model"), (model.model, tmp_path / "base")):
+        source.save_pretrained(folder)
+    loaded, info = type(model).from_pretrained(tmp_path / "model", output_loading_info=True)
+    assert not info["missing_keys"]
+    assert torch.equal(loaded(**batch_of(variant)).logits, expected)
+    base, info = VanillaModel.from_pretrained(tmp_path / "base", output_loading_info=True)
+    assert not info["missing_keys"]
+    assert all(torch.equal(value, model.model.state_dict()[name]) for name, value in base.state_dict().items())
+    if {ENCODER, DECODER} <= set(shared):  # as in T5: one matrix stays one
+        assert loaded.get_submodule(ENCODER).weight is loaded.get_submodule(DECODER).weight
+        assert base.encoder.embed_tokens.weight is base.decoder.embed_tokens.weight
+
+
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_base_and_heads_load_from_each_other(build, tmp_path, variant, tied):

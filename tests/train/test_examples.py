@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import tokenizer as tokenizers
+from train import build
 from train.data import load_splits
 from train.errors import UserError
 from train.examples import Blocks, encode
@@ -87,6 +88,33 @@ def test_a_whole_file_is_one_stream_without_end_tokens(tmp_path):
     row = encode(splits["train"], tokenizer, recipe).row(0, 0)
     assert tokenizer.decode(row["input_ids"]) == content
     assert tokenizer.eos_token_id not in row["input_ids"]
+
+
+@pytest.mark.parametrize(("content", "unit"), [("red fox\nred hen\n", "line"), ("a\nb\n", "file"), ("ab", "file")])
+def test_an_empty_prompt_starts_from_what_stands_before_a_text(tmp_path, content, unit):
+    """Lines begin behind an end token, those of a whole file behind a line end; a `<s>` is in no training text."""
+    splits, made, recipe = make("causal", tmp_path, content, model={"preset": "tiny"}, format="text", text_unit=unit)
+    made.save_pretrained(tmp_path / "given")
+    recipe.tokenizer.path = str(tmp_path / "given")
+    build.make_tokenizer(recipe, splits["train"], tmp_path / "tokenizer")
+    tokenizer = build.load_tokenizer(tmp_path / "tokenizer")
+    assert "<s>" not in tokenizer.decode(encode(splits["train"], tokenizer, recipe).row(0, 0)["input_ids"])
+    assert tokenizer.decode([2, 3, 7], skip_special_tokens=True) == tokenizer.decode([7])
+    stream = encode(splits["train"], tokenizer, recipe).row(0, 0)["input_ids"].tolist()
+    firsts = {tokenizer(line)["input_ids"][0] for line in content.splitlines()}
+    before = {
+        a for a, b in itertools.pairwise(stream) if b in firsts and tokenizer.decode([a]).strip() in ("", "</s>")
+    }
+    model = build.make_model(recipe, tokenizer)
+    starts = {model.config.bos_token_id, model.generation_config.bos_token_id}
+    assert starts == (before or {None})
+    assert tokenizer.bos_token_id == (tokenizer.eos_token_id if unit == "line" else None)
+
+    model.generation_config.bos_token_id = model.config.bos_token_id = 2
+    model.save_pretrained(tmp_path / "start")  # another model's ids do not stay
+    recipe.model = ModelSection(init_from=str(tmp_path / "start"))
+    again = build.make_model(recipe, tokenizer)
+    assert {again.config.bos_token_id, again.generation_config.bos_token_id} == starts
 
 
 @pytest.mark.parametrize("epoch", [0, 1, 5])
