@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tokenizers import Tokenizer, processors
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from tokenizer.special import ROLES, TEMPLATES
 
@@ -40,7 +40,7 @@ def options(template: str) -> dict[str, Any]:
     }
 
 
-def around(tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[int]]:
+def around(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
     """Return the ids that a tokenizer puts before and after a text."""
     for probe in _PROBES:
         bare = tokenizer(probe, add_special_tokens=False)["input_ids"]
@@ -51,7 +51,7 @@ def around(tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[int]]:
     return [], tokenizer("")["input_ids"]
 
 
-def fits(tokenizer: PreTrainedTokenizerFast, template: str) -> bool:
+def fits(tokenizer: PreTrainedTokenizerBase, template: str) -> bool:
     """Tell whether a tokenizer puts around a text what a template does.
 
     For `seq2seq` it is enough that the end token follows the text: a start token before it, or a language after it, is learnt.

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 import tokenizer as tokenizers
@@ -95,7 +95,8 @@ def load(folder: Path, task: str, run_dir: Path | None = None, trust_remote_code
         tokenizer.pad_token = tokenizer.eos_token  # what lies under a mask has no meaning
     if task == "masked":
         template.require(tokenizer, task, str(words))
-    if task == "translation" and tokenizer.is_fast and not tokenizers.fits(tokenizer, tokenizers.template_for(task)):
+    is_fast = isinstance(tokenizer, PreTrainedTokenizerFast)
+    if task == "translation" and is_fast and not tokenizers.fits(tokenizer, tokenizers.template_for(task)):
         logger.warning(
             "%s: the tokenizer adds no end token: the figures do not tell whether a translation ends", words
         )

@@ -8,7 +8,7 @@ from train.errors import UserError
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from transformers import PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
     from train.recipe import Recipe
 
@@ -47,20 +47,20 @@ def judged(
     require(tokenizer, recipe.task, place, but=("bos",) if starts_itself else ())
     template = tokenizers.template_for(recipe.task)
     if not is_pretrained and not tokenizers.fits(tokenizer, template):
-        before, after = (tokenizer.convert_ids_to_tokens(ids) for ids in tokenizers.around(tokenizer))
+        before = _around(tokenizer)
         tokenizer = tokenizers.with_template(tokenizer, template)
         logger.warning(
             "tokenizer.path: %s: puts %s around a text; for %s this run's copy puts %s",
             place,
-            _around(before, after),
+            before,
             recipe.task,
-            _around(*(tokenizer.convert_ids_to_tokens(ids) for ids in tokenizers.around(tokenizer))),
+            _around(tokenizer),
         )
     _warn_of_split(tokenizer, place, train)
     return tokenizer
 
 
-def require(tokenizer: "PreTrainedTokenizerFast", task: str, place: str, but: tuple[str, ...] = ()) -> None:
+def require(tokenizer: "PreTrainedTokenizerBase", task: str, place: str, but: tuple[str, ...] = ()) -> None:
     """Refuse a tokenizer that lacks a role.
 
     Args:
@@ -80,8 +80,9 @@ def require(tokenizer: "PreTrainedTokenizerFast", task: str, place: str, but: tu
             )
 
 
-def _around(before: list[str], after: list[str]) -> str:
-    """Return in words what stands around a text."""
+def _around(tokenizer: "PreTrainedTokenizerFast") -> str:
+    """Return in words what a tokenizer puts around a text."""
+    before, after = ([str(tokenizer.decode([number])) for number in ids] for ids in tokenizers.around(tokenizer))
     return " ".join([*before, "TEXT", *after]) if before or after else "nothing"
 
 
