@@ -210,6 +210,11 @@ def tidy(folder: Path) -> None:
             shutil.rmtree(path) if original.exists() else path.rename(original)
 
 
+def has_progress(folder: Path) -> bool:
+    """Tell whether a run folder holds something of a run that could be lost."""
+    return any((folder / "checkpoints").glob("step-*")) or (folder / "final").exists()
+
+
 def digest(path: Path) -> dict[str, int | str]:
     """Return size in bytes and sha256 of a file."""
     found = hashlib.sha256()

@@ -4,19 +4,20 @@ Precedence: the default written here < the recipe file < the command line. An un
 range is a `UserError` that names the file (or the command line), the field, the value and the rule.
 """
 
+import itertools
 import re
 from argparse import ArgumentError
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace, set_loader
 
 from train import files
 from train.errors import UserError
-from train.recipe_rules import explain, problems
+from train.recipe_rules import explain, problems, warmup_problems
 from train.sections import (
     BatchSection,
     DataSection,
@@ -28,6 +29,9 @@ from train.sections import (
 )
 
 Task = Literal["translation", "causal", "masked", "classification"]
+PAPERS_WARMUP = 4000
+# The keys of `optim` that every resolved recipe holds since 0.1.0: whoever writes one by hand leaves some out.
+_RESOLVED = frozenset("lr schedule warmup_steps min_lr beta1 beta2 eps weight_decay clip_norm".split())
 VARIANTS = {"translation": "encoder-decoder", "causal": "decoder", "masked": "encoder", "classification": "encoder"}
 
 
@@ -59,6 +63,11 @@ class Recipe:
     loop: LoopSection = field(default_factory=LoopSection)
     eval: EvalSection = field(default_factory=EvalSection)
 
+    def __post_init__(self) -> None:
+        """Put a number in the place of a warm-up that is left open, so that no reader of a recipe meets None."""
+        if self.optim.warmup_steps is None:
+            self.optim = replace(self.optim, warmup_steps=warmup_for(self.loop.max_steps))
+
     @property
     def folder(self) -> Path:
         """Return the folder of the run."""
@@ -81,9 +90,14 @@ class Recipe:
             )
 
 
+def warmup_for(max_steps: int) -> int:
+    """Return the steps of warm-up of a run that does not say: the paper's, or a tenth of a run too short for them."""
+    return max(1, min(PAPERS_WARMUP, max_steps // 10))  # 1 is none at all, and equation 3 divides by it
+
+
 def parser() -> ArgumentParser:
     """Return the parser of a recipe's keys, without the recipe's own path."""
-    result = ArgumentParser(exit_on_error=False)
+    result = ArgumentParser(exit_on_error=False, parser_mode="recipe")
     result.add_class_arguments(Recipe, as_group=False)
     return result
 
@@ -116,14 +130,58 @@ def load_recipe(argv: Sequence[str] | str | Path) -> Recipe:
             config = reader.parse_args(overrides, namespace=config)
         except (ArgumentError, TypeError, ValueError, RecursionError) as error:
             raise UserError(f"{path}: command line: {explain(error, _keys())}") from None
-    recipe = reader.instantiate(config)
-    recipe = Recipe(**{item.name: getattr(recipe, item.name) for item in fields(Recipe)})
-    problem = next(iter(problems(recipe)), None)
+    _refuse_misread(path, config.as_flat(), given, overrides)
+    sections = reader.instantiate(config)
+    is_open = sections.optim.warmup_steps is None
+    recipe = Recipe(**{item.name: getattr(sections, item.name) for item in fields(Recipe)})
+    if is_open:
+        recipe.optim.warmup_steps = _warmup_begun(recipe.folder) or recipe.optim.warmup_steps
+    is_judged = not is_open and not _is_resolved(given, overrides)
+    problem = next(itertools.chain(problems(recipe), warmup_problems(recipe) if is_judged else ()), None)
     if problem is not None:
         name, value, rule = problem
         place = "command line: " if any(word.split("=")[0] == f"--{name}" for word in overrides) else ""
         raise UserError(f"{path}: {place}{name}: {value!r} {rule}")
     return recipe
+
+
+# YAML 1.1 reads 12:30 as 750, and jsonargparse asks it about every text that should be a number.
+_SIXTIES = re.compile(r"[-+]?[0-9][0-9_]*(:[0-9]+)+(\.[0-9_]*)?")
+
+
+def _refuse_misread(path: str, values: Namespace, given: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Refuse what jsonargparse takes: null where a value must be, and 12:30 where a number must be."""
+    defaults = vars(parser().get_defaults().as_flat())
+    texts = {f"{name}.{key}": one for name, part in given.items() if isinstance(part, dict) for key, one in part.items()}
+    pairs = itertools.zip_longest(overrides, overrides[1:], fillvalue="")
+    texts |= {word.lstrip("-").split("=")[0]: word.partition("=")[2] or after for word, after in pairs}
+    for name, value in vars(values).items():
+        if value is None and defaults.get(name) is not None:
+            raise UserError(f"{path}: {name}: null must be a value, such as {defaults[name]!r}")
+        text = texts.get(name)
+        if isinstance(text, str) and not isinstance(value, str) and _SIXTIES.fullmatch(text):
+            raise UserError(f"{path}: {name}: {text!r} must be a number, or text in quotes")
+
+
+def _warmup_begun(folder: Path) -> int | None:
+    """Return the warm-up that the run of a folder was begun with: it stays, though the run's end may move.
+
+    Returns:
+        None = there is no run to go on with, or its recipe cannot be read, which the start of the run reports.
+    """
+    if not files.has_progress(folder):
+        return None
+    try:
+        begun = _read_yaml(str(folder / "recipe.yaml"))["optim"].get("warmup_steps")
+    except (UserError, KeyError):
+        return None
+    return begun if isinstance(begun, int) else None
+
+
+def _is_resolved(given: dict[str, Any], overrides: Sequence[str]) -> bool:
+    """Tell a recipe that a run wrote down: it says what was trained, and 0.1.0 trained with any warm-up."""
+    changed = ("--optim.warmup_steps", "--loop.max_steps")
+    return given.get("optim", {}).keys() >= _RESOLVED and not any(word.split("=")[0] in changed for word in overrides)
 
 
 # What jsonargparse reads in a file beside its arguments: it imports the module that `class_path` names.
@@ -165,10 +223,31 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-# YAML 1.1 reads 1e-9 as text because it has no dot; a recipe means the number.
-_UniqueKeys.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
+# What a plain word stands for, as YAML 1.2 has it. For YAML 1.1 the language `no` is false, 12:30 is 750, 0123 is 83, 2024-01-01
+# is a date, and 1e-9 is text.
+_PLAIN = {
+    "null": (r"~|null|Null|NULL|", "~nN"),
+    "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    "int": (r"[-+]?(?:0|[1-9][0-9_]*)|0x[0-9a-fA-F]+", "-+0123456789"),
+    "float": (
+        r"[-+]?(?:\.[0-9]+|[0-9][0-9_]*\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+"
+        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+}
+_UniqueKeys.yaml_implicit_resolvers = {}
+for _tag, (_words, _first) in _PLAIN.items():
+    _UniqueKeys.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_words})$"), [*_first, ""])
+
+
+def _read_value(text: str) -> Any:
+    """Read a value of the command line as one of a file; `a:` is a text, and no mapping."""
+    value = yaml.load(text, Loader=_UniqueKeys)
+    is_mapping = isinstance(value, dict) and any(one is not None for one in value.values())
+    return value if is_mapping or value == {} or not isinstance(value, dict) else text
+
+
+set_loader("recipe", _read_value, (yaml.YAMLError, ValueError))
 
 
 def _read_yaml(path: str) -> dict[str, Any]:

@@ -190,7 +190,7 @@ def _newest(folder: Path) -> Path | None:
         UserError: all are damaged, or a finished run has none left.
     """
     newest = checkpoint.newest(folder)
-    if newest is None and _has_progress(folder):
+    if newest is None and files.has_progress(folder):
         raise UserError(f"{folder / 'checkpoints'}: empty, so this run cannot go on; train into another folder")
     if newest is not None:
         checkpoint.set_aside(folder, newest)
@@ -251,7 +251,7 @@ def _claimed(folder: Path, recipe: Recipe) -> Iterator[None]:
         refuse_other(folder, recipe)
         for place in (folder, folder / "checkpoints"):
             files.tidy(place)
-        if not _has_progress(folder):
+        if not files.has_progress(folder):
             # An earlier start that never reached a checkpoint may have had another recipe.
             shutil.rmtree(folder / "tokenizer", ignore_errors=True)
         if not (
@@ -261,7 +261,7 @@ def _claimed(folder: Path, recipe: Recipe) -> Iterator[None]:
         try:
             yield
         except UserError:
-            if made and not _has_progress(folder):
+            if made and not files.has_progress(folder):
                 shutil.rmtree(folder, ignore_errors=True)
                 with contextlib.suppress(OSError):  # a parent in which another run began meanwhile stays
                     for parent in made[1:]:
@@ -287,7 +287,7 @@ def refuse_other(folder: Path, recipe: Recipe) -> None:
         if other is not None:
             raise UserError(f"run_dir: {folder}: holds no run but other files ({other}); name a new or empty folder")
         return
-    if not _has_progress(folder):
+    if not files.has_progress(folder):
         return
     try:
         old = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -326,11 +326,6 @@ def _is_finished(folder: Path, recipe: Recipe) -> bool:
     end = files.read_object(folder / FINISHED)
     whole = (folder / "final" / "config.json").is_file() and (folder / results.FILE).is_file()
     return whole and end.get("max_steps") == recipe.loop.max_steps
-
-
-def _has_progress(folder: Path) -> bool:
-    """Tell whether there is something of a run that could be lost."""
-    return any((folder / "checkpoints").glob("step-*")) or (folder / "final").exists()
 
 
 def _check_splits(recipe: Recipe, splits: dict[str, Dataset]) -> None:
