@@ -245,7 +245,7 @@ def as_json(model: str, subject: Subject, findings: Sequence[Finding]) -> str:
         "failed": [f.name for f in findings if f.outcome == "FAIL"],
         "findings": [{name: plain(value) for name, value in vars(f).items()} for f in findings],
     }
-    return json.dumps(report, indent=2, ensure_ascii=False)
+    return json.dumps(report, indent=2)
 
 
 def doctor(words: Sequence[str]) -> int:

@@ -152,5 +152,5 @@ def compare(model: str, versions: Sequence[str], words: Sequence[str], as_json: 
     """
     folders = [prepare(exact(version)) for version in versions]
     reports = [examine_with(folder, words) for folder in dict.fromkeys(folders)]
-    print(json.dumps(reports, indent=2, ensure_ascii=False) if as_json else side_by_side(model, reports))
+    print(json.dumps(reports, indent=2) if as_json else side_by_side(model, reports))
     return int(any(report["failed"] for report in reports))

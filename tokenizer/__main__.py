@@ -1,6 +1,7 @@
 """Command line: `python -m tokenizer build --kind bpe --vocab-size 8000 --template seq2seq --output DIR FILES...`."""
 
 import argparse
+import io
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -39,6 +40,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, or 2 for what the user can put right."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a console that cannot print a character shows its escape
+            stream.reconfigure(errors="backslashreplace")
     args = _parser().parse_args(argv)
     try:
         _build(args)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace
 
-from train.errors import DriftError, GenerationError, NonFiniteError, UserError, plain
+from train.errors import DriftError, GenerationError, NonFiniteError, UserError, plain, print_anything
 from train.processes.deadline import is_stuck, leave
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ in a run folder of its own, <run folder>-limit-N. The keys:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
+    print_anything()
     code = _run(list(sys.argv[1:] if argv is None else argv))
     if is_stuck():
         leave(None, code)

@@ -1,5 +1,15 @@
 """The exceptions with a meaning for the command line, and how a text of unknown origin is shown."""
 
+import io
+import sys
+
+
+def print_anything() -> None:
+    """Show the escape of a character that the console cannot print: what is printed never decides how a command ends."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
 
 def plain(text: str) -> str:
     """Return a text that a terminal shows as it stands: control, direction and invisible characters become escapes.
