@@ -1,5 +1,6 @@
 """Small models and batches for every test of the model: all sizes differ, so that a swapped axis cannot pass."""
 
+import io
 import os
 import subprocess
 import sys
@@ -36,6 +37,19 @@ def small_config(variant: str, **overrides) -> VanillaConfig:
         "max_position_embeddings": 37,
     }
     return VanillaConfig(**({"variant": variant} | sizes | overrides))
+
+
+@pytest.fixture
+def console(monkeypatch):
+    """Return a function that makes stdout and stderr those of a console, and gives another that returns what it shows."""
+
+    def function(encoding: str):
+        shown = io.BytesIO()
+        for name in ("stdout", "stderr"):
+            monkeypatch.setattr(sys, name, io.TextIOWrapper(shown, encoding=encoding, write_through=True))
+        return lambda: shown.getvalue().decode(encoding)
+
+    return function
 
 
 @pytest.fixture(scope="session")

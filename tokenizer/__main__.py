@@ -1,6 +1,7 @@
 """Command line: `python -m tokenizer build --kind bpe --vocab-size 8000 --template seq2seq --output DIR FILES...`."""
 
 import argparse
+import io
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,6 +12,9 @@ from transformers import PreTrainedTokenizerFast
 from tokenizer.build import build, check_output, save
 from tokenizer.special import FORMS, KINDS, TEMPLATES
 from tokenizer.texts import check_file, read_texts
+
+MOST_SHOWN = 2000
+"""Characters of a message; it may quote what is a whole file."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -44,11 +48,16 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code: 0, or 2 for what the user can put right."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a console that cannot print a character shows its escape
+            stream.reconfigure(errors="backslashreplace")
     args = _parser().parse_args(argv)
     try:
         _build(args)
     except (ValueError, OSError) as error:
-        print(f"python -m tokenizer: error: {' '.join(str(error).split())}", file=sys.stderr)
+        line = " ".join(str(error).split())
+        line = line if len(line) <= MOST_SHOWN else f"{line[: MOST_SHOWN // 2]} ... {line[-MOST_SHOWN // 2 :]}"
+        print(f"python -m tokenizer: error: {line}", file=sys.stderr)
         return 2
     return 0
 

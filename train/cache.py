@@ -5,19 +5,19 @@ a damaged one is made anew. Plain arrays, nothing pickled.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import logging
 import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tokenizers
 
 from train import files
+from train.processes import locks
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -117,26 +117,10 @@ def _read(place: Path) -> dict[str, np.ndarray] | None:
 def _locked(place: Path) -> Iterator[None]:
     """Hold a key for one process of this machine; the lock ends with the process, and a long wait for it is reported."""
     place.parent.mkdir(parents=True, exist_ok=True)
-    with open(place.with_name(f".{place.name}.lock"), "a+", encoding="utf-8") as file:
-        if not _taken(file, PATIENCE):
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
-            logger.warning("%s: waiting for another process (pid %s) that makes these token ids", place, holder)
-            fcntl.lockf(file, fcntl.LOCK_EX)
-        file.truncate(0)
-        file.write(f"{os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n")
-        file.flush()
+    with locks.opened(place.with_name(f".{place.name}.lock")) as held:
+        if not held.take(PATIENCE):
+            words = "%s: waiting for another process (pid %s) that makes these token ids"
+            logger.warning(words, place, held.holder())
+            held.take(None)
+        held.sign(f"{os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}")
         yield
-
-
-def _taken(file: TextIO, seconds: float) -> bool:
-    """Lock a file, unless another process holds it for that long."""
-    end = time.monotonic() + seconds
-    while True:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        except BlockingIOError:
-            if time.monotonic() > end:
-                return False
-            time.sleep(0.05)

@@ -15,6 +15,7 @@ from pathlib import Path
 from transformers.utils import logging
 
 from train import generators, plots, results, stranger
+from train.errors import print_anything
 from train.recipe import load_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,6 +28,7 @@ PICTURED = "Friday the 20th of November 2026"  # the other way round in Korean, 
 STRANGER = (
     f"import sys\n\nOURS = {stranger.OURS!r}\n\n\n{inspect.getsource(stranger.Refuse)}"
     + """
+sys.stdout.reconfigure(errors="backslashreplace")
 sys.meta_path.insert(0, Refuse())
 try:
     import modeling_vanilla
@@ -54,6 +56,7 @@ for source, target, text in zip(sources, targets, tokenizer.batch_decode(written
 
 def main() -> int:
     """Run the demo; return the exit code of the part that failed, 0 if none did."""
+    print_anything()
     parser = argparse.ArgumentParser(prog="python -m train.demo", description=__doc__.splitlines()[0])
     parser.add_argument("--run_dir", help="folder of the run, default runs/dates-en-ko below the project")
     words = parser.parse_args()

@@ -4,7 +4,6 @@ JSON is read here and nowhere else, so that whatever is wrong with it is one kin
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -17,6 +16,8 @@ from typing import Any
 from safetensors import SafetensorError
 
 from train.errors import UserError
+from train.processes import locks
+from train.processes.locks import no_link
 
 MANIFEST = "manifest.json"
 # Names the start of a run may delete: what a killed process left behind, never complete data.
@@ -107,20 +108,13 @@ def named(path: Path) -> Iterator[None]:
 
 def sync(path: Path) -> None:
     """Flush a file or a folder's list of names to the disk, so that a rename after it cannot overtake the data."""
+    if os.name == "nt" and path.is_dir():
+        return  # Windows opens no folder; its file system keeps the order of names itself
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def no_link(path: str, flags: int) -> int:
-    """Open a file for `open(..., opener=no_link)`: in a folder that somebody else made, a link may lead to any file.
-
-    Raises:
-        OSError: a link is there.
-    """
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -302,16 +296,9 @@ def lock(run_dir: Path) -> Iterator[None]:
     Raises:
         UserError: another process trains in this folder.
     """
-    with open(run_dir / ".lock", "a+", encoding="utf-8", opener=no_link) as file:
-        try:
-            # lockf, not flock: a process that the data loader forks must not hold the lock after its parent's death.
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.seek(0)
-            holder = file.read().strip() or "unknown"
+    with locks.opened(run_dir / ".lock") as held:
+        if not held.take():
+            holder = held.holder()
             raise UserError(f"run_dir: {run_dir}: another process (pid {holder}) is training in this folder") from None
-        file.seek(0)
-        file.truncate()
-        file.write(f"{os.getpid()}\n")
-        file.flush()
+        held.sign(str(os.getpid()))
         yield

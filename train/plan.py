@@ -13,6 +13,7 @@ import torch
 
 from train import build, costs, data, examples, feed, gpus
 from train.errors import UserError
+from train.optim import learning_rate
 from train.recipe import Recipe, load_recipe
 
 USAGE = "python -m train plan RECIPE.yaml [--KEY VALUE ...] [--gpu NAME ...] [--mfu 0.35] [--price X] [--processes N]"
@@ -129,6 +130,7 @@ def make(recipe: Recipe, chosen: dict[str, gpus.Gpu], own: Any) -> dict[str, Any
         "parameters": count(model),
         "steps": loop.max_steps,
         "epochs": loop.max_steps / seen.batches if seen.batches else None,
+        "peak": _peak(recipe, config.d_model),
         "rows": seen.rows,
         "tokens": _tokens(seen, loop.max_steps),
         "flops": _flops(config, recipe, seen.mean),
@@ -215,6 +217,12 @@ def _assumed(recipe: Recipe, config: Any, length: int | None, reason: str) -> Se
     return Seen(load, load, None, None, None, note)
 
 
+def _peak(recipe: Recipe, d_model: int) -> dict[str, float]:
+    """Return the step at which the learning rate ends its climb, and the rate there."""
+    step = max(recipe.optim.warmup_steps, 1)
+    return {"step": step, "learning_rate": learning_rate(step, recipe.optim, d_model, recipe.loop.max_steps)}
+
+
 def _tokens(seen: Seen, steps: int) -> dict[str, float | None]:
     """Return the tokens of a step and of the run, with padding and, where they are known, without."""
     padded = seen.mean.source + seen.mean.target
@@ -285,6 +293,7 @@ def text(plan: dict[str, Any]) -> str:
     bound = ", at most: the tokenizer is not built yet" if plan["vocabulary_is_a_bound"] else ""
     epochs = f"{plan['epochs']:.1f} epochs" if plan["epochs"] else "epochs unknown"
     real = f", {tokens['real_per_step']:,.0f} of them real" if tokens["real_per_step"] else ""
+    late = ": after the end of the run" if plan["peak"]["step"] > plan["steps"] else ""
     more = flops["executed_per_run"] > flops["training_per_run"]
     again = f" ({flops['executed_per_run']:.3g} with what is recomputed)" if more else ""
     lines = [
@@ -292,6 +301,7 @@ def text(plan: dict[str, Any]) -> str:
         "parameters   " + ", ".join(f"{name} {number:,}" for name, number in parts.items() if number),
         f"data         {plan['data']}",
         f"steps        {plan['steps']:,} steps, {epochs}",
+        f"peak         of the learning rate, {plan['peak']['learning_rate']:.3g}, at step {plan['peak']['step']:,}{late}",
         f"tokens       a step: {_sides(tokens)}, padding included{real}; the run: {_si(tokens['padded_per_run'])}",
         f"FLOPs        forward, a token: {_per_token(flops)}",
         f"             training, a token: {_si(flops['training_per_token'])} (6N alone: {_si(flops['six_n_per_token'])})",

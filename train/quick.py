@@ -22,11 +22,12 @@ def load(argv: Sequence[str]) -> Recipe:
     if limit is None:
         return load_recipe(words)
     path, overrides = words[:1], words[1:]
-    recipe = load_recipe([*path, *(f"--{key}={limit}" for key in LIMITED), *overrides])
-    if not any(word.split("=")[0] == "--run_dir" for word in overrides):
-        folder = recipe.folder
-        recipe.run_dir = str(folder.with_name(f"{folder.name}-limit-{limit}"))
-    return recipe
+    words = [*path, *(f"--{key}={limit}" for key in LIMITED), *overrides]
+    recipe = load_recipe(words)
+    if any(word.split("=")[0] == "--run_dir" for word in overrides):
+        return recipe
+    # Once more: what a recipe leaves open is read from the run that its folder holds.
+    return load_recipe([*words, f"--run_dir={recipe.folder.with_name(f'{recipe.folder.name}-limit-{limit}')}"])
 
 
 def _taken(words: list[str]) -> tuple[list[str], int | None]:

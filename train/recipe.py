@@ -4,6 +4,7 @@ Precedence: the default written here < the recipe file < the command line. An un
 range is a `UserError` that names the file (or the command line), the field, the value and the rule.
 """
 
+import itertools
 import re
 from argparse import ArgumentError
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,11 +13,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, Namespace, set_loader
 
 from train import files
 from train.errors import UserError
-from train.recipe_rules import bleu_tokenizer, explain, problems, unknown_key
+from train.recipe_rules import bleu_tokenizer, explain, problems, unknown_key, warmup_problems
 from train.sections import (
     BatchSection,
     DataSection,
@@ -29,12 +30,7 @@ from train.sections import (
 from train.settings import earlier
 
 Task = Literal["translation", "causal", "masked", "classification"]
-# What versions that lacked a key had built in, where its default means something else, by section; and the keys by which the
-# section of a resolved recipe of such a version is known, since it names all it had.
-BUILT_IN: dict[str, dict[str, Any]] = {"eval": {"bleu_tokenizer": "13a"}}
-EARLIER_KEYS = {
-    "eval": "split metrics beams length_penalty max_extra_tokens batch_tokens limit best_metric during_training".split()
-}
+PAPERS_WARMUP = 4000
 VARIANTS = {"translation": "encoder-decoder", "causal": "decoder", "masked": "encoder", "classification": "encoder"}
 
 
@@ -67,9 +63,11 @@ class Recipe:
     eval: EvalSection = field(default_factory=EvalSection)
 
     def __post_init__(self) -> None:
-        """Name the form of Unicode that is left open, as `tokenizer.form_for` has it."""
+        """Put a value in the place of what is left open, so that no reader of a recipe meets None."""
         if self.tokenizer.normalize is None:
             self.tokenizer = replace(self.tokenizer, normalize="none" if self.tokenizer.kind == "byte_bpe" else "nfc")
+        if self.optim.warmup_steps is None:
+            self.optim = replace(self.optim, warmup_steps=warmup_for(self.loop.max_steps))
 
     @property
     def folder(self) -> Path:
@@ -93,9 +91,14 @@ class Recipe:
             )
 
 
+def warmup_for(max_steps: int) -> int:
+    """Return the steps of warm-up of a run that does not say: the paper's, or a tenth of a run too short for them."""
+    return max(1, min(PAPERS_WARMUP, max_steps // 10))  # 1 is none at all, and equation 3 divides by it
+
+
 def parser() -> ArgumentParser:
     """Return the parser of a recipe's keys, without the recipe's own path."""
-    result = ArgumentParser(exit_on_error=False)
+    result = ArgumentParser(exit_on_error=False, parser_mode="recipe")
     result.add_class_arguments(Recipe, as_group=False)
     return result
 
@@ -118,9 +121,6 @@ def load_recipe(argv: Sequence[str] | str | Path) -> Recipe:
     reader = parser()
     given = _read_yaml(path)
     _refuse_unknown(path, given)
-    for section, values in BUILT_IN.items():
-        if set(EARLIER_KEYS[section]) <= set(given.get(section, ())):
-            given[section] = values | given[section]  # resolved by an earlier version: its figures keep their meaning
     _refuse_nested(path, _texts(given))
     _refuse_nested(f"{path}: command line", overrides)
     try:
@@ -132,11 +132,12 @@ def load_recipe(argv: Sequence[str] | str | Path) -> Recipe:
             config = reader.parse_args(overrides, namespace=config)
         except (ArgumentError, TypeError, ValueError, RecursionError) as error:
             raise UserError(f"{path}: command line: {explain(error, _keys())}") from None
-    if config.tokenizer.normalize is None:
-        config.tokenizer.normalize = _form_left_open(config, given)
-    recipe = reader.instantiate(config)
-    recipe = Recipe(**{item.name: getattr(recipe, item.name) for item in fields(Recipe)})
-    problem = next(iter(problems(recipe)), None)
+    _refuse_misread(path, config.as_flat(), given, overrides)
+    is_judged = config.optim.warmup_steps is not None and not _is_of_a_run(given, overrides)
+    _fill_in(config, given)
+    sections = reader.instantiate(config)
+    recipe = Recipe(**{item.name: getattr(sections, item.name) for item in fields(Recipe)})
+    problem = next(itertools.chain(problems(recipe), warmup_problems(recipe) if is_judged else ()), None)
     if problem is not None:
         name, value, rule = problem
         place = "command line: " if any(word.split("=")[0] == f"--{name}" for word in overrides) else ""
@@ -145,11 +146,38 @@ def load_recipe(argv: Sequence[str] | str | Path) -> Recipe:
     return recipe
 
 
-def _form_left_open(config: Namespace, given: dict[str, Any]) -> str | None:
-    """Return `tokenizer.normalize` where nothing says it: of the resolved recipe, or of the run that is gone on with."""
-    name, run_dir, kind = config.name, config.run_dir, config.tokenizer.kind
-    folder = Path(run_dir) if run_dir else Path("runs") / name
-    return earlier.form_then(given.get("tokenizer"), kind) or earlier.form_begun(folder, kind)
+def _fill_in(config: Namespace, given: dict[str, Any]) -> None:
+    """Take what nothing says from the recipe, if a run wrote it down, or else from the run that is gone on with."""
+    folder = Path(config.run_dir) if config.run_dir else Path("runs") / config.name
+    for name, value in (earlier.begun(folder) | earlier.meant(given)).items():
+        if config[name] is None:
+            config[name] = value
+
+
+# YAML 1.1 reads 12:30 as 750, and jsonargparse asks it about every text that should be a number.
+_SIXTIES = re.compile(r"[-+]?[0-9][0-9_]*(:[0-9]+)+(\.[0-9_]*)?")
+
+
+def _refuse_misread(path: str, values: Namespace, given: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Refuse what jsonargparse takes: null where a value must be, and 12:30 where a number must be."""
+    defaults = vars(parser().get_defaults().as_flat())
+    texts = {
+        f"{name}.{key}": one for name, part in given.items() if isinstance(part, dict) for key, one in part.items()
+    }
+    pairs = itertools.zip_longest(overrides, overrides[1:], fillvalue="")
+    texts |= {word.lstrip("-").split("=")[0]: word.partition("=")[2] or after for word, after in pairs}
+    for name, value in vars(values).items():
+        if value is None and defaults.get(name) is not None:
+            raise UserError(f"{path}: {name}: null must be a value, such as {defaults[name]!r}")
+        text = texts.get(name)
+        if isinstance(text, str) and not isinstance(value, str) and _SIXTIES.fullmatch(text):
+            raise UserError(f"{path}: {name}: {text!r} must be a number, or text in quotes")
+
+
+def _is_of_a_run(given: dict[str, Any], overrides: Sequence[str]) -> bool:
+    """Tell whether the warm-up is that of a recipe that a run wrote down: 0.1.0 trained with any."""
+    changed = ("--optim.warmup_steps", "--loop.max_steps")
+    return earlier.is_resolved(given, "optim") and not any(word.split("=")[0] in changed for word in overrides)
 
 
 # What begins something nested in YAML, and how often a text of a recipe may hold it.
@@ -188,10 +216,30 @@ class _UniqueKeys(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-# YAML 1.1 reads 1e-9 as text because it has no dot; a recipe means the number.
-_UniqueKeys.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
+# What a plain word stands for, as YAML 1.2 has it. For YAML 1.1 the language `no` is false, 12:30 is 750, 0123 is 83, 2024-01-01
+# is a date, and 1e-9 is text.
+_PLAIN = {
+    "null": (r"~|null|Null|NULL|", "~nN"),
+    "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    "int": (r"[-+]?(?:0|[1-9][0-9_]*)|0x[0-9a-fA-F]+", "-+0123456789"),
+    "float": (
+        r"[-+]?(?:\.[0-9]+|[0-9][0-9_]*\.[0-9]*|[0-9][0-9_]*(?=[eE]))(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        "-+.0123456789",
+    ),
+}
+_UniqueKeys.yaml_implicit_resolvers = {}
+for _tag, (_words, _first) in _PLAIN.items():
+    _UniqueKeys.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_words})$"), [*_first, ""])
+
+
+def _read_value(text: str) -> Any:
+    """Read a value of the command line as one of a file; `a:` is a text, and no mapping."""
+    value = yaml.load(text, Loader=_UniqueKeys)
+    is_mapping = isinstance(value, dict) and any(one is not None for one in value.values())
+    return value if is_mapping or value == {} or not isinstance(value, dict) else text
+
+
+set_loader("recipe", _read_value, (yaml.YAMLError, ValueError))
 
 
 def _read_yaml(path: str) -> dict[str, Any]:

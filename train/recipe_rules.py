@@ -122,6 +122,14 @@ def _is_installed(tokenizer: str) -> bool:
     return all(importlib.util.find_spec(package) for package in BLEU_PACKAGES.get(tokenizer, ()))
 
 
+def warmup_problems(recipe: "Recipe") -> Iterator[Problem]:
+    """Yield a warm-up in which the run ends: the learning rate would never reach its peak."""
+    warmup, steps = recipe.optim.warmup_steps, recipe.loop.max_steps
+    if warmup > 1 and warmup >= steps:
+        rule = f"must be below loop.max_steps, {steps}, or null for a tenth of them: the run would end before its peak"
+        yield "optim.warmup_steps", warmup, rule
+
+
 def _data_problems(recipe: "Recipe") -> Iterator[Problem]:
     """Yield what contradicts itself in the data section."""
     data = recipe.data
@@ -214,7 +222,7 @@ def explain(error: Exception, keys: list[str]) -> str:
         return (
             f"{key[1]}: {value[1].strip()!r} must be one of: {rule}"
             if "," in rule
-            else f"{key[1]}: {value[1]!r} must be {rule}"
+            else f"{key[1]}: {value[1]!r} must be {rule}{'; in quotes it is text' if rule == 'str' else ''}"
         )
     group = re.search(r"Group '([^']*)' does not accept option '([^']*)'", text)
     unknown = re.search(r"unrecognized arguments: --([^\s=]*)|Option '([^']*)' is not accepted", text)

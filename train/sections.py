@@ -161,7 +161,8 @@ class OptimSection:
     Attributes:
         lr: learning rate at the end of the warm-up; null = equation 3's, d_model^-0.5 * warmup_steps^-0.5.
         schedule: what follows the warm-up.
-        warmup_steps: steps of linear warm-up.
+        warmup_steps: steps of linear warm-up, fewer than `loop.max_steps`; null = the paper's 4,000, or a tenth of
+            `loop.max_steps` where that is less, and what a run was begun with where it goes on.
         min_lr: learning rate at the end of cosine and linear decay.
         beta1: decay of the first moment.
         beta2: decay of the second moment.
@@ -172,7 +173,7 @@ class OptimSection:
 
     lr: float | None = None
     schedule: Literal["inverse_sqrt", "cosine", "linear", "constant"] = "inverse_sqrt"
-    warmup_steps: int = 4000
+    warmup_steps: int | None = None
     min_lr: float = 0.0
     beta1: float = 0.9
     beta2: float = 0.98

@@ -19,10 +19,10 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from train import alive, build, checkpoint, data, ema, examples, files, packing, push, results, shard, state
-from train.errors import UserError
+from train.errors import UserError, plain
 from train.processes import environment
-from train.recipe import BUILT_IN, Recipe
-from train.run import best, history
+from train.recipe import Recipe
+from train.run import best, first_look, history
 from train.settings import earlier
 from train.writer import Writer
 
@@ -106,9 +106,18 @@ def _set_up(recipe: Recipe, folder: Path, accelerator: Accelerator) -> Iterator[
     with accelerator.main_process_first():
         splits = data.load_splits(recipe)
     _check_splits(recipe, splits)
+    state.on_main(accelerator, lambda: _look(recipe, splits))
     with contextlib.ExitStack() as stack:
         state.on_main(accelerator, lambda: stack.enter_context(_claimed(folder, recipe)))
         yield _build(recipe, folder, accelerator, splits)
+
+
+def _look(recipe: Recipe, splits: dict[str, Dataset]) -> None:
+    """Say how the data were understood, and what looks wrong with them."""
+    for line in first_look.lines(splits):
+        print(plain(line))
+    for line in first_look.doubts(recipe, splits):
+        print(f"warning: {plain(line)}", file=sys.stderr)
 
 
 def make_accelerator(recipe: Recipe) -> Accelerator:
@@ -191,7 +200,7 @@ def _newest(folder: Path) -> Path | None:
         UserError: all are damaged, or a finished run has none left.
     """
     newest = checkpoint.newest(folder)
-    if newest is None and _has_progress(folder):
+    if newest is None and files.has_progress(folder):
         raise UserError(f"{folder / 'checkpoints'}: empty, so this run cannot go on; train into another folder")
     if newest is not None:
         checkpoint.set_aside(folder, newest)
@@ -252,7 +261,7 @@ def _claimed(folder: Path, recipe: Recipe) -> Iterator[None]:
         refuse_other(folder, recipe)
         for place in (folder, folder / "checkpoints"):
             files.tidy(place)
-        if not _has_progress(folder):
+        if not files.has_progress(folder):
             # An earlier start that never reached a checkpoint may have had another recipe.
             shutil.rmtree(folder / "tokenizer", ignore_errors=True)
         if not (
@@ -262,7 +271,7 @@ def _claimed(folder: Path, recipe: Recipe) -> Iterator[None]:
         try:
             yield
         except UserError:
-            if made and not _has_progress(folder):
+            if made and not files.has_progress(folder):
                 shutil.rmtree(folder, ignore_errors=True)
                 with contextlib.suppress(OSError):  # a parent in which another run began meanwhile stays
                     for parent in made[1:]:
@@ -288,14 +297,12 @@ def refuse_other(folder: Path, recipe: Recipe) -> None:
         if other is not None:
             raise UserError(f"run_dir: {folder}: holds no run but other files ({other}); name a new or empty folder")
         return
-    if not _has_progress(folder):
+    if not files.has_progress(folder):
         return
     try:
         old = yaml.safe_load(path.read_text(encoding="utf-8"))
         # A recipe written before a field existed meant the field's default, or what was built in.
-        form = earlier.form_then(old.get("tokenizer"), recipe.tokenizer.kind)
-        default = _flat(Recipe(old["name"], old["task"]).to_dict()) | _flat(BUILT_IN)
-        old = default | ({"tokenizer.normalize": form} if form else {}) | _flat(old)
+        old = _flat(Recipe(old["name"], old["task"]).to_dict()) | earlier.meant(old) | _flat(old)
     except (yaml.YAMLError, AttributeError, KeyError, TypeError, OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as the recipe of this run: {error}") from None
     new = _flat(recipe.to_dict())
@@ -329,11 +336,6 @@ def _is_finished(folder: Path, recipe: Recipe) -> bool:
     end = files.read_object(folder / FINISHED)
     whole = (folder / "final" / "config.json").is_file() and (folder / results.FILE).is_file()
     return whole and end.get("max_steps") == recipe.loop.max_steps
-
-
-def _has_progress(folder: Path) -> bool:
-    """Tell whether there is something of a run that could be lost."""
-    return any((folder / "checkpoints").glob("step-*")) or (folder / "final").exists()
 
 
 def _check_splits(recipe: Recipe, splits: dict[str, Dataset]) -> None:

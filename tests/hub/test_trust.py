@@ -22,7 +22,7 @@ model: {d_model: 32, d_ff: 48, num_heads: 4, num_layers: 1, max_position_embeddi
 tokenizer: {kind: char, vocab_size: 200}
 data: {generator: dates, generator_args: {train: 200, validation: 20, test: 20}}
 batch: {max_tokens: 512}
-optim: {lr: 2.0e-3, schedule: cosine, warmup_steps: 5}
+optim: {lr: 2.0e-3, schedule: cosine, warmup_steps: 3}
 loop: {max_steps: 4, eval_every: 100, save_every: 100, tracker: none}
 eval: {metrics: [loss, chrf], beams: 1}
 """

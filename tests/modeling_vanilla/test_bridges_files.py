@@ -81,6 +81,14 @@ def test_there_and_back(bert, target, tmp_path, capsys):
     assert torch.equal(back(**inputs).logits, expected)
 
 
+def test_a_console_without_korean_changes_no_exit_code(bert, tmp_path, console):
+    printed = console("cp1252")
+    assert main(["convert", str(bert), str(tmp_path / "결과")]) == 0
+    assert main(["doctor", str(tmp_path / "결과"), "--checks", "batch"]) == 0
+    assert main(["convert", "없음", str(tmp_path / "other")]) == 2
+    assert "\\uacb0\\uacfc: VanillaForMaskedLM" in printed()
+
+
 def test_generation_settings_and_sentencepiece_files_come_along(tmp_path, target, capsys):
     sizes = dict(encoder_layers=1, decoder_layers=1, encoder_attention_heads=4, decoder_attention_heads=4)
     sizes |= dict(d_model=24, encoder_ffn_dim=29, decoder_ffn_dim=29, vocab_size=31)

@@ -36,6 +36,15 @@ def test_the_documented_command(tmp_path, corpus):
     assert tokenizer.decode(tokenizer("Hund </s>")["input_ids"], skip_special_tokens=True) == "Hund </s>"
 
 
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_a_console_without_korean_changes_no_exit_code(tmp_path, console, encoding):
+    (tmp_path / "corpus.txt").write_text("안녕 세상\n" * 4, encoding="utf-8")
+    printed = console(encoding)
+    assert main(arguments(tmp_path / "corpus.txt", tmp_path / "출력", "--kind", "char")) == 0
+    assert "\\uc548\\ub155" in printed()
+    assert main(arguments(tmp_path / "없음", tmp_path / "other")) == 2
+
+
 def test_char_learns_the_newline_from_the_ends_of_lines(tmp_path, corpus):
     assert main(arguments(corpus, tmp_path / "out", "--kind", "char")) == 0
     assert "\n" in AutoTokenizer.from_pretrained(tmp_path / "out").get_vocab()

@@ -53,7 +53,7 @@ def write_recipe(tmp_path):
                 "target_column": 1,
             },
             "batch": {"max_tokens": 64},
-            "optim": {"lr": 0.01, "warmup_steps": 3, "clip_norm": 1.0},
+            "optim": {"lr": 0.01, "warmup_steps": 1, "clip_norm": 1.0},
             "loop": {"max_steps": 6, "eval_every": 100, "save_every": 100, "log_every": 1, "tracker": "none"},
             "eval": {"split": "validation", "metrics": ["loss"]},
         }
@@ -129,7 +129,7 @@ model: {attn_implementation: eager, d_model: 32, d_ff: 48, num_heads: 4, num_lay
 tokenizer: {kind: char, vocab_size: 200}
 data: {generator: dates, generator_args: {train: 300, validation: 20, test: 20}}
 batch: {max_tokens: 512}
-optim: {lr: 2.0e-3, schedule: cosine, warmup_steps: 5, clip_norm: 1.0}
+optim: {lr: 2.0e-3, schedule: cosine, warmup_steps: 3, clip_norm: 1.0}
 loop: {max_steps: 24, eval_every: 8, save_every: 2, log_every: 1, keep_last: 2, accumulate: 2, tracker: none}
 eval: {metrics: [loss], beams: 1}
 """

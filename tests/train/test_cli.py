@@ -87,6 +87,29 @@ def test_fit_average_evaluate(write_recipe, fit, tmp_path, capsys):
     assert "loss" in capsys.readouterr().out
 
 
+def test_a_console_without_korean_changes_no_exit_code(write_recipe, fit, tmp_path, console):
+    recipe = write_recipe(loop={"max_steps": 2, "eval_every": 2})
+    run, model = str(tmp_path / "시험"), str(tmp_path / "시험" / "final")
+    words = [
+        ["fit", str(recipe), "--run_dir", run],
+        ["fit", str(recipe), "--run_dir", run],  # finished already
+        ["plan", str(recipe), "--run_dir", run],
+        ["average", run, "--last", "1"],
+        ["evaluate", run, "--split", "train"],
+        ["attention", model, "abc", "--output", str(tmp_path / "그림.png")],
+        ["curves", run],
+        ["publish", "--mend", model],
+        ["publish", "없음", "--repo-id", "a/b"],
+        ["hub-check", "없음"],
+        ["reproduce", "없음"],
+        ["시험"],
+    ]
+    printed = console("cp1252")
+    codes = [main(command) for command in words]
+    assert codes == [0, 0, 0, 0, 0, 0, 0, 0, 2, 2, 2, 2], printed()
+    assert "\\uc2dc\\ud5d8" in printed()
+
+
 def test_a_running_folder_is_refused_and_a_signal_saves_and_exits_with_its_code(write_recipe, fit, tmp_path, capsys):
     recipe = write_recipe()
     process = start(recipe, until="step=1 ")

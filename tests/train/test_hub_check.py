@@ -225,7 +225,7 @@ MUTATIONS = {
         "figures: results.json: weights: model.safetensors was measured as 000000000000",
     ),
     "recipe of another run": (
-        lambda f: add_to(f / "recipe.yaml", "\n") or _replace(f / "recipe.yaml", "warmup_steps: 5", "warmup_steps: 6"),
+        lambda f: add_to(f / "recipe.yaml", "\n") or _replace(f / "recipe.yaml", "warmup_steps: 3", "warmup_steps: 2"),
         "figures: results.json: recipe_hash",
     ),
     "recipe that is none": (lambda f: (f / "recipe.yaml").write_text("x: 1"), "figures: recipe.yaml: "),

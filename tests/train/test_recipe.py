@@ -103,6 +103,17 @@ def test_architecture_holds_what_the_recipe_sets_and_nothing_else(write):
         ("optim:\n  lr: .inf\n", ["optim.lr", "inf", "above 0"]),
         ("optim:\n  warmup_steps: 0\n", ["optim.warmup_steps", "0", "equation 3"]),
         ("optim:\n  schedule: step\n", ["optim.schedule", "'step'", "cosine"]),
+        (
+            "optim:\n  warmup_steps: 200\nloop:\n  max_steps: 200\n",
+            ["optim.warmup_steps", "200", "below loop.max_steps"],
+        ),
+        ("loop:\n  max_steps: 12:30\n", ["loop.max_steps", "'12:30'", "number"]),
+        ("loop:\n  max_steps: 1e3\n", ["loop.max_steps", "'1000.0'", "int"]),
+        ("loop:\n  max_steps: null\n", ["loop.max_steps", "null", "100000"]),
+        ("loop:\n  compile: ~\n", ["loop.compile", "null", "False"]),
+        ("eval:\n  metrics:\n", ["eval.metrics", "null", "['loss']"]),
+        ("model:\n  activation: 1\n", ["model.activation", "'1'", "str"]),
+        ("tokenizer:\n  kind: true\n", ["tokenizer.kind", "'True'", "wordpiece"]),
         ("batch:\n  mask_probability: 0\n", ["batch.mask_probability", "above 0"]),
         ("data: text.txt\n", ["data", "'text.txt'", "section"]),
         ("eval:\n  metrics: [loss, perplexitty]\n", ["eval.metrics", "'perplexitty'", "causal has: loss, perplexity"]),
@@ -193,3 +204,61 @@ def _told(section: str, key: str) -> bool:
             f"{section}.{key}",
         )
     )
+
+
+# What YAML 1.1 makes of the words on the left: False, True, a date, 83, 750, a merge of mappings.
+@pytest.mark.parametrize("word", ["no", "NO", "on", "yes", "off", "y", "2024-01-01", "0123", "08", "12:30", "=", "<<"])
+@pytest.mark.parametrize("on_the_command_line", [False, True])
+def test_a_plain_word_is_the_text_that_stands_there(write, word, on_the_command_line):
+    path = write(SMALL if on_the_command_line else f"{SMALL}  root: {word}\n  test: [{word}, other]\n")
+    words = ["--data.root", word, "--data.test", f"[{word}, other]"] if on_the_command_line else []
+    recipe = load_recipe([path, *words])
+    assert (recipe.data.root, recipe.data.test) == (word, [word, "other"])
+
+
+def test_norwegian_is_a_language_and_a_date_a_name(write):
+    recipe = load_recipe(write("name: 2024-01-01\ntask: causal\ndata:\n  train: text.txt\n  language: [no, en]\n"))
+    assert (recipe.name, recipe.data.language) == ("2024-01-01", ["no", "en"])
+
+
+def test_a_number_where_text_must_be_says_how_to_write_it(write):
+    assert mistake(write("name: 7\ntask: causal\n")).endswith("name: '7' must be str; in quotes it is text")
+
+
+@pytest.mark.parametrize(
+    ("word", "value"), [("yes", True), ("on", True), ("true", True), ("no", False), ("off", False)]
+)
+def test_a_switch_takes_the_words_it_took_before(write, word, value):
+    assert load_recipe(write(SMALL + f"loop:\n  compile: {word}\n")).loop.compile is value
+
+
+@pytest.mark.parametrize(("word", "value"), [("1_000", 1000), ("0x10", 16), ("0123", 123), ("1000", 1000), ("+7", 7)])
+def test_a_number_is_read_to_the_base_of_ten_unless_it_says_so(write, word, value):
+    assert load_recipe(write(SMALL + f"loop:\n  save_every: {word}\n")).loop.save_every == value
+
+
+@pytest.mark.parametrize(("steps", "warmup"), [(100_000, 4000), (39_999, 3999), (200, 20), (9, 1), (1, 1)])
+def test_an_open_warmup_is_a_tenth_of_a_short_run(write, tmp_path, steps, warmup):
+    recipe = load_recipe([write(SMALL), "--loop.max_steps", str(steps)])
+    assert recipe.optim.warmup_steps == warmup
+    recipe.save(tmp_path / "resolved.yaml")
+    assert yaml.safe_load((tmp_path / "resolved.yaml").read_text())["optim"]["warmup_steps"] == warmup
+    assert load_recipe(tmp_path / "resolved.yaml") == recipe
+
+
+def test_the_warmup_of_a_run_stays_where_its_end_moves(write, tmp_path):
+    path, run = write(SMALL + f"loop:\n  max_steps: 200\nrun_dir: {tmp_path / 'run'}\n"), tmp_path / "run"
+    run.mkdir()
+    load_recipe(path).save(run / "recipe.yaml")
+    assert load_recipe([path, "--loop.max_steps", "900"]).optim.warmup_steps == 90  # nothing of the run could be lost
+    (run / "checkpoints" / "step-100").mkdir(parents=True)
+    assert load_recipe([path, "--loop.max_steps", "900"]).optim.warmup_steps == 20
+    assert load_recipe([path, "--loop.max_steps", "900", "--optim.warmup_steps", "30"]).optim.warmup_steps == 30
+
+
+def test_a_resolved_recipe_of_before_keeps_a_warmup_without_end(write, tmp_path):
+    recipe = load_recipe([write(SMALL), "--loop.max_steps", "200"])
+    recipe.optim.warmup_steps = 4000  # as 0.1.0 wrote it down
+    recipe.save(tmp_path / "resolved.yaml")
+    assert load_recipe(tmp_path / "resolved.yaml").optim.warmup_steps == 4000
+    assert "optim.warmup_steps: 4000 must be below" in mistake([tmp_path / "resolved.yaml", "--loop.max_steps", "300"])

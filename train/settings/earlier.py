@@ -1,7 +1,8 @@
-"""What a recipe of 0.1.0 or 0.1.1 meant by `tokenizer.normalize`, a key that it lacks.
+"""What a recipe means by keys that it leaves open: those that 0.1.0 and 0.1.1 lacked, and those of a run that goes on.
 
-A resolved recipe says what was trained: where it lacks the key, the text was taken as it stood (`wordpiece` composed it). A
-recipe that somebody wrote by hand leaves keys out because their default is meant, today's.
+A resolved recipe says what was trained: where it lacks a key, it means what those versions had built in. A recipe that
+somebody wrote by hand leaves keys out because their default is meant, today's; unless a run goes on, which keeps what it was
+begun with.
 """
 
 from collections.abc import Mapping
@@ -12,38 +13,54 @@ import yaml
 
 from train import files
 
-_KEY = "normalize"
-# The keys of the section that every resolved recipe holds since 0.1.0: whoever writes one by hand leaves some out.
-_RESOLVED = frozenset("path kind vocab_size lowercase min_frequency".split())
+# The keys that every resolved recipe holds since 0.1.0, by section: whoever writes one by hand leaves some out.
+_RESOLVED = {
+    "tokenizer": frozenset("path kind vocab_size lowercase min_frequency".split()),
+    "optim": frozenset("lr schedule warmup_steps min_lr beta1 beta2 eps weight_decay clip_norm".split()),
+    "eval": frozenset("split metrics beams length_penalty max_extra_tokens batch_tokens limit best_metric".split()),
+}
 
 
-def form_then(section: Any, kind: str) -> str | None:
-    """Return the form of Unicode that a `tokenizer` section of a resolved recipe stands for.
+def is_resolved(written: Mapping[str, Any], name: str) -> bool:
+    """Tell whether a section of a recipe, as it is written, is that of a recipe that a run wrote down."""
+    section = written.get(name)
+    return isinstance(section, Mapping) and section.keys() >= _RESOLVED[name]
+
+
+def meant(written: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the resolved sections of a recipe stand for, of the keys that leave something open.
 
     Args:
-        section: as it is written in the file.
-        kind: of the tokenizer.
+        written: a recipe as it stands in its file.
 
     Returns:
-        None = it is no section of a resolved recipe, or it holds a value that names no form.
+        Values by their full key, such as `tokenizer.normalize`.
     """
-    if not isinstance(section, Mapping) or not section.keys() >= _RESOLVED:
-        return None
-    if _KEY in section:
-        return section[_KEY]
-    return "nfc" if kind == "wordpiece" else "none"
+    # Text was taken as it stood (`wordpiece` composed it), and the words of BLEU ended where its own tokenizer says.
+    kind = written["tokenizer"]["kind"] if is_resolved(written, "tokenizer") else None
+    built_in = {
+        "tokenizer.normalize": "nfc" if kind == "wordpiece" else "none",
+        "optim.warmup_steps": None,
+        "eval.bleu_tokenizer": "13a",
+    }
+    values = {}
+    for name, value in built_in.items():
+        section, key = name.split(".")
+        if is_resolved(written, section):
+            values[name] = written[section].get(key, value)
+    return values
 
 
-def form_begun(folder: Path, kind: str) -> str | None:
-    """Return the form that the run of a folder was begun with: its tokenizer is built, and stays.
+def begun(folder: Path) -> dict[str, Any]:
+    """Return what the recipe of a folder's run means, as `meant` has it.
 
     Returns:
-        None = there is no run to go on with, or its recipe cannot be read, which the start of the run reports.
+        Nothing, where there is no run to go on with, or its recipe cannot be read, which the start of the run reports.
     """
     if not files.has_progress(folder):
-        return None
+        return {}
     try:
         written = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
-        return form_then(written["tokenizer"], kind)
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError, RecursionError):
-        return None
+        return meant(written)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError, RecursionError):
+        return {}

@@ -9,7 +9,6 @@ import contextlib
 import ctypes
 import hashlib
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -20,6 +19,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType
 from typing import Any
+
+try:
+    import resource
+except ImportError:  # Windows: nothing is bounded there, and the report says so
+    resource = None
 
 # What a process needs to start; nothing else of the environment reaches the code of a repository: no token, no setting.
 KEPT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "SYSTEMROOT")
@@ -100,7 +104,7 @@ def run(words: list[str], work: Path, deadline: Deadline) -> tuple[int, str]:
             return -1, f"not done after {deadline.seconds:g} seconds"
         finally:
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
+                os.killpg(process.pid, signal.SIGKILL) if hasattr(os, "killpg") else process.kill()
             process.wait()
     return code, last_line(said)
 
@@ -158,9 +162,9 @@ def leave_network() -> bool:
 
     Only a process with one thread may, so this comes first. In the new namespace this user stays who it is.
     """
-    user, group = os.getuid(), os.getgid()
     new_user, new_network = 0x10000000, 0x40000000  # CLONE_NEWUSER, CLONE_NEWNET of linux/sched.h
     try:
+        user, group = os.getuid(), os.getgid()
         library = ctypes.CDLL(None, use_errno=True)
         # The administrator may at once; with a namespace of users it would lose its right to other users' files.
         if library.unshare(new_network) == 0:
@@ -169,7 +173,7 @@ def leave_network() -> bool:
             return False
         for name, line in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
             Path("/proc/self", name).write_text(line)
-    except (AttributeError, OSError):
+    except (AttributeError, TypeError, OSError):  # TypeError: Windows has no library of this process
         return os.path.exists("/proc/self/ns/net") and not _interfaces()
     return True
 
@@ -196,7 +200,7 @@ def limit(most: int) -> str:
         resource.setrlimit(resource.RLIMIT_AS, (taken + most, taken + most))
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    except (OSError, ValueError):
+    except (OSError, ValueError, AttributeError):
         return "not bounded, the system does not allow it"
     return f"at most {most / GIBIBYTE:.1f} GiB beside the libraries"
 
