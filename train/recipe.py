@@ -220,6 +220,7 @@ class _UniqueKeys(yaml.SafeLoader):
 # is a date, and 1e-9 is text.
 _PLAIN = {
     "null": (r"~|null|Null|NULL|", "~nN"),
+    "merge": (r"<<", "<"),
     "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
     "int": (r"[-+]?(?:0|[1-9][0-9_]*)|0x[0-9a-fA-F]+", "-+0123456789"),
     "float": (
