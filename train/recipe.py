@@ -187,8 +187,8 @@ _NESTING, _MOST_NESTED = ("[", "{", "- ", "? ", ":\n"), 500
 class _UniqueKeys(yaml.SafeLoader):
     """YAML in which every key is a text that stands once, where its value is.
 
-    A key that is written twice would lose its first value. A merge (`<<`) would bring in keys that were not looked at. Nine
-    lines of ten aliases each would fill the memory.
+    A key that is written twice would lose its first value. `<<` is a key like any other, which no recipe has: a merge would
+    bring in keys that were not looked at. Nine lines of ten aliases each would fill the memory.
     """
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
@@ -206,8 +206,6 @@ class _UniqueKeys(yaml.SafeLoader):
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 raise yaml.constructor.ConstructorError(None, None, "a key must be a text", key.start_mark)
-            if key.tag == "tag:yaml.org,2002:merge":
-                raise yaml.constructor.ConstructorError(None, None, "a merge must be written out", key.start_mark)
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"key {key.value!r} is written twice", key.start_mark
@@ -220,7 +218,6 @@ class _UniqueKeys(yaml.SafeLoader):
 # is a date, and 1e-9 is text.
 _PLAIN = {
     "null": (r"~|null|Null|NULL|", "~nN"),
-    "merge": (r"<<", "<"),
     "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
     "int": (r"[-+]?(?:0|[1-9][0-9_]*)|0x[0-9a-fA-F]+", "-+0123456789"),
     "float": (
