@@ -119,6 +119,10 @@ def test_the_caller_stands_above_the_task():
         pipe(TEXT, **call)
         assert (seen[-1][1].num_beams, seen[-1][1].max_new_tokens) == (beams, new_tokens)
     assert [texts for texts, _ in seen] == [[f"summarize: {TEXT} </s>"]] * 4
+    plain = make("summarization", pipe.model)
+    for call, beams in (({}, 2), ({"generation_config": GenerationConfig(max_length=7)}, None)):
+        plain(TEXT, **call)
+        assert seen[-1][1].num_beams == beams
 
 
 def test_hypotheses_that_the_task_asks_for():
