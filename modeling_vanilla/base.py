@@ -65,12 +65,6 @@ class VanillaPreTrainedModel(PreTrainedModel):
         names = {name for name, _ in self.named_parameters(remove_duplicate=False)}
         return {target: source for target, source in ties.items() if {target, source} <= names}
 
-    def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
-        """Return what is one matrix; a model of one stack has not both ends of each tie in its table."""
-        both_ends = self._ties()
-        declared = super().get_expanded_tied_weights_keys(all_submodels)
-        return {target: source for target, source in declared.items() if target in both_ends}
-
     def tie_weights(self, missing_keys: set[str] | None = None, recompute_mapping: bool = True) -> None:
         """Tie as the config says, and while loading also two embeddings of which the file holds one.
 

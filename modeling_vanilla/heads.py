@@ -42,11 +42,12 @@ def mask_of_left_padding(ids: torch.Tensor, config: VanillaConfig) -> torch.Tens
         return None
     if ids.dim() != 2 or ids.shape[1] < 2:  # the checks of the decoder come later
         return None
-    before = ids.eq(config.pad_token_id).long().cumprod(-1)  # (B, T), 1 up to the first other token
-    if config.decoder_start_token_id == config.pad_token_id:  # the last of them is the start (Marian)
-        before = before * nn.functional.pad(before[:, 1:], (0, 1))
-    first = before.sum(-1, keepdim=True).clamp(max=ids.shape[1] - 1)  # (B, 1)
-    mask = 1 - before * ids.gather(1, first).eq(config.decoder_start_token_id).long()
+    other = ids.ne(config.pad_token_id)
+    first = other.int().argmax(-1, keepdim=True)  # (B, 1), the first token that does not pad
+    if config.decoder_start_token_id == config.pad_token_id:  # the start stands before it, or last (Marian)
+        first = torch.where(other.any(-1, keepdim=True), first - 1, ids.shape[1] - 1).clamp(min=0)
+    starts = ids.gather(1, first).eq(config.decoder_start_token_id)
+    mask = 1 - (starts & (torch.arange(ids.shape[1], device=ids.device) < first)).long()
     return None if can_read(mask) and bool(mask.all()) else mask
 
 

@@ -33,14 +33,18 @@ from .validation import check_bias, check_labels, check_unknown, check_variant
 class VanillaModel(VanillaPreTrainedModel):
     """The Transformer without a head (Vaswani et al. 2017, fig. 1): `encoder`, `decoder`, or both, by the variant."""
 
-    _tied_weights_keys = {"decoder.embed_tokens.weight": "encoder.embed_tokens.weight"}
-
     def __init__(self, config: VanillaConfig):
         super().__init__(config)
         self.encoder = VanillaEncoder(config) if config.variant != "decoder" else None
         decoder = VanillaCrossDecoder if config.is_encoder_decoder else VanillaDecoder
         self.decoder = decoder(config) if config.variant != "encoder" else None
         self.post_init()
+
+    @property
+    def _tied_weights_keys(self) -> dict[str, str] | None:  # type: ignore[override]
+        # Of a model that has both ends; one that was stored would be another's, if transformers read it of the class.
+        ends = {"decoder.embed_tokens.weight": "encoder.embed_tokens.weight"}
+        return ends if self.config.is_encoder_decoder else None
 
     def get_decoder(self) -> nn.Module:
         """Return the decoder; the model itself where it has none, as encoders of transformers do."""

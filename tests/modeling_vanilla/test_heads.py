@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from modeling_vanilla import heads
 from modeling_vanilla.heads import mask_of_left_padding, shift_right
 
 I, P, S, M = -100, 0, 2, 58  # ignored, padding, start; M pads and starts, as in Marian
@@ -44,8 +45,16 @@ def test_rows_are_told_one_by_one(config_of):
 @pytest.mark.parametrize("kernel", ["eager", "sdpa"])
 @pytest.mark.parametrize("positions", ["sinusoidal", "learned"])
 @pytest.mark.parametrize("start", [2, 0])
-def test_padding_on_the_left_changes_no_loss_and_no_logit(build, tokens, start, positions, kernel):
-    """Labels alone, with what a collator made of them, and without labels, as a Trainer that smooths by itself calls."""
+@pytest.mark.parametrize("readable", [True, False])
+def test_padding_on_the_left_changes_no_loss_and_no_logit(
+    build, tokens, monkeypatch, start, positions, kernel, readable
+):
+    """Labels alone, with what a collator made of them, and without labels, as a Trainer that smooths by itself calls.
+
+    On a GPU, and while a graph is traced, values are not read.
+    """
+    if not readable:
+        monkeypatch.setattr(heads, "can_read", lambda tensor: False)
     options = dict(positions=positions, attn_implementation=kernel, label_smoothing=0.0)
     model = build("encoder-decoder", decoder_start_token_id=start, **options)
     source, lengths = tokens(2, 5), (2, 6)
