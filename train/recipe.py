@@ -67,7 +67,11 @@ class Recipe:
         if self.tokenizer.normalize is None:
             self.tokenizer = replace(self.tokenizer, normalize="none" if self.tokenizer.kind == "byte_bpe" else "nfc")
         if self.optim.warmup_steps is None:
-            self.optim = replace(self.optim, warmup_steps=warmup_for(self.loop.max_steps))
+            steps = warmup_for(self.loop.max_steps)
+            is_short = self.optim.lr is None and steps < PAPERS_WARMUP
+            self.optim = replace(
+                self.optim, warmup_steps=steps, lr=papers_peak(self.model) if is_short else self.optim.lr
+            )
 
     @property
     def folder(self) -> Path:
@@ -94,6 +98,19 @@ class Recipe:
 def warmup_for(max_steps: int) -> int:
     """Return the steps of warm-up of a run that does not say: the paper's, or a tenth of a run too short for them."""
     return max(1, min(PAPERS_WARMUP, max_steps // 10))  # 1 is none at all, and equation 3 divides by it
+
+
+def papers_peak(model: ModelSection) -> float:
+    """Return the learning rate at the end of the paper's 4,000 steps of warm-up, for the width of a model.
+
+    Equation 3 with the warm-up of a short run peaks at up to 20 times that, where a model learns no more than how often each
+    token occurs. What starts from trained weights (`init_from`) gets the peak of the widest preset.
+    """
+    from modeling_vanilla import VanillaConfig  # torch: not for those who read a recipe and train nothing
+
+    preset = "transformer_big" if model.init_from else model.preset or "transformer_base"
+    width = model.d_model or getattr(VanillaConfig, preset)().d_model
+    return round((max(width, 1) * PAPERS_WARMUP) ** -0.5, 6)
 
 
 def parser() -> ArgumentParser:

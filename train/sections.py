@@ -159,7 +159,8 @@ class OptimSection:
     """Adam and the learning rate (Vaswani et al. 2017, sec. 5.3); the defaults are the paper's.
 
     Attributes:
-        lr: learning rate at the end of the warm-up; null = equation 3's, d_model^-0.5 * warmup_steps^-0.5.
+        lr: learning rate at the end of the warm-up; null = equation 3's, d_model^-0.5 * warmup_steps^-0.5, with 4,000 steps
+            where `warmup_steps` is left open too.
         schedule: what follows the warm-up.
         warmup_steps: steps of linear warm-up, fewer than `loop.max_steps`; null = the paper's 4,000, or a tenth of
             `loop.max_steps` where that is less, and what a run was begun with where it goes on.

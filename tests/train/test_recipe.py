@@ -246,6 +246,23 @@ def test_an_open_warmup_is_a_tenth_of_a_short_run(write, tmp_path, steps, warmup
     assert load_recipe(tmp_path / "resolved.yaml") == recipe
 
 
+def test_an_open_learning_rate_is_that_of_the_papers_warmup(write, tmp_path):
+    def rate(text: str, *words: str) -> float | None:
+        return load_recipe([write(SMALL + text), "--loop.max_steps", "200", *words]).optim.lr
+
+    equation_3 = {width: (width * 4000) ** -0.5 for width in (512, 64, 1024)}
+    assert rate("") == pytest.approx(equation_3[512], rel=1e-3)
+    assert rate("model:\n  d_model: 64\n") == pytest.approx(equation_3[64], rel=1e-3)
+    assert rate("model:\n  init_from: somewhere\n") == pytest.approx(equation_3[1024], rel=1e-3)
+    assert rate("optim:\n  warmup_steps: 30\n") is None  # equation 3, as it was asked for
+    assert rate("", "--optim.lr", "0.5") == 0.5
+    assert load_recipe([write(SMALL), "--loop.max_steps", "100000"]).optim.lr is None
+    path, run = write(SMALL + f"loop:\n  max_steps: 200\nrun_dir: {tmp_path / 'run'}\n"), tmp_path / "run"
+    (run / "checkpoints" / "step-100").mkdir(parents=True)
+    load_recipe(path).save(run / "recipe.yaml")
+    assert load_recipe([path, "--loop.max_steps", "900"]).optim.lr == load_recipe(path).optim.lr  # goes on
+
+
 def test_the_warmup_of_a_run_stays_where_its_end_moves(write, tmp_path):
     path, run = write(SMALL + f"loop:\n  max_steps: 200\nrun_dir: {tmp_path / 'run'}\n"), tmp_path / "run"
     run.mkdir()

@@ -41,6 +41,7 @@ def meant(written: Mapping[str, Any]) -> dict[str, Any]:
     built_in = {
         "tokenizer.normalize": "nfc" if kind == "wordpiece" else "none",
         "optim.warmup_steps": None,
+        "optim.lr": None,
         "eval.bleu_tokenizer": "13a",
     }
     values = {}
