@@ -79,7 +79,7 @@ REFUSED = {
         "pty.spawn(['true'])",
         "os.kill(os.getppid(), 0)",
         "os.killpg(os.getpgid(os.getppid()), 0)",
-        "resource.prlimit(os.getppid(), resource.RLIMIT_CPU, (1, 1))",
+        "resource.prlimit(os.getppid(), resource.RLIMIT_CORE)",
     ],
     "writes": [
         "open(outside + '/new', 'w')",
