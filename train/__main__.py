@@ -11,8 +11,18 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace
 
-from train.errors import DriftError, GenerationError, NonFiniteError, UserError, bounded, plain, print_anything
+from train.errors import (
+    DriftError,
+    GenerationError,
+    MissingDataError,
+    NonFiniteError,
+    UserError,
+    bounded,
+    plain,
+    print_anything,
+)
 from train.processes.deadline import is_stuck, leave
+from train.settings import get_it
 
 if TYPE_CHECKING:
     from train.recipe import Recipe
@@ -63,6 +73,9 @@ def _run(words: list[str]) -> int:
         if command not in COMMANDS:
             raise UserError(f"{command}: no such command; one of {', '.join(COMMANDS)}")
         return COMMANDS[command](rest)
+    except MissingDataError as error:
+        how = get_it.command_among(rest)
+        return _report(error, 2, f"get it: {how}" if how else "")
     except UserError as error:
         return _report(error, 2)
     except (GenerationError, OSError) as error:  # of a full disk, or a folder that is not ours: it names the path
@@ -309,7 +322,9 @@ COMMANDS = {
 
 def _parser(command: str, description: str) -> ArgumentParser:
     """Return an empty parser for one command."""
-    return ArgumentParser(prog=f"python -m train {command}", description=description, exit_on_error=False)
+    return ArgumentParser(
+        prog=f"python -m train {command}", description=description, exit_on_error=False, allow_abbrev=False
+    )
 
 
 def _without_bars() -> None:
@@ -337,13 +352,15 @@ def _parse(parser: ArgumentParser, words: list[str]) -> Namespace:
         raise UserError(f"{parser.prog.rsplit(maxsplit=1)[-1]}: {error}") from None
 
 
-def _report(error: Exception | str, code: int) -> int:
-    """Print an error as one line, once per machine, and return the exit code."""
+def _report(error: Exception | str, code: int, remedy: str = "") -> int:
+    """Print an error as one line, once per machine, and what may help as another; return the exit code."""
     rank, local = os.environ.get("RANK", "0"), os.environ.get("LOCAL_RANK", "0")
     if local == "0":
         prefix = "" if rank == "0" else f"rank {rank}: "
         line = bounded(" ".join(str(error).split()))
         print(f"{'error' if code <= 2 else 'stopped'}: {prefix}{plain(line)}", file=sys.stderr)
+        if remedy:
+            print(plain(remedy), file=sys.stderr)
     return code
 
 

@@ -10,7 +10,6 @@ from train.errors import UserError
 from train.quick import load
 from train.recipe import load_recipe
 
-
 RECIPES = Path(__file__).resolve().parents[2] / "train" / "recipes"
 
 

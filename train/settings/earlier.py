@@ -42,6 +42,7 @@ def meant(written: Mapping[str, Any]) -> dict[str, Any]:
         "tokenizer.normalize": "nfc" if kind == "wordpiece" else "none",
         "optim.warmup_steps": None,
         "eval.bleu_tokenizer": "13a",
+        "eval.split": "test",
     }
     values = {}
     for name, value in built_in.items():
