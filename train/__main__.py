@@ -9,8 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jsonargparse import ArgumentParser, Namespace
-
 from train.errors import (
     DriftError,
     GenerationError,
@@ -25,7 +23,14 @@ from train.processes.deadline import is_stuck, leave
 from train.settings import get_it
 
 if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser, Namespace
+
     from train.recipe import Recipe
+
+# What `make venv` installs and no command does without.
+NEEDED = frozenset(
+    "accelerate datasets jsonargparse numpy pyarrow safetensors tokenizers torch transformers yaml".split()
+)
 
 USAGE = """usage: python -m train COMMAND ...
 
@@ -43,6 +48,8 @@ USAGE = """usage: python -m train COMMAND ...
 `python -m train COMMAND -h` explains one of them. On several processes: `accelerate launch -m train fit RECIPE.yaml`,
 or on a CPU `ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 -m train fit RECIPE.yaml`.
 Exit codes: 0 done, 1 the run failed, 2 a mistake in the input, 130 or 143 stopped by SIGINT or SIGTERM, all saved."""
+
+ENVIRONMENT = """make the environment in the clone, and use it: make venv && source .venv/bin/activate"""
 
 FIT_HELP = """usage: python -m train fit RECIPE.yaml [--limit N] [--KEY VALUE ...]
 
@@ -78,6 +85,10 @@ def _run(words: list[str]) -> int:
         return _report(error, 2, f"get it: {how}" if how else "")
     except UserError as error:
         return _report(error, 2)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in NEEDED:
+            raise
+        return _report(f"{error.name}: not installed for {sys.executable}", 2, ENVIRONMENT)
     except (GenerationError, OSError) as error:  # of a full disk, or a folder that is not ours: it names the path
         return _report(error, 1)
     except KeyboardInterrupt:
@@ -184,8 +195,9 @@ def average(words: list[str]) -> int:
     parser.add_argument("--last", type=int, default=5, help="how many checkpoints")
     given = _parse(parser, words)
 
-    from train import checkpoint
+    from train import checkpoint, files
 
+    files.refuse_missing(given.run_dir)
     if not (Path(given.run_dir) / "checkpoints").is_dir():
         raise UserError(f"{given.run_dir}: not the folder of a run, it has no checkpoints/")
     folder = checkpoint.average(Path(given.run_dir), given.last)
@@ -227,7 +239,7 @@ def publish(words: list[str]) -> int:
     return 0
 
 
-def _publish(given: Namespace) -> None:
+def _publish(given: "Namespace") -> None:
     """Publish a run."""
     from train import publish as publishing
     from train.upload import Target
@@ -238,7 +250,7 @@ def _publish(given: Namespace) -> None:
     publishing.publish(given.run_dir, target, given.dry_run)
 
 
-def _mend(given: Namespace) -> None:
+def _mend(given: "Namespace") -> None:
     """Mend a folder, or a repository of the Hub."""
     from train import files, hub_fetch
     from train.hub import mend
@@ -283,12 +295,15 @@ def attention(words: list[str]) -> int:
     parser = _parser("attention", "Translate a text and draw where each output token looked, one panel per head.")
     parser.add_argument("folder", type=str, help="a run folder, or a model folder of an encoder-decoder")
     parser.add_argument("text", type=str, help="the source text")
-    parser.add_argument("--output", type=str, default="attention.png", help="the picture to write")
+    parser.add_argument(
+        "--output", type=str | None, help="the picture to write; default: attention.png in the run, or model, folder"
+    )
     given = _parse(parser, words)
 
-    from train import plots
+    from train import models, plots
 
-    print(plots.attention(given.folder, given.text, given.output))
+    run, model = models.locate(Path(given.folder))
+    print(plots.attention(given.folder, given.text, given.output or (run or model) / "attention.png"))
     return 0
 
 
@@ -320,8 +335,10 @@ COMMANDS = {
 }
 
 
-def _parser(command: str, description: str) -> ArgumentParser:
+def _parser(command: str, description: str) -> "ArgumentParser":
     """Return an empty parser for one command."""
+    from jsonargparse import ArgumentParser
+
     return ArgumentParser(
         prog=f"python -m train {command}", description=description, exit_on_error=False, allow_abbrev=False
     )
@@ -338,13 +355,13 @@ def _without_bars() -> None:
         enable_progress_bars()
 
 
-def _add_trust(parser: ArgumentParser, what: str) -> None:
+def _add_trust(parser: "ArgumentParser", what: str) -> None:
     """Add the flag that runs code of a repository."""
     names = ("--trust-remote-code", "--trust_remote_code")
     parser.add_argument(*names, dest="trust", action="store_true", help=f"{what}; read it first")
 
 
-def _parse(parser: ArgumentParser, words: list[str]) -> Namespace:
+def _parse(parser: "ArgumentParser", words: list[str]) -> "Namespace":
     """Parse a command's words; a wrong one is the user's error."""
     try:
         return parser.parse_args(words)
@@ -358,7 +375,8 @@ def _report(error: Exception | str, code: int, remedy: str = "") -> int:
     if local == "0":
         prefix = "" if rank == "0" else f"rank {rank}: "
         line = bounded(" ".join(str(error).split()))
-        print(f"{'error' if code <= 2 else 'stopped'}: {prefix}{plain(line)}", file=sys.stderr)
+        kind = "error: " if code <= 2 else "" if line.startswith("stopped") else "stopped: "
+        print(f"{kind}{prefix}{plain(line)}", file=sys.stderr)
         if remedy:
             print(plain(remedy), file=sys.stderr)
     return code

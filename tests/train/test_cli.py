@@ -123,13 +123,13 @@ def test_a_running_folder_is_refused_and_a_signal_saves_and_exits_with_its_code(
         process.kill()
     assert process.returncode == 143
     last = errors.splitlines()[-1].split("\r")[-1]
-    assert last.startswith("stopped: stopped at step ")
+    assert last.startswith("stopped at step ")
     saved = sorted((tmp_path / "tiny" / "checkpoints").iterdir())
     assert len(saved) == 1
     assert saved[0].name in last
 
 
-def test_interrupt_has_its_own_code(write_recipe, fit, monkeypatch):
+def test_interrupt_says_so_and_has_its_own_code(write_recipe, fit, monkeypatch, capfd):
     original = loop.train_step
 
     def train_step(run, delivery, request):
@@ -139,6 +139,10 @@ def test_interrupt_has_its_own_code(write_recipe, fit, monkeypatch):
     monkeypatch.setattr(loop, "train_step", train_step)
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     assert main(["fit", str(write_recipe())]) == 130
+    first, last = capfd.readouterr().err.splitlines()[-2:]
+    assert "SIGINT: this step ends and is saved" in first
+    assert "a second SIGINT ends it now" in first
+    assert last.split("\r")[-1].startswith("stopped at step 2, saved in ")
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
@@ -170,6 +174,28 @@ def test_no_command_and_a_wrong_one(capsys):
     assert "/no/such/run" in one_line(capsys.readouterr().err)
     assert main(["evaluate", ".", "--spilt", "test"]) == 2
     assert "spilt" in one_line(capsys.readouterr().err)
+
+
+def test_a_python_without_the_environment_is_told_how_to_make_it():
+    # -S: without what is installed for this Python
+    for words in (["fit", "train/recipes/dates-en-ko.yaml"], ["evaluate", "runs/x"], ["plan", "-h"]):
+        command = [sys.executable, "-S", "-m", "train", *words]
+        done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        error, remedy = done.stderr.splitlines()
+        assert error.startswith("error: ")
+        assert "not installed" in error
+        assert remedy.endswith("make venv && source .venv/bin/activate")
+
+
+@pytest.mark.parametrize("place", ["/no/such/folder", "no/folder", "nowhere"])
+@pytest.mark.parametrize(
+    "command", [["evaluate"], ["attention"], ["curves"], ["average"], ["publish", "--repo-id", "a/b"]]
+)
+def test_a_folder_that_is_not_there_is_said_to_be_none(command, place, capsys):
+    text = ["abc"] if command == ["attention"] else []
+    assert main([*command, place, *text]) == 2
+    assert f"{place}: no such folder" in one_line(capsys.readouterr().err)
 
 
 def test_a_restart_that_would_wait_for_dead_processes_ends(write_recipe, fit, monkeypatch, capsys):
