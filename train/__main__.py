@@ -36,15 +36,16 @@ USAGE = """usage: python -m train COMMAND ...
 
   fit RECIPE.yaml [--optim.lr 1e-3 ...]       train; the same command again goes on where it stopped
   plan RECIPE.yaml [--gpu NAME ...]       parameters, operations, memory, hours and money, without training
-  evaluate RUN_OR_MODEL_DIR_OR_ID             measure a run, a model folder or anyone's model of the Hub
+  evaluate RUN_OR_MODEL_OR_ID                 measure a run, a model folder or anyone's model of the Hub
   reproduce RUN_OR_ID                         train a published run again, compare every figure
-  average RUN_DIR --last 5                    mean of the last checkpoints, as a model folder
-  publish RUN_DIR --repo-id USER/NAME         check a finished run as a stranger would, send it to the Hugging Face Hub
-  publish --mend FOLDER_OR_ID                 give what an earlier version published the code of this one
-  hub-check FOLDER_OR_ID                      does it work for a stranger: code, files, card, numbers
-  attention RUN_OR_MODEL_DIR TEXT             draw where a translation looks
-  curves RUN_DIR                              draw the losses and the learning rate, also of a run under way
+  average RUN --last 5                        mean of the last checkpoints, as a model folder
+  publish RUN --repo-id USER/NAME             check a finished run as a stranger would, send it to the Hugging Face Hub
+  publish --mend MODEL_OR_ID                  give what an earlier version published the code of this one
+  hub-check MODEL_OR_ID                       does it work for a stranger: code, files, card, numbers
+  attention RUN_OR_MODEL TEXT                 draw where a translation looks
+  curves RUN                                  draw the losses and the learning rate, also of a run under way
 
+RUN is the folder of a run, MODEL that of a model, ID user/name on the Hugging Face Hub.
 `python -m train COMMAND -h` explains one of them. On several processes: `accelerate launch -m train fit RECIPE.yaml`,
 or on a CPU `ACCELERATE_USE_CPU=true torchrun --nproc_per_node 2 -m train fit RECIPE.yaml`.
 Exit codes: 0 done, 1 the run failed, 2 a mistake in the input, 130 or 143 stopped by SIGINT or SIGTERM, all saved."""
@@ -101,7 +102,10 @@ def fit(words: list[str]) -> int:
     from train.recipe import parser  # here: the help of the other commands needs none of it
 
     if "-h" in words or "--help" in words:
+        from train.settings import meanings
+
         own = parser()
+        meanings.explain(own)
         own.usage = "python -m train fit RECIPE.yaml [--KEY VALUE ...]"
         print(FIT_HELP + own.format_help().split("\n\n", 1)[-1])
         return 0
@@ -142,7 +146,10 @@ def evaluate(words: list[str]) -> int:
         "evaluate", "Measure a run, a model folder or a repository of the Hub; print a table and write results.json."
     )
     parser.add_argument(
-        "folder", type=str, help="a run (its final/ is measured), a model folder, or user/name on the Hub"
+        "folder",
+        metavar="RUN_OR_MODEL_OR_ID",
+        type=str,
+        help="a run (its final/ is measured), a model folder, or user/name",
     )
     parser.add_argument("--recipe", type=str | None, help="recipe with the data; default: the run's own recipe.yaml")
     parser.add_argument("--split", type=str | None, help="train, validation or test; default: the recipe's eval.split")
@@ -174,7 +181,9 @@ def reproduce(words: list[str]) -> int:
         "Train the recipe of a published run into a run folder of its own, on data with the same hash, and compare every "
         "figure of its results.json. The same command again goes on. Exit code 1: a figure is not within its tolerance.",
     )
-    parser.add_argument("place", type=str, help="a run folder, a Hub folder, or user/name on the Hub")
+    parser.add_argument(
+        "place", metavar="RUN_OR_ID", type=str, help="a run, a published folder, or user/name on the Hub"
+    )
     parser.add_argument("--revision", type=str | None, help="branch, tag or commit; default: the main branch")
     parser.add_argument("--run_dir", type=str | None, help="folder of the new run; default: runs/<name>-reproduced")
     parser.add_argument("--data.root", dest="root", type=str | None, help="folder of the data; default: the recipe's")
@@ -190,8 +199,8 @@ def reproduce(words: list[str]) -> int:
 
 def average(words: list[str]) -> int:
     """Average the last checkpoints of a run."""
-    parser = _parser("average", "Write the mean of the last checkpoints' weights as a model folder, RUN_DIR/average.")
-    parser.add_argument("run_dir", type=str, help="folder of the run")
+    parser = _parser("average", "Write the mean of the last checkpoints' weights as a model folder, RUN/average.")
+    parser.add_argument("run_dir", metavar="RUN", type=str, help="folder of the run")
     parser.add_argument("--last", type=int, default=5, help="how many checkpoints")
     given = _parse(parser, words)
 
@@ -212,9 +221,9 @@ def publish(words: list[str]) -> int:
         "Write the complete folder of a Hugging Face model repository for a finished run, check it, and send it. With "
         "--mend: give a published folder or repository the code of this version, and leave all else as it is."
     )
-    mends = "mend what is published: new code, same weights; RUN_DIR is then a folder, or user/name on the Hub"
+    mends = "mend what is published: new code, same weights; RUN is then a model folder, or user/name on the Hub"
     parser = _parser("publish", about)
-    parser.add_argument("run_dir", type=str, help="folder of the run")
+    parser.add_argument("run_dir", metavar="RUN", type=str, help="folder of the run")
     parser.add_argument("--repo-id", "--repo_id", dest="repo_id", type=str | None, help="user/name on the Hub")
     parser.add_argument("--mend", action="store_true", help=mends)
     parser.add_argument("--private", action="store_true", help="make the repository private, where it has to be made")
@@ -277,7 +286,7 @@ def hub_check(words: list[str]) -> int:
         "Check a folder or a repository of the Hub in an empty cache, offline, in a process without this project: files, "
         "weights, code, card, every Auto class, the same numbers, pipelines, a step of the Trainer. Exit code 1: it fails.",
     )
-    parser.add_argument("place", type=str, help="a folder, or user/name on the Hub")
+    parser.add_argument("place", metavar="MODEL_OR_ID", type=str, help="a model folder, or user/name on the Hub")
     parser.add_argument("--revision", type=str | None, help="branch, tag or commit; default: the main branch")
     _add_trust(parser, "run code that is not that of the installed package")
     given = _parse(parser, words)
@@ -293,8 +302,10 @@ def hub_check(words: list[str]) -> int:
 def attention(words: list[str]) -> int:
     """Draw the cross-attention of one translation."""
     parser = _parser("attention", "Translate a text and draw where each output token looked, one panel per head.")
-    parser.add_argument("folder", type=str, help="a run folder, or a model folder of an encoder-decoder")
-    parser.add_argument("text", type=str, help="the source text")
+    parser.add_argument(
+        "folder", metavar="RUN_OR_MODEL", type=str, help="a run, or a model folder of an encoder-decoder"
+    )
+    parser.add_argument("text", metavar="TEXT", type=str, help="the source text")
     parser.add_argument(
         "--output", type=str | None, help="the picture to write; default: attention.png in the run, or model, folder"
     )
@@ -310,7 +321,7 @@ def attention(words: list[str]) -> int:
 def curves(words: list[str]) -> int:
     """Draw the course of a run."""
     parser = _parser("curves", "Draw losses, learning rate and gradient norm of a run over its steps, as a PNG.")
-    parser.add_argument("run_dir", type=str, help="folder of the run; it may still be training")
+    parser.add_argument("run_dir", metavar="RUN", type=str, help="folder of the run; it may still be training")
     parser.add_argument(
         "--output", type=str | None, help="the picture to write; default: curves.png in the run folder"
     )

@@ -1,6 +1,8 @@
 """The command line: exit codes, one line for a mistake, help, and what the launchers see."""
 
+import dataclasses
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,8 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from modeling_vanilla import VanillaConfig
 from train import loop
-from train.__main__ import COMMANDS, main
+from train.__main__ import COMMANDS, USAGE, main
+from train.sections import ModelSection
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULE = [sys.executable, "-m", "train"]
@@ -163,6 +167,28 @@ def test_help_of_fit_lists_the_keys_of_a_recipe(capsys):
     shown = capsys.readouterr().out
     for key in ("--optim.lr", "--loop.max_steps", "--batch.max_tokens", "--model.dropout", "--run_dir"):
         assert key in shown
+
+
+def test_help_of_fit_says_what_the_keys_of_the_model_mean_and_their_default(capsys):
+    main(["fit", "-h"])
+    shown = " ".join(capsys.readouterr().out.split())
+    for name in (field.name for field in dataclasses.fields(ModelSection)):
+        key = f"--model.{name} "
+        assert key in shown
+        text = shown.partition(key)[2].partition("(type:")[0]
+        assert len(text.split()) > 6, f"{name} has no meaning"
+        if name not in ("preset", "init_from", "attn_implementation", "vocab_size"):
+            value = yaml.safe_load(text.partition("without them ")[2].strip().removesuffix("."))
+            assert value == getattr(VanillaConfig, name) or value == str(getattr(VanillaConfig, name))
+
+
+def test_one_word_for_the_same_argument(capsys):
+    for line in (line.split() for line in USAGE.splitlines() if line.startswith("  ")):
+        words = [word for word in line[1:] if re.fullmatch(r"(RUN|MODEL)(_OR_MODEL)?(_OR_ID)?", word)]
+        if line[0] in COMMANDS and words and "--mend" not in line:
+            with pytest.raises(SystemExit):
+                main([line[0], "-h"])
+            assert words[0] in capsys.readouterr().out.split(), line
 
 
 def test_no_command_and_a_wrong_one(capsys):
