@@ -50,6 +50,7 @@ def one_line(text):
         ({"optim": {"learning_rate": 1.0}}, ["tiny.yaml", "optim.learning_rate"]),
         ({"loop": {"max_steps": 0}}, ["tiny.yaml", "loop.max_steps", "0", "at least 1"]),
         ({"data": {"train": "nowhere.tsv"}}, ["nowhere.tsv"]),
+        ({"data": {"train": "."}}, ["data: is a folder (data.train); must be a file"]),
         ({"data": {"target_column": 2}}, ["train.tsv:1", "column"]),
         ({"model": {"vocab_size": 9}}, ["model.vocab_size", "9", "14"]),
         ({"model": {"num_heads": 5}}, ["num_heads=5", "d_model=24"]),
