@@ -53,7 +53,7 @@ class Request:
         self.signal = number
         if os.environ.get("LOCAL_RANK", "0") == "0":
             name = signal.Signals(number).name
-            words = f"{name}: this step ends and is saved, then the run stops; a second {name} ends it now, unsaved"
+            words = f"{name}: the run saves where it is and stops; a second {name} ends it now, without saving"
             with contextlib.suppress(OSError):  # print may be at work: its buffer takes no second writer
                 os.write(2, f"{os.linesep if sys.stderr.isatty() else ''}{words}{os.linesep}".encode())
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
