@@ -17,7 +17,7 @@ import datasets
 import pyarrow as pa
 
 from train import cache, causes
-from train.errors import UserError
+from train.errors import MissingDataError, UserError
 from train.files import STAGING
 from train.generators import Rows, generate
 from train.readers import (
@@ -274,7 +274,9 @@ def _paths(data: DataSection, name: str) -> list[Path]:
     paths = [Path(data.root) / file for file in ([files] if isinstance(files, str) else files)]
     for path in paths:
         if not path.is_file():
-            raise UserError(
+            if path.exists():
+                raise UserError(f"{path}: is a folder (data.{name}); must be a file, or a list of files")
+            raise MissingDataError(
                 f"{path}: no such file (data.{name}); data.root is {data.root!r}, that is {Path(data.root).resolve()}: "
                 "put the file there, or name its folder with --data.root FOLDER"
             )

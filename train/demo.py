@@ -17,9 +17,11 @@ from transformers.utils import logging
 from train import generators, plots, results, stranger
 from train.errors import print_anything
 from train.recipe import load_recipe
+from train.settings import get_it
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = Path("train") / "recipes" / "dates-en-ko.yaml"
+NEXT = Path("train") / "recipes" / "shakespeare-char-cpu.yaml"
 SHOWN = 5
 PICTURED = "Friday the 20th of November 2026"  # the other way round in Korean, from end to end
 
@@ -57,7 +59,9 @@ for source, target, text in zip(sources, targets, tokenizer.batch_decode(written
 def main() -> int:
     """Run the demo; return the exit code of the part that failed, 0 if none did."""
     print_anything()
-    parser = argparse.ArgumentParser(prog="python -m train.demo", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m train.demo", description=__doc__.splitlines()[0], allow_abbrev=False
+    )
     parser.add_argument("--run_dir", help="folder of the run, default runs/dates-en-ko below the project")
     words = parser.parse_args()
     place = [f"--run_dir={Path(words.run_dir).resolve()}"] if words.run_dir else []
@@ -119,7 +123,7 @@ Try next:
   .venv/bin/python -m train attention {run} "the 3rd of May, 1999" --output {run / "another.png"}
   .venv/bin/python -m train publish {run} --repo-id you/dates-en-ko --dry-run
   .venv/bin/python -m train fit {RECIPE} --run_dir runs/smaller --model.d_model 64 --loop.max_steps 400
-  .venv/bin/python -m train fit train/recipes/shakespeare-char-cpu.yaml""")
+  {get_it.command(NEXT)} && .venv/bin/python -m train fit {NEXT}""")
 
 
 if __name__ == "__main__":

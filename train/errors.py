@@ -69,6 +69,10 @@ class UserError(ValueError):
         super().__init__(short(" ".join(message.split())))
 
 
+class MissingDataError(UserError):
+    """A file of the data is not there; the recipe may say how to get it, see `train.settings.get_it`."""
+
+
 class NonFiniteError(RuntimeError):
     """The loss or its gradient is no number; the weights on disk are the last good ones."""
 

@@ -292,7 +292,8 @@ def _on_the_hub(place: str, recipe, revision: str | None) -> bool:
             raise UserError(f"--revision {revision}: {place} is no repository of the Hub, so it has no revisions")
         return False
     if recipe is None:
-        raise UserError(f"{place}: belongs to no run here, so say how to score it: --recipe RECIPE.yaml")
+        rule = "for a repository of the Hub, say how to score it: --recipe RECIPE.yaml"
+        raise UserError(f"{place}: no such folder; {rule}")
     return True
 
 

@@ -27,6 +27,16 @@ MASK = os.umask(0)
 os.umask(MASK)
 
 
+def refuse_missing(folder: str | Path) -> None:
+    """Refuse a place where there is no folder.
+
+    Raises:
+        UserError: names it.
+    """
+    if not Path(folder).is_dir():
+        raise UserError(f"{folder}: {'is a file, must be a folder' if Path(folder).exists() else 'no such folder'}")
+
+
 class JsonError(ValueError):
     """Text that is not JSON, or that Python does not read as such.
 

@@ -37,6 +37,9 @@ GPUS = {
     "H200": Gpu(67.0, 494.7, 989.4, 141, 3.80),
 }
 
+CPU = "cpu"
+"""Name of this machine's CPU among the GPUs."""
+
 # How drivers spell those names. What is not here, or is a slower make of the same name, gets no figure rather than a
 # wrong one.
 DEVICES = {
@@ -64,9 +67,10 @@ def find(names: list[str]) -> dict[str, Gpu]:
         UserError: there is none of that name.
     """
     known = {name.lower(): name for name in GPUS}
+    names = [name for name in names if name.lower() != CPU]
     for name in names:
         if name.lower() not in known:
-            raise UserError(f"--gpu: {name}: no such GPU; one of {', '.join(GPUS)}")
+            raise UserError(f"--gpu: {name}: no such GPU; one of {', '.join(GPUS)}, or {CPU}")
     return {known[name.lower()]: GPUS[known[name.lower()]] for name in names}
 
 

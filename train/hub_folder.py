@@ -83,6 +83,7 @@ def finished(run_dir: Path, repo_id: str):
         raise UserError(f"repo-id {repo_id!r}: {error}") from None
     if "/" not in repo_id:
         raise UserError(f"repo-id {repo_id!r}: must be user/name")
+    files.refuse_missing(run_dir)
     if not (run_dir / "recipe.yaml").is_file():
         raise UserError(f"{run_dir}: not a run, it has no recipe.yaml")
     _refuse_links(run_dir)

@@ -23,6 +23,7 @@ from train import (
     watch,
 )
 from train.errors import NonFiniteError
+from train.examples import Blocks
 from train.run import saving, validating
 from train.setup import Run, set_up
 
@@ -251,8 +252,9 @@ def _announce(run: Run, tracker: tracking.Tracker, places: feed.Places) -> None:
         f"{run.accelerator.num_processes} process(es) on {run.accelerator.device.type}, {recipe.loop.precision}"
     )
     unit = "epoch" if recipe.data.stream_rows is None else "window"
+    rows = "blocks" if isinstance(run.train, Blocks) else "rows"
     tracker.say(
-        f"{len(run.train):,} training rows in {batches} batches {'an epoch' if unit == 'epoch' else 'of this window'}; "
+        f"{len(run.train):,} training {rows} in {batches} batches {'an epoch' if unit == 'epoch' else 'of this window'}; "
         f"{recipe.loop.max_steps} steps are {recipe.loop.max_steps / batches:.1f} {unit}s; run folder {run.folder}"
     )
     if run.progress.step:

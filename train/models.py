@@ -11,7 +11,7 @@ from transformers.models.auto.tokenization_auto import get_tokenizer_config
 import tokenizer as tokenizers
 from modeling_vanilla import VanillaConfig
 from modeling_vanilla.safety import check_tokenizer
-from train import build, hub_fetch
+from train import build, files, hub_fetch
 from train.errors import UserError
 from train.model import template
 
@@ -44,8 +44,7 @@ def locate(folder: Path) -> tuple[Path | None, Path]:
     Raises:
         UserError: the folder is missing or holds neither.
     """
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder")
+    files.refuse_missing(folder)
     if (folder / "recipe.yaml").is_file() and not (folder / "config.json").is_file():
         if not (folder / "final" / "config.json").is_file():
             raise UserError(f"{folder}: a run without final/: train it to its end first (python -m train fit)")

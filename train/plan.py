@@ -12,9 +12,11 @@ import numpy as np
 import torch
 
 from train import build, costs, data, examples, feed, gpus
-from train.errors import UserError
+from train.cost import here
+from train.errors import MissingDataError, UserError
 from train.optim import learning_rate
 from train.recipe import Recipe, load_recipe
+from train.settings import splits
 
 USAGE = "python -m train plan RECIPE.yaml [--KEY VALUE ...] [--gpu NAME ...] [--mfu 0.35] [--price X] [--processes N]"
 LENGTH = 32
@@ -59,7 +61,9 @@ def main(words: list[str]) -> int:
     ):
         if not holds:
             raise UserError(f"--{name}: {getattr(own, name)}: {rule}")
-    chosen = gpus.find(own.gpu or list(gpus.GPUS))
+    asked = own.gpu or [*gpus.GPUS, gpus.CPU]
+    chosen = gpus.find(asked)
+    own.cpu = gpus.CPU in map(str.lower, asked)
     content = make(load_recipe(rest), chosen, own)
     print(json.dumps(content, indent=2) if own.json else text(content))
     return 0
@@ -79,7 +83,11 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--gpu", nargs="+", default=[], metavar="NAME", help=f"of {', '.join(gpus.GPUS)}; default: all"
+        "--gpu",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help=f"of {', '.join(gpus.GPUS)}, or {gpus.CPU}, this machine's; default: all",
     )
     parser.add_argument("--mfu", type=float, default=0.35, help="share of the peak that is reached (default: 0.35)")
     parser.add_argument("--price", type=float, help="US dollars an hour and GPU, for all of them")
@@ -95,8 +103,12 @@ def make(recipe: Recipe, chosen: dict[str, gpus.Gpu], own: Any) -> dict[str, Any
     Args:
         recipe: the recipe.
         chosen: GPUs by name.
-        own: mfu, price, processes and length, as `main` reads them.
+        own: mfu, price, processes, length, and whether this CPU is asked for, as `main` reads them.
+
+    Raises:
+        UserError: something is not as `fit` needs it. Only files that are not here yet are done without.
     """
+    splits.check(recipe, splits.of(recipe.data))
     encoded, tokenizer, labels, reason = (None, None, None, "--length was given") if own.length else _read(recipe)
     model = build.outline(recipe, len(tokenizer) if tokenizer else _vocabulary(recipe), labels)
     config: Any = model.config
@@ -139,6 +151,7 @@ def make(recipe: Recipe, chosen: dict[str, gpus.Gpu], own: Any) -> dict[str, Any
         "processes": own.processes,
         "mfu": own.mfu,
         "gpus": [_on(n, g, recipe, done, memory[used]["total"], own) for n, g in chosen.items()],
+        "cpu": here.row(recipe, done, memory[used]["total"], own.mfu) if own.cpu else None,
         "data": seen.note,
     }
 
@@ -172,7 +185,7 @@ def _read(recipe: Recipe) -> tuple[Any, Any, int | None, str]:
             tokenizer = build.load_tokenizer(folder)
         labels = len(train.features["label"].names) if recipe.task == "classification" else None
         return examples.encode(train, tokenizer, recipe), tokenizer, labels, ""
-    except UserError as error:
+    except MissingDataError as error:
         return None, None, None, str(error)
 
 
@@ -321,6 +334,7 @@ def text(plan: dict[str, Any]) -> str:
             f"{'yes' if gpu['fits'] else 'no':>5} {_short(gpu['seconds_per_step'])} {_short(gpu['hours'])} "
             f"{gpu['price_per_hour']:>6.2f} {gpu['cost']:>9.2f}"
         )
+    lines += here.lines(plan["cpu"]) if plan["cpu"] else []
     lines.append(
         "Evaluation, reading data and waiting for other GPUs come on top. Prices are assumptions, --price sets one."
     )

@@ -224,6 +224,7 @@ def curves_of(run_dir, output=None) -> Path:
     Raises:
         UserError: the folder is no run, or has no loss yet.
     """
+    files.refuse_missing(run_dir)
     metrics_file = Path(run_dir) / "metrics.jsonl"
     if not metrics_file.is_file():
         raise UserError(f"{run_dir}: not the folder of a run, it has no metrics.jsonl")

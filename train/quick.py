@@ -1,12 +1,13 @@
-"""`--limit N`: a quick try of a recipe on its first rows, in a run folder of its own."""
+"""`--limit N`: a quick try of a recipe on its first rows, for a few steps, in a run folder of its own (decision 040)."""
 
 from collections.abc import Sequence
 
 from train.errors import UserError
-from train.recipe import Recipe, load_recipe
+from train.recipe import Recipe, load_recipe, warmup_for
 
-LIMITED = ("data.limit_train", "data.limit_eval", "eval.limit")
-"""The keys that `--limit` sets; each can be set to another value behind it."""
+MOST_STEPS = 200
+MOST_ROWS = 32
+"""Rows of a step. Full steps of the largest recipe for CPUs take 0.8 s each, and 200 of them longer than a try may."""
 
 
 def load(argv: Sequence[str]) -> Recipe:
@@ -22,12 +23,36 @@ def load(argv: Sequence[str]) -> Recipe:
     if limit is None:
         return load_recipe(words)
     path, overrides = words[:1], words[1:]
-    words = [*path, *(f"--{key}={limit}" for key in LIMITED), *overrides]
-    recipe = load_recipe(words)
-    if any(word.split("=")[0] == "--run_dir" for word in overrides):
-        return recipe
+    given = {word.split("=")[0].removeprefix("--") for word in overrides if word.startswith("--")}
+    whole = load_recipe(words)
+    settings = _settings(whole, limit, given)
+    if "run_dir" not in given:
+        settings["run_dir"] = whole.folder.with_name(f"{whole.folder.name}-limit-{limit}")
     # Once more: what a recipe leaves open is read from the run that its folder holds.
-    return load_recipe([*words, f"--run_dir={recipe.folder.with_name(f'{recipe.folder.name}-limit-{limit}')}"])
+    return load_recipe([*path, *(f"--{key}={value}" for key, value in settings.items()), *overrides])
+
+
+def _settings(whole: Recipe, limit: int, given: set[str]) -> dict[str, object]:
+    """Return the keys that a try sets; each can be set to another value behind it.
+
+    Args:
+        whole: the recipe without the limit.
+        limit: rows to read of each split.
+        given: the keys that the command line sets.
+    """
+    loop, steps = whole.loop, whole.loop.max_steps
+    if "loop.max_steps" not in given:
+        steps = min(steps, MOST_STEPS)
+    settings: dict[str, object] = dict.fromkeys(("data.limit_train", "data.limit_eval", "eval.limit"), limit)
+    settings |= {
+        "loop.max_steps": steps,
+        "loop.eval_every": max(loop.eval_every, steps),
+        "loop.push_to": "null",  # a branch of the Hub that holds the run itself stays as it is
+        "batch.max_rows": min(whole.batch.max_rows or MOST_ROWS, MOST_ROWS),
+    }
+    if steps < loop.max_steps:
+        settings["optim.warmup_steps"] = min(whole.optim.warmup_steps, warmup_for(steps))
+    return settings
 
 
 def _taken(words: list[str]) -> tuple[list[str], int | None]:

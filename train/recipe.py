@@ -5,6 +5,7 @@ range is a `UserError` that names the file (or the command line), the field, the
 """
 
 import itertools
+import os
 import re
 from argparse import ArgumentError
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,7 +18,7 @@ from jsonargparse import ArgumentParser, Namespace, set_loader
 
 from train import files
 from train.errors import UserError
-from train.recipe_rules import bleu_tokenizer, explain, problems, unknown_key, warmup_problems
+from train.recipe_rules import as_written, bleu_tokenizer, explain, problems, unknown_key, warmup_problems
 from train.sections import (
     BatchSection,
     DataSection,
@@ -27,7 +28,7 @@ from train.sections import (
     OptimSection,
     TokenizerSection,
 )
-from train.settings import earlier
+from train.settings import earlier, splits
 
 Task = Literal["translation", "causal", "masked", "classification"]
 PAPERS_WARMUP = 4000
@@ -72,6 +73,8 @@ class Recipe:
             self.optim = replace(
                 self.optim, warmup_steps=steps, lr=papers_peak(self.model) if is_short else self.optim.lr
             )
+        if self.eval.split is None:
+            self.eval = replace(self.eval, split=splits.measured(self.data))
 
     @property
     def folder(self) -> Path:
@@ -115,7 +118,7 @@ def papers_peak(model: ModelSection) -> float:
 
 def parser() -> ArgumentParser:
     """Return the parser of a recipe's keys, without the recipe's own path."""
-    result = ArgumentParser(exit_on_error=False, parser_mode="recipe")
+    result = ArgumentParser(exit_on_error=False, parser_mode="recipe", allow_abbrev=False)
     result.add_class_arguments(Recipe, as_group=False)
     return result
 
@@ -150,6 +153,7 @@ def load_recipe(argv: Sequence[str] | str | Path) -> Recipe:
         except (ArgumentError, TypeError, ValueError, RecursionError) as error:
             raise UserError(f"{path}: command line: {explain(error, _keys())}") from None
     _refuse_misread(path, config.as_flat(), given, overrides)
+    _at_home(config)
     is_judged = config.optim.warmup_steps is not None and not _is_of_a_run(given, overrides)
     _fill_in(config, given)
     sections = reader.instantiate(config)
@@ -158,9 +162,25 @@ def load_recipe(argv: Sequence[str] | str | Path) -> Recipe:
     if problem is not None:
         name, value, rule = problem
         place = "command line: " if any(word.split("=")[0] == f"--{name}" for word in overrides) else ""
-        raise UserError(f"{path}: {place}{name}: {value!r} {rule}")
+        raise UserError(f"{path}: {place}{name}: {as_written(value)} {rule}")
     recipe.eval.bleu_tokenizer = bleu_tokenizer(recipe)
     return recipe
+
+
+_PLACES = (
+    *("run_dir", "model.init_from", "tokenizer.path"),
+    *("data.root", "data.train", "data.validation", "data.test", "data.hub"),
+)
+
+
+def _at_home(config: Namespace) -> None:
+    """Put the user's folder in the place of `~`, which a shell leaves alone in a file, and behind `=`."""
+    for name in _PLACES:
+        value = config[name]
+        if isinstance(value, list):
+            config[name] = [os.path.expanduser(one) for one in value]
+        elif value is not None:
+            config[name] = os.path.expanduser(value)
 
 
 def _fill_in(config: Namespace, given: dict[str, Any]) -> None:
@@ -185,7 +205,7 @@ def _refuse_misread(path: str, values: Namespace, given: dict[str, Any], overrid
     texts |= {word.lstrip("-").split("=")[0]: word.partition("=")[2] or after for word, after in pairs}
     for name, value in vars(values).items():
         if value is None and defaults.get(name) is not None:
-            raise UserError(f"{path}: {name}: null must be a value, such as {defaults[name]!r}")
+            raise UserError(f"{path}: {name}: null must be a value, such as {as_written(defaults[name])}")
         text = texts.get(name)
         if isinstance(text, str) and not isinstance(value, str) and _SIXTIES.fullmatch(text):
             raise UserError(f"{path}: {name}: {text!r} must be a number, or text in quotes")

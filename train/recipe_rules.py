@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from train.settings import synonyms
 from train.tasks import METRICS_OF_TASK, metrics_rule
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ BLEU_PACKAGES = {"ja-mecab": ("MeCab", "ipadic"), "ko-mecab": ("mecab_ko", "meca
 def problems(recipe: "Recipe") -> Iterator[Problem]:
     """Yield (field, value, rule) for every value that breaks a rule."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", recipe.name):
-        yield "name", recipe.name, "must be letters, digits, '.', '_' or '-', as it names a folder"
+        yield "name", recipe.name, "must be ASCII letters, digits, '.', '_' or '-', as it names a folder"
     yield from _range_problems(recipe)
     yield from _data_problems(recipe)
     yield from _streaming_problems(recipe)
@@ -232,9 +233,19 @@ def explain(error: Exception, keys: list[str]) -> str:
 
 
 def unknown_key(name: str, keys: list[str]) -> str:
-    """Return the words for a key that no recipe has, with the nearest one that it has."""
-    near = difflib.get_close_matches(name, keys, n=1, cutoff=0.5)
-    return f"{name[:200]}: no such key" + (f"; did you mean {near[0]}?" if near else "")
+    """Return the words for a key that no recipe has, with the one that is meant, or the nearest one that it has."""
+    known = synonyms.hint(name, keys)
+    near = [] if known else difflib.get_close_matches(name, keys, n=1, cutoff=0.5)
+    return f"{name[:200]}: no such key{known}" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def as_written(value: Any) -> str:
+    """Return a value as a recipe has it: null, true and false, where Python writes None, True and False."""
+    return (
+        {None: "null", True: "true", False: "false"}[value]
+        if value is None or value is True or value is False
+        else repr(value)
+    )
 
 
 def _malformed(text: str) -> str | None:

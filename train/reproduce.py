@@ -305,6 +305,9 @@ def _weights(published: dict[str, Any], folder: Path) -> str:
     return f"weights: {'the same sha256' if old == new else 'another sha256'} ({', '.join(new.values())})"
 
 
+_FORM = "write FIGURE=NUMBER, such as bleu=0.5 or loss=2%"
+
+
 def parse_tolerance(text: str | None) -> dict[str, str]:
     """Return figure -> tolerance of "bleu=1,loss=2%".
 
@@ -315,9 +318,9 @@ def parse_tolerance(text: str | None) -> dict[str, str]:
     for entry in text.split(",") if text else []:
         name, _, value = entry.strip().partition("=")
         if name not in receipts.TOLERANCE:
-            raise UserError(f"--tolerance {entry!r}: must name a figure: {', '.join(receipts.TOLERANCE)}")
+            raise UserError(f"--tolerance {entry!r}: must name a figure: {', '.join(receipts.TOLERANCE)}; {_FORM}")
         if not _is_tolerance(value):
-            raise UserError(f"--tolerance {entry!r}: must be a number, or one with %, not below 0")
+            raise UserError(f"--tolerance {entry!r}: must be a number, or one with %, not below 0; {_FORM}")
         found[name] = value
     return found
 

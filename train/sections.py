@@ -242,7 +242,7 @@ class EvalSection:
     """What is measured, and how translations are searched (Vaswani et al. 2017, sec. 6.1).
 
     Attributes:
-        split: the data of the final figures.
+        split: the data of the final figures; null = test where there is any, else validation. The resolved recipe names it.
         metrics: the final figures.
         beams: width of the beam search; 1 = greedy.
         length_penalty: alpha.
@@ -256,7 +256,7 @@ class EvalSection:
             names it.
     """
 
-    split: Literal["train", "validation", "test"] = "test"
+    split: Literal["train", "validation", "test"] | None = None
     metrics: list[str] = field(default_factory=lambda: ["loss"])
     beams: int = 4
     length_penalty: float = 0.6

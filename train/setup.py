@@ -22,8 +22,10 @@ from train import alive, build, checkpoint, data, ema, examples, files, packing,
 from train.errors import UserError, plain
 from train.processes import environment
 from train.recipe import Recipe
+from train.recipe_rules import as_written
 from train.run import best, first_look, history
 from train.settings import earlier
+from train.settings import splits as splits_of_recipe
 from train.writer import Writer
 
 FINISHED = "finished.json"
@@ -105,7 +107,7 @@ def _set_up(recipe: Recipe, folder: Path, accelerator: Accelerator) -> Iterator[
     state.on_main(accelerator, lambda: push.check(recipe))
     with accelerator.main_process_first():
         splits = data.load_splits(recipe)
-    _check_splits(recipe, splits)
+    splits_of_recipe.check(recipe, splits)
     state.on_main(accelerator, lambda: _look(recipe, splits))
     with contextlib.ExitStack() as stack:
         state.on_main(accelerator, lambda: stack.enter_context(_claimed(folder, recipe)))
@@ -310,7 +312,7 @@ def refuse_other(folder: Path, recipe: Recipe) -> None:
     for name in [*new, *(name for name in old if name not in new)]:
         if name not in MAY_DIFFER and old.get(name) != new.get(name):
             raise UserError(
-                f"{path}: {name}: this folder's run has {old.get(name)!r}, the recipe {new.get(name)!r}: "
+                f"{path}: {name}: this folder's run has {as_written(old.get(name))}, the recipe {as_written(new.get(name))}: "
                 "must be the same; use another folder with --run_dir"
             )
 
@@ -336,19 +338,6 @@ def _is_finished(folder: Path, recipe: Recipe) -> bool:
     end = files.read_object(folder / FINISHED)
     whole = (folder / "final" / "config.json").is_file() and (folder / results.FILE).is_file()
     return whole and end.get("max_steps") == recipe.loop.max_steps
-
-
-def _check_splits(recipe: Recipe, splits: dict[str, Dataset]) -> None:
-    """Refuse at the start what would fail hours later, at the end."""
-    own = recipe.eval
-    needed = {"eval.split": own.split} if own.metrics else {}
-    if recipe.loop.final == "best":
-        needed["loop.final: best"] = "validation"
-    if recipe.loop.early_stopping is not None:
-        needed["loop.early_stopping"] = "validation"
-    for key, split in needed.items():
-        if split not in splits:
-            raise UserError(f"{key}: needs split {split!r}; the data of this recipe has {', '.join(splits)}")
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """The command line: exit codes, one line for a mistake, help, and what the launchers see."""
 
+import dataclasses
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,8 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from modeling_vanilla import VanillaConfig
 from train import loop
-from train.__main__ import COMMANDS, main
+from train.__main__ import COMMANDS, USAGE, main
+from train.sections import ModelSection
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULE = [sys.executable, "-m", "train"]
@@ -46,6 +50,7 @@ def one_line(text):
         ({"optim": {"learning_rate": 1.0}}, ["tiny.yaml", "optim.learning_rate"]),
         ({"loop": {"max_steps": 0}}, ["tiny.yaml", "loop.max_steps", "0", "at least 1"]),
         ({"data": {"train": "nowhere.tsv"}}, ["nowhere.tsv"]),
+        ({"data": {"train": "."}}, ["data: is a folder (data.train); must be a file"]),
         ({"data": {"target_column": 2}}, ["train.tsv:1", "column"]),
         ({"model": {"vocab_size": 9}}, ["model.vocab_size", "9", "14"]),
         ({"model": {"num_heads": 5}}, ["num_heads=5", "d_model=24"]),
@@ -123,13 +128,13 @@ def test_a_running_folder_is_refused_and_a_signal_saves_and_exits_with_its_code(
         process.kill()
     assert process.returncode == 143
     last = errors.splitlines()[-1].split("\r")[-1]
-    assert last.startswith("stopped: stopped at step ")
+    assert last.startswith("stopped at step ")
     saved = sorted((tmp_path / "tiny" / "checkpoints").iterdir())
     assert len(saved) == 1
     assert saved[0].name in last
 
 
-def test_interrupt_has_its_own_code(write_recipe, fit, monkeypatch):
+def test_interrupt_says_so_and_has_its_own_code(write_recipe, fit, monkeypatch, capfd):
     original = loop.train_step
 
     def train_step(run, delivery, request):
@@ -139,6 +144,10 @@ def test_interrupt_has_its_own_code(write_recipe, fit, monkeypatch):
     monkeypatch.setattr(loop, "train_step", train_step)
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     assert main(["fit", str(write_recipe())]) == 130
+    first, last = capfd.readouterr().err.splitlines()[-2:]
+    assert "SIGINT: the run saves where it is and stops" in first
+    assert "a second SIGINT ends it now" in first
+    assert last.split("\r")[-1].startswith("stopped at step 2, saved in ")
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
@@ -161,6 +170,28 @@ def test_help_of_fit_lists_the_keys_of_a_recipe(capsys):
         assert key in shown
 
 
+def test_help_of_fit_says_what_the_keys_of_the_model_mean_and_their_default(capsys):
+    main(["fit", "-h"])
+    shown = " ".join(capsys.readouterr().out.split())
+    for name in (field.name for field in dataclasses.fields(ModelSection)):
+        key = f"--model.{name} "
+        assert key in shown
+        text = shown.partition(key)[2].partition("(type:")[0]
+        assert len(text.split()) > 6, f"{name} has no meaning"
+        if name not in ("preset", "init_from", "attn_implementation", "vocab_size"):
+            value = yaml.safe_load(text.partition("without them ")[2].strip().removesuffix("."))
+            assert value == getattr(VanillaConfig, name) or value == str(getattr(VanillaConfig, name))
+
+
+def test_one_word_for_the_same_argument(capsys):
+    for line in (line.split() for line in USAGE.splitlines() if line.startswith("  ")):
+        words = [word for word in line[1:] if re.fullmatch(r"(RUN|MODEL)(_OR_MODEL)?(_OR_ID)?", word)]
+        if line[0] in COMMANDS and words and "--mend" not in line:
+            with pytest.raises(SystemExit):
+                main([line[0], "-h"])
+            assert words[0] in capsys.readouterr().out.split(), line
+
+
 def test_no_command_and_a_wrong_one(capsys):
     assert main([]) == 2
     assert "usage" in capsys.readouterr().out
@@ -170,6 +201,28 @@ def test_no_command_and_a_wrong_one(capsys):
     assert "/no/such/run" in one_line(capsys.readouterr().err)
     assert main(["evaluate", ".", "--spilt", "test"]) == 2
     assert "spilt" in one_line(capsys.readouterr().err)
+
+
+def test_a_python_without_the_environment_is_told_how_to_make_it():
+    # -S: without what is installed for this Python
+    for words in (["fit", "train/recipes/dates-en-ko.yaml"], ["evaluate", "runs/x"], ["plan", "-h"]):
+        command = [sys.executable, "-S", "-m", "train", *words]
+        done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        error, remedy = done.stderr.splitlines()
+        assert error.startswith("error: ")
+        assert "not installed" in error
+        assert remedy.endswith("make venv && source .venv/bin/activate")
+
+
+@pytest.mark.parametrize("place", ["/no/such/folder", "no/folder", "nowhere"])
+@pytest.mark.parametrize(
+    "command", [["evaluate"], ["attention"], ["curves"], ["average"], ["publish", "--repo-id", "a/b"]]
+)
+def test_a_folder_that_is_not_there_is_said_to_be_none(command, place, capsys):
+    text = ["abc"] if command == ["attention"] else []
+    assert main([*command, place, *text]) == 2
+    assert f"{place}: no such folder" in one_line(capsys.readouterr().err)
 
 
 def test_a_restart_that_would_wait_for_dead_processes_ends(write_recipe, fit, monkeypatch, capsys):

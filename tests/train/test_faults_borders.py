@@ -203,7 +203,7 @@ def test_a_signal_ends_an_evaluation_and_costs_nothing(starter, whole, tmp_path,
     jobs = starter.start(run, *words, world=world, code=code)
     assert [job.wait() for job in jobs] == [128 + getattr(signal, name)] * world, jobs[0].text
     assert mark.read_text() == "batch batch "
-    assert f"stopped: stopped at step 8, saved in {run / 'checkpoints' / EIGHT}; " in jobs[0].text
+    assert f"stopped at step 8, saved in {run / 'checkpoints' / EIGHT}; " in jobs[0].text
     assert checkpoints(run)[-1] == EIGHT
     assert evaluations(run) == []
     assert_same(starter.fit(run, *words, world=world), reference)
@@ -233,8 +233,8 @@ def test_a_signal_ends_a_search_and_the_last_evaluation(starter, tmp_path):
     reference = starter.fit(tmp_path / "reference", *words)
     run, mark = tmp_path / "run", tmp_path / "mark"
     for line in (
-        f"stopped: stopped at step 8, saved in {run / 'checkpoints' / EIGHT}; run the same command to go on",
-        "stopped: stopped after the last step, 8, in the evaluation of final/; run the same command to go on",
+        f"stopped at step 8, saved in {run / 'checkpoints' / EIGHT}; run the same command to go on",
+        "stopped after the last step, 8, in the evaluation of final/; run the same command to go on",
     ):
         (job,) = starter.start(run, *words, code=SEARCHING.format(mark=str(mark)))
         assert job.wait() == 143, job.text

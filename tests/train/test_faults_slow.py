@@ -138,9 +138,9 @@ def test_a_signal_saves_and_ends_all(starter, tmp_path, number, target):
     code = process.wait(timeout=120)
     assert code == 128 + number if target == "one process" else code != 0  # torchrun has codes of its own
     text = log.read_text()
-    stopped = [line for line in text.splitlines() if line.startswith("stopped: stopped at step ")]
+    stopped = [line for line in text.splitlines() if line.startswith("stopped at step ")]
     assert len(stopped) == 1, text[-3000:]
-    step = int(stopped[0].split()[4].rstrip(","))
+    step = int(stopped[0].split()[3].rstrip(","))
     assert (run / "checkpoints" / f"step-{step:08d}" / "manifest.json").is_file()
 
 

@@ -1,6 +1,7 @@
 """The plan against torch's own counter, tensors that autograd really keeps, the paper's figures and a real run."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import modeling_vanilla as mv
 from train import build, costs, gpus, recipe
 from train.__main__ import main
+from train.cost import here
 
 RECIPES = Path(__file__).resolve().parents[2] / "train" / "recipes"
 VARIANTS = {"translation": "encoder-decoder", "causal": "decoder", "masked": "encoder", "classification": "encoder"}
@@ -223,6 +225,52 @@ def test_every_recipe_has_a_plan(name, capsys):
     (peak,) = (line for line in lines if line.startswith("peak "))
     assert peak == f"peak         of the learning rate, {found['peak']['learning_rate']:.3g}, at step {steps:,}"
     assert [line.split()[0] for line in lines if "/h" in line or line.startswith("  T4")] == ["GPU", "T4"]
+
+
+def test_this_cpu_is_measured_and_said_so(capsys, monkeypatch):
+    monkeypatch.setattr(here, "measured", lambda bf16: 1e11)
+    words = ["plan", str(RECIPES / "wmt14-en-de-base.yaml"), "--gpu", "CPU", "t4"]
+    assert main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (cpu,) = (line for line in lines if line.startswith("  this CPU"))
+    assert cpu.split()[2:4] == ["0.100", "bf16"]
+    assert any("a matrix product" in line and "measured for half a second" in line for line in lines)
+    assert main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    executed = found["flops"]["executed_per_run"]
+    assert found["cpu"]["hours"] == pytest.approx(executed / (1e11 * 0.35) / 3600)
+    assert [gpu["name"] for gpu in found["gpus"]] == ["T4"]
+
+
+def test_the_measured_rate_is_that_of_a_product():
+    began = time.perf_counter()
+    rate = here.measured(False, seconds=0.05)
+    assert time.perf_counter() - began < 2
+    assert 1e8 < rate < 1e15
+
+
+@pytest.mark.parametrize(
+    ("change", "words", "message"),
+    [
+        ({"data": {"target_column": 2}}, [], "train.tsv:1"),
+        ({"eval": {"split": "test"}}, [], "eval.split: needs split 'test'"),
+        (
+            {"loop": {"early_stopping": 2}, "data": {"validation": None}},
+            ["--eval.split", "train"],
+            "loop.early_stopping: needs",
+        ),
+        ({"model": {"num_heads": 5}}, [], "num_heads=5"),
+        ({"batch": {"max_tokens": 4}}, [], "batch.max_tokens"),
+    ],
+)
+def test_the_plan_fails_where_the_run_would(write_recipe, fit, capsys, change, words, message):
+    recipe = str(write_recipe(**change))
+    errors = []
+    for command in ("plan", "fit"):
+        assert main([command, recipe, *words]) == 2
+        errors.append(capsys.readouterr().err.splitlines()[-1].split("\r")[-1])
+    assert message in errors[0]
+    assert errors[0] == errors[1]
 
 
 def test_less_memory_with_more_processes_accumulation_and_checkpointing(capsys):

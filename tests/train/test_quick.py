@@ -1,6 +1,7 @@
 """`--limit N`: what it sets, where it goes, and its mistakes."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -9,8 +10,10 @@ from train.errors import UserError
 from train.quick import load
 from train.recipe import load_recipe
 
+RECIPES = Path(__file__).resolve().parents[2] / "train" / "recipes"
 
-def test_it_sets_three_limits_and_a_folder_of_its_own(write_recipe, tmp_path):
+
+def test_it_sets_limits_and_a_folder_of_its_own(write_recipe, tmp_path):
     path = str(write_recipe())
     for words in (["--limit", "5"], ["--limit=5"]):
         recipe = load([path, "--optim.lr", "0.5", *words, "--loop.seed=3"])
@@ -20,6 +23,32 @@ def test_it_sets_three_limits_and_a_folder_of_its_own(write_recipe, tmp_path):
     other = load([path, "--limit", "5", "--data.limit_train", "9", "--run_dir", "elsewhere"])
     assert (other.data.limit_train, other.data.limit_eval, str(other.folder)) == (9, 5, "elsewhere")
     assert load([path]) == load_recipe([path])
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in RECIPES.glob("*.yaml")))
+def test_a_try_of_every_recipe_is_short(name):
+    whole, quick = load_recipe(RECIPES / name), load([str(RECIPES / name), "--limit", "50"])
+    steps = quick.loop.max_steps
+    assert steps == 200
+    assert quick.optim.warmup_steps <= steps // 10
+    assert (quick.data.limit_train, quick.data.limit_eval, quick.eval.limit) == (50, 50, 50)
+    assert [step for step in range(1, steps) if step % quick.loop.eval_every == 0] == []  # one evaluation: at the end
+    assert quick.batch.max_rows <= 32
+    assert quick.loop.push_to is None
+    assert (quick.model, quick.tokenizer, quick.batch.max_tokens) == (
+        whole.model,
+        whole.tokenizer,
+        whole.batch.max_tokens,
+    )
+
+
+def test_what_the_command_line_sets_beside_it_wins(write_recipe):
+    path = str(write_recipe(loop={"max_steps": 3000, "save_every": 100, "push_to": "you/tiny", "push_every": 200}))
+    assert load([path, "--limit", "5"]).loop.push_to is None
+    longer = load([path, "--loop.max_steps", "900", "--limit", "5", "--batch.max_rows=64"])
+    assert (longer.loop.max_steps, longer.loop.eval_every, longer.batch.max_rows) == (900, 900, 64)
+    short = load([str(write_recipe(loop={"max_steps": 4})), "--limit", "5"])
+    assert (short.loop.max_steps, short.optim.warmup_steps) == (4, 1)
 
 
 @pytest.mark.parametrize("words", [["--limit"], ["--limit", "0"], ["--limit=-3"], ["--limit", "few"], ["--limit="]])

@@ -8,7 +8,8 @@ import yaml
 
 from modeling_vanilla import VanillaConfig
 from train.errors import UserError
-from train.recipe import Recipe, load_recipe
+from train.recipe import Recipe, _keys, load_recipe
+from train.settings import synonyms
 
 RECIPES = Path(__file__).parents[2] / "train" / "recipes"
 SHIPPED = {
@@ -110,7 +111,7 @@ def test_architecture_holds_what_the_recipe_sets_and_nothing_else(write):
         ("loop:\n  max_steps: 12:30\n", ["loop.max_steps", "'12:30'", "number"]),
         ("loop:\n  max_steps: 1e3\n", ["loop.max_steps", "'1000.0'", "int"]),
         ("loop:\n  max_steps: null\n", ["loop.max_steps", "null", "100000"]),
-        ("loop:\n  compile: ~\n", ["loop.compile", "null", "False"]),
+        ("loop:\n  compile: ~\n", ["loop.compile", "null", "false"]),
         ("eval:\n  metrics:\n", ["eval.metrics", "null", "['loss']"]),
         ("model:\n  activation: 1\n", ["model.activation", "'1'", "str"]),
         ("tokenizer:\n  kind: true\n", ["tokenizer.kind", "'True'", "wordpiece"]),
@@ -279,3 +280,89 @@ def test_a_resolved_recipe_of_before_keeps_a_warmup_without_end(write, tmp_path)
     recipe.save(tmp_path / "resolved.yaml")
     assert load_recipe(tmp_path / "resolved.yaml").optim.warmup_steps == 4000
     assert "optim.warmup_steps: 4000 must be below" in mistake([tmp_path / "resolved.yaml", "--loop.max_steps", "300"])
+
+
+# What users of the Trainer, of transformers' configs and of fairseq type, and what is meant by it.
+TYPED = {
+    "learning_rate": "optim.lr",
+    "lr": "optim.lr",
+    "hidden_size": "model.d_model",
+    "intermediate_size": "model.d_ff",
+    "ffn_dim": "model.d_ff",
+    "max_length": "model.max_position_embeddings",
+    "epochs": "loop.max_steps",
+    "num_train_epochs": "loop.max_steps",
+    "batch_size": "batch.max_rows or batch.max_tokens",
+    "per_device_train_batch_size": "batch.max_rows or batch.max_tokens",
+    "gradient_accumulation_steps": "loop.accumulate",
+    "warmup_ratio": "optim.warmup_steps",
+    "max_steps": "loop.max_steps",
+    "vocab_size": "model.vocab_size or tokenizer.vocab_size",
+    "optim.learning-rate": "optim.lr",
+    "model.hidden_size": "model.d_model",
+    "loop.max_stps": "loop.max_steps",
+}
+
+
+@pytest.mark.parametrize(("typed", "meant"), TYPED.items())
+def test_a_key_of_another_program_gets_the_one_that_is_meant(write, typed, meant):
+    words = f"{typed}: no such key; did you mean {meant}?"
+    assert words in mistake([write(SMALL), f"--{typed}", "3"])
+    section, _, key = typed.rpartition(".")
+    text = f"{section}: {{{key}: 3}}" if section else f"{typed}: 3"
+    assert words in mistake(write(f"{SMALL}{text}\n"))
+
+
+def test_a_device_is_no_key_of_a_recipe(write):
+    assert "device: no such key; a GPU is used where there is one; ACCELERATE_USE_CPU=true" in mistake(
+        [write(SMALL), "--device", "cpu"]
+    )
+
+
+def test_every_key_that_is_hinted_at_exists():
+    meant = {key for keys, _ in synonyms._MEANT.values() for key in keys.split(" or ") if key}
+    assert meant <= set(_keys())
+    assert not set(synonyms._MEANT) & {key.rpartition(".")[2] for key in _keys()}  # these name themselves
+
+
+@pytest.mark.parametrize("words", [["--optim.warmup", "5"], ["--optim.warmup=5"]])
+def test_the_beginning_of_a_key_is_no_key(write, words):
+    assert "optim.warmup: no such key; did you mean optim.warmup_steps?" in mistake([write(SMALL), *words])
+
+
+def test_the_users_folder_stands_for_its_sign(write, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    recipe = load_recipe([write(SMALL + "  root: ~/data\n  test: [~/a, b]\n"), "--run_dir=~/runs/x"])
+    assert (recipe.data.root, recipe.data.test) == (f"{tmp_path}/data", [f"{tmp_path}/a", "b"])
+    assert recipe.folder == tmp_path / "runs" / "x"
+
+
+def test_words_of_yaml_stand_in_messages(write):
+    assert "data.train: null must name the training data" in mistake(write("name: a\ntask: causal\n"))
+    assert "'번역기' must be ASCII letters, digits" in mistake(write(SMALL.replace("small", "번역기")))
+
+
+@pytest.mark.parametrize(
+    ("data", "split"),
+    [
+        ("  test: t.txt\n  validation: v.txt\n", "test"),
+        ("  validation: v.txt\n", "validation"),
+        ("  validation_fraction: 0.1\n", "validation"),
+        ("", "test"),
+    ],
+)
+def test_the_final_figures_are_of_what_there_is(write, tmp_path, data, split):
+    recipe = load_recipe(write(SMALL + data))
+    assert recipe.eval.split == split
+    recipe.save(tmp_path / "resolved.yaml")
+    assert load_recipe(tmp_path / "resolved.yaml") == recipe
+    assert load_recipe([write(SMALL + data), "--eval.split", "train"]).eval.split == "train"
+
+
+def test_a_run_that_was_begun_keeps_its_split(write, tmp_path):
+    """0.1.x wrote down `test` where a recipe without test data said nothing, and measured nothing."""
+    path, run = write(SMALL + "  validation: v.txt\neval: {metrics: []}\n"), tmp_path / "run"
+    (run / "checkpoints" / "step-00000100").mkdir(parents=True)
+    old = load_recipe([path, "--eval.split", "test"])
+    old.save(run / "recipe.yaml")
+    assert load_recipe([path, f"--run_dir={run}"]).eval.split == "test"

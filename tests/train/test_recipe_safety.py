@@ -59,7 +59,7 @@ def test_the_name_of_a_run_leads_nowhere_else(tmp_path, name):
     """`runs/<name>` is where a run is written to without `run_dir`, and where it is reproduced."""
     path = tmp_path / "recipe.yaml"
     path.write_text(f"name: {json.dumps(name)}\ntask: causal\ndata: {{train: a.txt}}\n", encoding="utf-8")
-    with pytest.raises(UserError, match="name: .* must be letters"):
+    with pytest.raises(UserError, match="name: .* must be ASCII letters"):
         load_recipe(path)
 
 

@@ -92,6 +92,7 @@ def test_a_split_that_was_measured_later_is_measured_too(folder, run, capsys):
         (lambda f: (f / "results.json").unlink(), [], "has no results.json"),
         (lambda f: (f / "recipe.yaml").unlink(), [], "has no recipe.yaml"),
         (lambda f: None, ["--tolerance", "blue=1"], "'blue=1': must name a figure"),
+        (lambda f: None, ["--tolerance", "bleu"], "write FIGURE=NUMBER, such as bleu=0.5 or loss=2%"),
         (lambda f: None, ["--tolerance", "loss=a lot"], "must be a number"),
         (lambda f: None, ["--tolerance", "loss=-1"], "must be a number"),
         (lambda f: None, ["--tolerance", "loss=nan%"], "must be a number"),

@@ -112,7 +112,7 @@ def problems(folder: Path) -> Iterator[str]:
     if release.is_wrong_here:
         yield (
             f"code of {release.version}, known; wrong with transformers {release.wrong_since} and newer, this is "
-            f"{transformers.__version__}: `python -m train publish --mend FOLDER_OR_ID` brings the code of {VERSION}"
+            f"{transformers.__version__}: `python -m train publish --mend MODEL_OR_ID` brings the code of {VERSION}"
         )
     claimed = files.read_object(folder / "config.json").get(FIELD)
     if claimed not in (None, release.version):

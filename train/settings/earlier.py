@@ -43,6 +43,7 @@ def meant(written: Mapping[str, Any]) -> dict[str, Any]:
         "optim.warmup_steps": None,
         "optim.lr": None,
         "eval.bleu_tokenizer": "13a",
+        "eval.split": "test",
     }
     values = {}
     for name, value in built_in.items():
