@@ -130,7 +130,9 @@ def test_the_probable_cause_stands_in_the_message(recipe, case, gz):
     assert words in mistake(recipe(task, {name + gz: content}, train=name + gz, **named))
 
 
-@pytest.mark.parametrize("content", [b"a\tb\n\xff\x81\tc\n", "글\t말\n".encode() * 9 + b"\xb1\tc\n", b"a\rb\tc\nd\n", b"a\tb\nc;d\n"])
+@pytest.mark.parametrize(
+    "content", [b"a\tb\n\xff\x81\tc\n", "글\t말\n".encode() * 9 + b"\xb1\tc\n", b"a\rb\tc\nd\n", b"a\tb\nc;d\n"]
+)
 def test_no_cause_is_made_up(recipe, content):
     message = mistake(recipe("translation", {"x.tsv": content}, train="x.tsv", source_column=0, target_column=1))
     assert "look" not in message and "carriage" not in message
