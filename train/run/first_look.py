@@ -5,7 +5,9 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from train.errors import quoted
+import pyarrow.compute as pc
+
+from train.errors import MOST_QUOTED, quoted
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -24,24 +26,24 @@ _NAMES = frozenset(
 def lines(splits: "dict[str, Dataset]") -> Iterator[str]:
     """Yield a line for each split: how many rows it has, and its first one."""
     for name, split in splits.items():
-        row = ", ".join(f"{column} {quoted(value)}" for column, value in _named(split, 0).items())
+        row = ", ".join(f"{column} {quoted(value)}" for column, value in _first(split).items())
         yield f"{name} data: {len(split):,} row(s), the first: {row}"
 
 
 def doubts(recipe: "Recipe", splits: "dict[str, Dataset]") -> Iterator[str]:
     """Yield a warning for each thing that is rarely meant: one may mean it, so none of them stops a run."""
-    starts = {name: split[:_COMPARED] for name, split in splits.items()}
+    starts = {name: split.with_format("arrow")[:_COMPARED] for name, split in splits.items()}  # no copy of long texts
     for one, other in itertools.combinations(splits, 2):
         count = min(len(splits[one]), len(splits[other]), _COMPARED)
-        if all(starts[one][column][:count] == starts[other][column][:count] for column in starts[one]):
+        if starts[one].slice(0, count).equals(starts[other].slice(0, count)):
             yield f"{one} and {other} data have the same rows ({count:,} compared): figures on them say nothing of new text"
     if not recipe.data.hub and not recipe.data.generator:
         for name, split in splits.items():
-            row = _named(split, 0)
+            row = _first(split)
             if _is_header(list(map(str, row.values()))) and not _has_header(recipe, row):
                 yield f"{name} data: the first row looks like a header; name the columns, as in data.{_example(row)}"
     train = starts["train"]
-    if recipe.task == "translation" and len(train["source"]) > 1 and train["source"] == train["target"]:
+    if recipe.task == "translation" and len(train) > 1 and train["source"].equals(train["target"]):
         yield "train data: source and target are the same text in each row; is one column read twice?"
     if recipe.task == "classification":
         labels = splits["train"].features["label"].names
@@ -52,10 +54,12 @@ def doubts(recipe: "Recipe", splits: "dict[str, Dataset]") -> Iterator[str]:
         yield f"optim.warmup_steps: {warmup:,} steps, of {steps:,} in all: the learning rate never reaches its peak"
 
 
-def _named(split: "Dataset", row: int) -> dict[str, str]:
-    """Return a row with the name of its label, not the number."""
-    label = split.features.get("label")
-    return {name: label.int2str(value) if name == "label" else value for name, value in split[row].items()}
+def _first(split: "Dataset") -> dict[str, str]:
+    """Return the first row, a text up to what is shown of it, and a label by its name."""
+    row, label = split.with_format("arrow")[:1], split.features.get("label")
+    texts = (name for name in row.column_names if name != "label")
+    first = {name: pc.utf8_slice_codeunits(row[name], 0, MOST_QUOTED + 1)[0].as_py() for name in texts}
+    return first if label is None else first | {"label": label.int2str(row["label"][0].as_py())}
 
 
 def _is_header(values: list[str]) -> bool:
