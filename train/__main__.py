@@ -57,7 +57,7 @@ FIT_HELP = """usage: python -m train fit RECIPE.yaml [--limit N] [--KEY VALUE ..
 Train the recipe to its end: checkpoints, validation, final/ (a Hugging Face folder) and results.json, all in
 runs/<name>/ or --run_dir. The same command again resumes from the newest intact checkpoint. The command line overrides
 the recipe, the recipe the defaults. --limit N is a quick try: the first N rows of training, validation and test data
-(a text that is one row, data.text_unit: file, is read whole), at most 200 steps of at most 32 rows, one evaluation, and
+(a text that is one row, data.text_unit: file, is read whole), at most 200 steps of at most 16 rows, one evaluation, and
 nothing sent to the Hub, in a run folder of its own, <run folder>-limit-N. A key that is set beside it wins. The keys:
 """
 

@@ -6,8 +6,8 @@ from train.errors import UserError
 from train.recipe import Recipe, load_recipe, warmup_for
 
 MOST_STEPS = 200
-MOST_ROWS = 32
-"""Rows of a step. Full steps of the largest recipe for CPUs take 0.8 s each, and 200 of them longer than a try may."""
+MOST_ROWS = 16
+"""Rows of a step. Full steps of the largest recipes for CPUs take 0.8 s each, and 200 of them longer than a try may."""
 
 
 def load(argv: Sequence[str]) -> Recipe:

@@ -33,7 +33,7 @@ def test_a_try_of_every_recipe_is_short(name):
     assert quick.optim.warmup_steps <= steps // 10
     assert (quick.data.limit_train, quick.data.limit_eval, quick.eval.limit) == (50, 50, 50)
     assert [step for step in range(1, steps) if step % quick.loop.eval_every == 0] == []  # one evaluation: at the end
-    assert quick.batch.max_rows <= 32
+    assert quick.batch.max_rows <= 16
     assert quick.loop.push_to is None
     assert (quick.model, quick.tokenizer, quick.batch.max_tokens) == (
         whole.model,
