@@ -13,6 +13,9 @@ from tokenizer.build import build, check_output, save
 from tokenizer.special import KINDS, TEMPLATES
 from tokenizer.texts import check_file, read_texts
 
+MOST_SHOWN = 2000
+"""Characters of a message; it may quote what is a whole file."""
+
 
 class _Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are one line."""
@@ -47,7 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _build(args)
     except (ValueError, OSError) as error:
-        print(f"python -m tokenizer: error: {' '.join(str(error).split())}", file=sys.stderr)
+        line = " ".join(str(error).split())
+        line = line if len(line) <= MOST_SHOWN else f"{line[: MOST_SHOWN // 2]} ... {line[-MOST_SHOWN // 2 :]}"
+        print(f"python -m tokenizer: error: {line}", file=sys.stderr)
         return 2
     return 0
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace
 
-from train.errors import DriftError, GenerationError, NonFiniteError, UserError, plain, print_anything
+from train.errors import DriftError, GenerationError, NonFiniteError, UserError, bounded, plain, print_anything
 from train.processes.deadline import is_stuck, leave
 
 if TYPE_CHECKING:
@@ -341,7 +341,8 @@ def _report(error: Exception | str, code: int) -> int:
     rank, local = os.environ.get("RANK", "0"), os.environ.get("LOCAL_RANK", "0")
     if local == "0":
         prefix = "" if rank == "0" else f"rank {rank}: "
-        print(f"{'error' if code <= 2 else 'stopped'}: {prefix}{plain(' '.join(str(error).split()))}", file=sys.stderr)
+        line = bounded(" ".join(str(error).split()))
+        print(f"{'error' if code <= 2 else 'stopped'}: {prefix}{plain(line)}", file=sys.stderr)
     return code
 
 

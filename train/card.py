@@ -69,6 +69,7 @@ def render(repo_id: str, recipe, content: dict, model, pictures=()) -> ModelCard
         "intended_use": task["intended_use"],
         "auto_class": models.AUTO_OF_TASK[recipe.task],
         "tested": " to ".join(TESTED),
+        "needed": TESTED[0],
         "own_class": type(model).__name__,
         "task": task["pipeline_tag"],
         "parameters": f"{content['parameters']:,}",

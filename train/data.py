@@ -16,7 +16,7 @@ from typing import Any
 import datasets
 import pyarrow as pa
 
-from train import cache
+from train import cache, causes
 from train.errors import UserError
 from train.files import STAGING
 from train.generators import Rows, generate
@@ -43,6 +43,7 @@ COLUMNS = {
     "causal": ("text",),
     "masked": ("text",),
 }
+_JUDGED = 1000  # lines after which data may be refused before its end
 _CHUNK = 50_000
 _CHUNKS_IN_MEMORY = 10
 _CHUNK_CHARACTERS = 2**26
@@ -197,17 +198,29 @@ def kept(recipe: Recipe, name: str, hub: Any | None = None, before: int = 0) -> 
         hub: the split of a Hub data set, where it is open already.
         before: rows of it that were read before.
     """
-    skipped, first = 0, ""
-    for file, line, values in _rows(recipe, name, hub, before):
+    skipped, first, total = 0, "", 0
+    for total, (file, line, values) in enumerate(_rows(recipe, name, hub, before), start=1):
         if not isinstance(values, Bad):
             yield values
             continue
+        if not first:
+            cause = "" if recipe.data.hub else causes.guess(file, recipe.data.format or format_of(Path(file)))
+            first = f"{file}:{line}: {values.rule}{cause}"
         if recipe.data.on_bad_line == "stop":
-            raise UserError(f"{file}:{line}: {values.rule} (data.on_bad_line: skip leaves such lines out)")
-        first = first or f"{file}:{line}: {values.rule}"
+            raise UserError(f"{first} (data.on_bad_line: skip leaves such lines out)")
         skipped += 1
+        if total >= _JUDGED:
+            _refuse_most(name, skipped, total, first)
     if skipped:
+        _refuse_most(name, skipped, total, first)
         logger.warning("%s data: skipped %d bad line(s), the first: %s", name, skipped, first)
+
+
+def _refuse_most(name: str, skipped: int, total: int, first: str) -> None:
+    """Refuse data most of which would be left out: something is wrong with all of it, and not with single lines."""
+    if 2 * skipped > total:
+        rule = "skipping is for single lines, at most half of them"
+        raise UserError(f"{name} data: {skipped:,} of {total:,} lines are bad; {rule}; the first: {first}")
 
 
 def _rows(recipe: Recipe, name: str, hub: Any | None = None, before: int = 0) -> Iterator[Row]:

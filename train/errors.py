@@ -1,7 +1,15 @@
 """The exceptions with a meaning for the command line, and how a text of unknown origin is shown."""
 
 import io
+import re
 import sys
+from typing import Any
+
+MOST_QUOTED = 80
+"""Characters of an input that a message shows."""
+_MOST_IN_ALL = 4000
+_QUOTED = re.compile(r"""(?<!\w)(['"])((?:\\.|(?!\1)[^\\])*)\1(?!\w)""", re.DOTALL)
+_WORD = re.compile(r"\S{1001,}")  # longer than a path, as a rule
 
 
 def print_anything() -> None:
@@ -9,6 +17,28 @@ def print_anything() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def quoted(value: Any) -> str:
+    """Return a value as Python writes it, cut after `MOST_QUOTED` characters."""
+    text = value[: MOST_QUOTED + 1] if isinstance(value, str) else value  # a text may be a whole file
+    return short(repr(text))
+
+
+def short(message: str) -> str:
+    """Return a message with each quoted input, and each endless word, cut after `MOST_QUOTED` characters."""
+    message = _QUOTED.sub(lambda found: f"{found[1]}{_cut(found[2])}{found[1]}", message)
+    return bounded(_WORD.sub(lambda found: _cut(found[0]), message))
+
+
+def bounded(message: str) -> str:
+    """Return a message without its middle where it is endless; what it quotes stays: the system quotes paths."""
+    half = _MOST_IN_ALL // 2
+    return message if len(message) <= _MOST_IN_ALL else f"{message[:half]} ... {message[-half:]}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MOST_QUOTED else f"{text[:MOST_QUOTED]}..."
 
 
 def plain(text: str) -> str:
@@ -30,8 +60,8 @@ class UserError(ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        """Keep the message on one line, so that it is one line of stderr too."""
-        super().__init__(" ".join(message.split()))
+        """Keep the message on one line, so that it is one line of stderr too, and what it quotes short."""
+        super().__init__(short(" ".join(message.split())))
 
 
 class NonFiniteError(RuntimeError):

@@ -286,13 +286,19 @@ def attention(folder, text: str, output) -> Path:
     """Translate a text with the model of a run or model folder and draw where it looked.
 
     Raises:
-        UserError: no model there, or one without cross-attention.
+        UserError: no model there, or one without cross-attention, or a text that is longer than the model reads.
     """
     run_dir, model_folder = models.locate(Path(folder))
     variant = VanillaConfig.from_pretrained(model_folder).variant
     if variant != "encoder-decoder":
         raise UserError(f"{model_folder}: variant {variant!r}; only an encoder-decoder looks at a source")
     model, tokenizer = models.load(model_folder, "translation", run_dir)
+    length, most = (
+        len(tokenizer(text, split_special_tokens=True, verbose=False)["input_ids"]),
+        model.config.max_position_embeddings,
+    )
+    if length > most:
+        raise UserError(f"TEXT: {length} tokens; the model reads at most {most} (max_position_embeddings)")
     return draw_attention(model, tokenizer, text, output)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from tokenizer import pieces
 from tokenizer.pieces import LONGEST_LINE
-from train import files
+from train import causes, files
 from train.errors import UserError
 
 LARGEST_ARRAY = 2**32
@@ -90,7 +90,7 @@ def read_table(path: Path, kind: str, columns: dict[str, Column]) -> Iterator[Ro
             yield str(path), line, record
         elif header is None and any(isinstance(column, str) for column in columns.values()):
             header = record
-            columns = {name: _position(path, header, name, column) for name, column in columns.items()}
+            columns = {name: _position(path, kind, header, name, column) for name, column in columns.items()}
         else:
             yield str(path), line, _pick(record, columns)
 
@@ -119,7 +119,8 @@ def read_whole(path: Path, most: int = LONGEST_LINE) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise UserError(f"{path}:{line}: byte 0x{data[error.start]:02x} found; text must be UTF-8") from None
+        rule = f"byte 0x{data[error.start]:02x} found; text must be UTF-8"
+        raise UserError(f"{path}:{line}: {rule}{causes.guess(path)}") from None
 
 
 def _open(path: Path) -> gzip.GzipFile | BufferedReader:
@@ -151,6 +152,8 @@ def _lines(path: Path) -> Iterator[tuple[int, str | Bad]]:
                 continue
             if not data:
                 return
+            if number == 1 and causes.is_whole_file(data):
+                raise UserError(f"{path}:1: no line of UTF-8 text{causes.guess(path)}")
             data = data.removesuffix(b"\n").removesuffix(b"\r")
             try:
                 yield number, data.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -193,13 +196,14 @@ def _csv_records(path: Path) -> Iterator[tuple[int, list[str] | Bad]]:
         start = reader.line_num + 1
 
 
-def _position(path: Path, header: list[str], name: str, column: Column) -> int:
+def _position(path: Path, kind: str, header: list[str], name: str, column: Column) -> int:
     """Find a column in the header."""
     if isinstance(column, int):
         return column
     if header.count(column) != 1:
         raise UserError(
             f"{path}:1: data.{name}: {column!r} must be exactly one of the header's columns, {', '.join(header)!r}"
+            + causes.guess(path, kind)
         )
     return header.index(column)
 

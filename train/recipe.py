@@ -152,7 +152,9 @@ _SIXTIES = re.compile(r"[-+]?[0-9][0-9_]*(:[0-9]+)+(\.[0-9_]*)?")
 def _refuse_misread(path: str, values: Namespace, given: dict[str, Any], overrides: Sequence[str]) -> None:
     """Refuse what jsonargparse takes: null where a value must be, and 12:30 where a number must be."""
     defaults = vars(parser().get_defaults().as_flat())
-    texts = {f"{name}.{key}": one for name, part in given.items() if isinstance(part, dict) for key, one in part.items()}
+    texts = {
+        f"{name}.{key}": one for name, part in given.items() if isinstance(part, dict) for key, one in part.items()
+    }
     pairs = itertools.zip_longest(overrides, overrides[1:], fillvalue="")
     texts |= {word.lstrip("-").split("=")[0]: word.partition("=")[2] or after for word, after in pairs}
     for name, value in vars(values).items():
@@ -230,8 +232,7 @@ _PLAIN = {
     "bool": (r"true|True|TRUE|false|False|FALSE", "tTfF"),
     "int": (r"[-+]?(?:0|[1-9][0-9_]*)|0x[0-9a-fA-F]+", "-+0123456789"),
     "float": (
-        r"[-+]?(?:\.[0-9]+|[0-9][0-9_]*\.[0-9]*)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+"
-        r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        r"[-+]?(?:\.[0-9]+|[0-9][0-9_]*\.[0-9]*|[0-9][0-9_]*(?=[eE]))(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
         "-+.0123456789",
     ),
 }

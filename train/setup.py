@@ -19,10 +19,10 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from train import alive, build, checkpoint, data, ema, evaluate, examples, files, packing, push, results, shard, state
-from train.errors import UserError
+from train.errors import UserError, plain
 from train.processes import environment
 from train.recipe import Recipe
-from train.run import best, history
+from train.run import best, first_look, history
 from train.writer import Writer
 
 FINISHED = "finished.json"
@@ -105,9 +105,18 @@ def _set_up(recipe: Recipe, folder: Path, accelerator: Accelerator) -> Iterator[
     with accelerator.main_process_first():
         splits = data.load_splits(recipe)
     _check_splits(recipe, splits)
+    state.on_main(accelerator, lambda: _look(recipe, splits))
     with contextlib.ExitStack() as stack:
         state.on_main(accelerator, lambda: stack.enter_context(_claimed(folder, recipe)))
         yield _build(recipe, folder, accelerator, splits)
+
+
+def _look(recipe: Recipe, splits: dict[str, Dataset]) -> None:
+    """Say how the data were understood, and what looks wrong with them."""
+    for line in first_look.lines(splits):
+        print(plain(line))
+    for line in first_look.doubts(recipe, splits):
+        print(f"warning: {plain(line)}", file=sys.stderr)
 
 
 def make_accelerator(recipe: Recipe) -> Accelerator:

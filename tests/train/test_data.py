@@ -269,10 +269,10 @@ def test_cut_off_gz_is_named(recipe, tmp_path):
 
 
 def test_bad_lines_can_be_skipped_and_are_counted(recipe, caplog):
-    files = {"a": b"1\n\n3\nfa\xefl\n5\n", "b": "eins\nzwei\n \nvier\nfünf\n"}
+    files = {"a": b"1\n\n3\nfa\xefl\n5\n6\n", "b": "eins\nzwei\n \nvier\nfünf\nsechs\n"}
     made = recipe("translation", files, train=["a", "b"], on_bad_line="skip")
     with caplog.at_level(logging.WARNING):
-        assert rows(load_splits(made)["train"]) == [("1", "eins"), ("5", "fünf")]
+        assert rows(load_splits(made)["train"]) == [("1", "eins"), ("5", "fünf"), ("6", "sechs")]
     assert "skipped 3" in caplog.text
     assert "a:2" in caplog.text
 

@@ -61,7 +61,9 @@ def test_one_process_holds_a_folder_and_its_end_lets_go(start, tmp_path, hidden)
     assert line == "held"
     third.communicate("\n")  # and so does an orderly end
     assert start(hidden=hidden)[1] == "held"
-    assert all(path.name.startswith(".lock") for path in tmp_path.iterdir())  # what a run folder may hold before it is one
+    assert all(
+        path.name.startswith(".lock") for path in tmp_path.iterdir()
+    )  # what a run folder may hold before it is one
 
 
 def test_every_module_can_be_imported_where_there_is_no_fcntl(start):

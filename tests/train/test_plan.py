@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
 import modeling_vanilla as mv
@@ -215,8 +216,12 @@ def test_steps_and_tokens_are_those_of_a_run(write_recipe, fit, capsys):
 def test_every_recipe_has_a_plan(name, capsys):
     found = plan_of(capsys, RECIPES / name, "--length", "16")
     assert found["flops"]["training_per_run"] > 0
+    steps = yaml.safe_load((RECIPES / name).read_text(encoding="utf-8"))["optim"]["warmup_steps"]
+    assert found["peak"]["step"] == steps
     assert main(["plan", str(RECIPES / name), "--length", "16", "--gpu", "t4"]) == 0
     lines = capsys.readouterr().out.splitlines()
+    (peak,) = (line for line in lines if line.startswith("peak "))
+    assert peak == f"peak         of the learning rate, {found['peak']['learning_rate']:.3g}, at step {steps:,}"
     assert [line.split()[0] for line in lines if "/h" in line or line.startswith("  T4")] == ["GPU", "T4"]
 
 

@@ -11,6 +11,7 @@ import torch
 import tokenizer as tokenizers
 from modeling_vanilla import VanillaConfig, VanillaForCausalLM, VanillaForConditionalGeneration
 from train import plots
+from train.__main__ import main
 from train.errors import UserError
 
 SOURCE, TARGET = [*"20 Mai, 2026", "</s>"], [*"2026년 5월", "</s>"]
@@ -120,6 +121,18 @@ def test_attention_is_that_of_a_forward_over_what_was_written(model_and_tokenize
     torch.testing.assert_close(weights, output.cross_attentions[-1][0])
     # row t is named after the token that position t wrote
     assert output.logits[0].argmax(-1).tolist() == ids
+
+
+def test_a_text_longer_than_the_model_is_one_line_with_the_limit(model_and_tokenizer, tmp_path, capsys):
+    for part in model_and_tokenizer:
+        part.save_pretrained(tmp_path / "model")
+    capsys.readouterr()
+    words = ["--output", str(tmp_path / "x.png")]
+    assert main(["attention", str(tmp_path / "model"), "May" * 21, *words]) == 0  # 63 letters and the end
+    capsys.readouterr()
+    assert main(["attention", str(tmp_path / "model"), "May" * 22, *words]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line == "error: TEXT: 67 tokens; the model reads at most 64 (max_position_embeddings)"
 
 
 def test_a_special_token_that_was_typed_is_text(model_and_tokenizer):

@@ -103,7 +103,10 @@ def test_architecture_holds_what_the_recipe_sets_and_nothing_else(write):
         ("optim:\n  lr: .inf\n", ["optim.lr", "inf", "above 0"]),
         ("optim:\n  warmup_steps: 0\n", ["optim.warmup_steps", "0", "equation 3"]),
         ("optim:\n  schedule: step\n", ["optim.schedule", "'step'", "cosine"]),
-        ("optim:\n  warmup_steps: 200\nloop:\n  max_steps: 200\n", ["optim.warmup_steps", "200", "below loop.max_steps"]),
+        (
+            "optim:\n  warmup_steps: 200\nloop:\n  max_steps: 200\n",
+            ["optim.warmup_steps", "200", "below loop.max_steps"],
+        ),
         ("loop:\n  max_steps: 12:30\n", ["loop.max_steps", "'12:30'", "number"]),
         ("loop:\n  max_steps: 1e3\n", ["loop.max_steps", "'1000.0'", "int"]),
         ("loop:\n  max_steps: null\n", ["loop.max_steps", "null", "100000"]),
@@ -222,14 +225,14 @@ def test_a_number_where_text_must_be_says_how_to_write_it(write):
     assert mistake(write("name: 7\ntask: causal\n")).endswith("name: '7' must be str; in quotes it is text")
 
 
-@pytest.mark.parametrize(("word", "value"), [("yes", True), ("on", True), ("true", True), ("no", False), ("off", False)])
+@pytest.mark.parametrize(
+    ("word", "value"), [("yes", True), ("on", True), ("true", True), ("no", False), ("off", False)]
+)
 def test_a_switch_takes_the_words_it_took_before(write, word, value):
     assert load_recipe(write(SMALL + f"loop:\n  compile: {word}\n")).loop.compile is value
 
 
-@pytest.mark.parametrize(
-    ("word", "value"), [("1_000", 1000), ("0x10", 16), ("0123", 123), ("1000", 1000), ("+7", 7)]
-)
+@pytest.mark.parametrize(("word", "value"), [("1_000", 1000), ("0x10", 16), ("0123", 123), ("1000", 1000), ("+7", 7)])
 def test_a_number_is_read_to_the_base_of_ten_unless_it_says_so(write, word, value):
     assert load_recipe(write(SMALL + f"loop:\n  save_every: {word}\n")).loop.save_every == value
 

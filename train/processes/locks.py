@@ -15,7 +15,7 @@ import filelock
 try:
     import fcntl
 except ImportError:
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None
 
 
 class Lock:
@@ -73,7 +73,9 @@ class Lock:
     def holder(self) -> str:
         """Return what the holder wrote, or unknown."""
         if self.file is not None:
-            self.file.seek(0)  # the file that is open: closing another one of it would let go of a lock of this process
+            self.file.seek(
+                0
+            )  # the file that is open: closing another one of it would let go of a lock of this process
             return self.file.read().strip() or "unknown"
         with contextlib.suppress(OSError):
             return self.note.read_text(encoding="utf-8").strip() or "unknown"

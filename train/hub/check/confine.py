@@ -23,7 +23,7 @@ from typing import Any
 try:
     import resource
 except ImportError:  # Windows: nothing is bounded there, and the report says so
-    resource = None  # type: ignore[assignment]
+    resource = None
 
 # What a process needs to start; nothing else of the environment reaches the code of a repository: no token, no setting.
 KEPT = ("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "OMP_NUM_THREADS", "SYSTEMROOT")
