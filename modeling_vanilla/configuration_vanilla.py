@@ -274,6 +274,18 @@ class VanillaConfig(PreTrainedConfig):
         return config
 
     @classmethod
+    def _preset(cls, overrides: dict[str, Any], **values: Any) -> "VanillaConfig":
+        """Return a preset with what the caller changes.
+
+        The special ids of a published model mean nothing in a smaller vocabulary: those that lie outside of it are None,
+        unless the caller gives them.
+        """
+        vocab_size = overrides.get("vocab_size", values.get("vocab_size", cls.vocab_size))
+        ids = {name for name in values if name.endswith("_token_id") and values[name] is not None}
+        outside = {name for name in ids if isinstance(vocab_size, int) and values[name] >= vocab_size}
+        return cls(**(values | dict.fromkeys(outside) | overrides))
+
+    @classmethod
     def transformer_base(cls, **overrides: Any) -> "VanillaConfig":
         """Return the base model: 65M parameters (Vaswani et al. 2017, Table 3)."""
         return cls(**overrides)
@@ -281,100 +293,84 @@ class VanillaConfig(PreTrainedConfig):
     @classmethod
     def transformer_big(cls, **overrides: Any) -> "VanillaConfig":
         """Return the big model for English-German: 213M parameters (Vaswani et al. 2017, Table 3, sec. 6.1)."""
-        return cls(**(dict(d_model=1024, d_ff=4096, num_heads=16, dropout=0.3) | overrides))
+        return cls._preset(overrides, d_model=1024, d_ff=4096, num_heads=16, dropout=0.3)
 
     @classmethod
     def bert_base(cls, **overrides: Any) -> "VanillaConfig":
         """Return BERT base: 110M parameters (Devlin et al. 2019, sec. 3)."""
-        return cls(
-            **(
-                dict(
-                    variant="encoder",
-                    vocab_size=30522,
-                    d_model=768,
-                    d_ff=3072,
-                    num_heads=12,
-                    num_layers=12,
-                    attention_dropout=0.1,
-                    layer_norm_eps=1e-12,
-                    initializer_range=0.02,
-                    positions="learned",
-                    activation="gelu",
-                    scale_embeddings=False,
-                    embedding_norm=True,
-                    type_vocab_size=2,
-                    label_smoothing=0.0,
-                    bos_token_id=None,
-                    eos_token_id=None,
-                    decoder_start_token_id=None,
-                )
-                | overrides
-            )
+        return cls._preset(
+            overrides,
+            variant="encoder",
+            vocab_size=30522,
+            d_model=768,
+            d_ff=3072,
+            num_heads=12,
+            num_layers=12,
+            attention_dropout=0.1,
+            layer_norm_eps=1e-12,
+            initializer_range=0.02,
+            positions="learned",
+            activation="gelu",
+            scale_embeddings=False,
+            embedding_norm=True,
+            type_vocab_size=2,
+            label_smoothing=0.0,
+            bos_token_id=None,
+            eos_token_id=None,
+            decoder_start_token_id=None,
         )
 
     @classmethod
     def gpt2(cls, **overrides: Any) -> "VanillaConfig":
         """Return GPT-2 small: 124M parameters (Radford et al. 2019, Table 2)."""
-        return cls(
-            **(
-                dict(
-                    variant="decoder",
-                    vocab_size=50257,
-                    d_model=768,
-                    d_ff=3072,
-                    num_heads=12,
-                    num_layers=12,
-                    attention_dropout=0.1,
-                    initializer_range=0.02,
-                    max_position_embeddings=1024,
-                    norm_order="pre",
-                    positions="learned",
-                    activation="gelu_new",
-                    scale_embeddings=False,
-                    label_smoothing=0.0,
-                    pad_token_id=None,
-                    bos_token_id=50256,
-                    eos_token_id=50256,
-                    decoder_start_token_id=None,
-                )
-                | overrides
-            )
+        return cls._preset(
+            overrides,
+            variant="decoder",
+            vocab_size=50257,
+            d_model=768,
+            d_ff=3072,
+            num_heads=12,
+            num_layers=12,
+            attention_dropout=0.1,
+            initializer_range=0.02,
+            max_position_embeddings=1024,
+            norm_order="pre",
+            positions="learned",
+            activation="gelu_new",
+            scale_embeddings=False,
+            label_smoothing=0.0,
+            pad_token_id=None,
+            bos_token_id=50256,
+            eos_token_id=50256,
+            decoder_start_token_id=None,
         )
 
     @classmethod
     def marian(cls, **overrides: Any) -> "VanillaConfig":
         """Return the layout of the OPUS-MT translators (Junczys-Dowmunt et al. 2018): decoding starts from padding."""
-        return cls(
-            **(
-                dict(
-                    vocab_size=58101,
-                    activation="swish",
-                    label_smoothing=0.0,
-                    initializer_range=0.02,
-                    pad_token_id=58100,
-                    bos_token_id=None,
-                    eos_token_id=0,
-                    decoder_start_token_id=58100,
-                )
-                | overrides
-            )
+        return cls._preset(
+            overrides,
+            vocab_size=58101,
+            activation="swish",
+            label_smoothing=0.0,
+            initializer_range=0.02,
+            pad_token_id=58100,
+            bos_token_id=None,
+            eos_token_id=0,
+            decoder_start_token_id=58100,
         )
 
     @classmethod
     def tiny(cls, **overrides: Any) -> "VanillaConfig":
         """Return a two-layer model of about 25,000 parameters, for tests and for trying things out."""
-        return cls(
-            **(
-                dict(
-                    vocab_size=97,
-                    d_model=24,
-                    d_ff=40,
-                    num_heads=4,
-                    num_layers=2,
-                    max_position_embeddings=64,
-                )
-                | overrides
-            )
+        return cls._preset(
+            overrides,
+            vocab_size=97,
+            d_model=24,
+            d_ff=40,
+            num_heads=4,
+            num_layers=2,
+            max_position_embeddings=64,
         )
 
 

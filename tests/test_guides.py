@@ -15,12 +15,16 @@ from pathlib import Path
 
 import pytest
 
+from train.recipe import load_recipe
+from train.tasks import METRICS_OF_TASK
+
 ROOT = Path(__file__).resolve().parents[1]
 GUIDES = ROOT / "docs" / "guides"
 PLAYER = ROOT / "tests" / "play_guide.py"
 WITH_CODE = (
     "use",
     "trust",
+    "own-data",
     "finetune",
     "lora",
     "translate-a-file",
@@ -31,6 +35,7 @@ WITH_CODE = (
     "publishing",
     "sharing",
 )
+SLOW = ("own-data",)  # six commands, each a process of its own
 ONLINE = ("publishing", "sharing")  # these speak to a Hub
 SECONDS = 300
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # small models: more threads only wait for each other
@@ -206,7 +211,7 @@ def test_every_fence_is_known(guide):
     play_guide.read_blocks(guide)
 
 
-@pytest.mark.parametrize("name", WITH_CODE)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in WITH_CODE])
 def test_guide_runs(name, reader, hub, tmp_path):
     guide = GUIDES / f"{name}.md"
     if lacking := play_guide.missing(guide):
@@ -220,6 +225,18 @@ def test_guide_runs(name, reader, hub, tmp_path):
 
 def test_no_guide_with_code_is_left_out():
     assert [path.stem for path in guides() if runnable(path)] == sorted(WITH_CODE)
+
+
+def test_own_data_has_a_recipe_for_each_task(tmp_path):
+    """What the guide writes into its YAML files is read as `fit` reads it: without training, so in every run."""
+    text = (GUIDES / "own-data.md").read_text("utf-8")
+    written = re.findall(r"(?ms)^cat > (\S+\.yaml) <<'END'\n(.*?)^END$", text)
+    for name, content in written:
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    recipes = [load_recipe([str(tmp_path / name)]) for name, _ in written]
+    assert sorted(recipe.task for recipe in recipes) == sorted(METRICS_OF_TASK)
+    folders = {str(recipe.folder) for recipe in recipes} | {"runs/own-trainer"}
+    assert set(re.findall(r"runs/own-\w+", text)) == folders
 
 
 @pytest.mark.parametrize("guide", guides(), ids=lambda path: path.stem)

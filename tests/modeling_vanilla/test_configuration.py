@@ -194,6 +194,25 @@ def test_presets_take_overrides_and_are_the_published_numbers():
             assert getattr(ours, name) == getattr(theirs, standard), name
 
 
+SPECIAL = ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_no_special_id_of_a_preset_lies_outside_a_smaller_vocabulary(name, caplog):
+    preset = getattr(VanillaConfig, name)
+    whole, small = preset(), preset(vocab_size=65)
+    for field in SPECIAL:
+        value = getattr(whole, field)
+        assert getattr(small, field) == (value if value is not None and value < 65 else None)
+    assert caplog.messages == []
+
+
+def test_a_special_id_that_the_caller_gives_is_kept(caplog):
+    config = VanillaConfig.gpt2(vocab_size=65, bos_token_id=7, eos_token_id=50256)
+    assert (config.bos_token_id, config.eos_token_id) == (7, 50256)
+    assert "eos_token_id must be" in caplog.text  # it is a mistake, and stays one that is reported
+
+
 def expected_auto_map(variant: str) -> dict[str, str]:
     """What the design promises: AutoConfig, AutoModel and every head that works with the variant."""
     auto = {
