@@ -95,13 +95,13 @@ def test_it_is_evaluated_and_changes_nothing_else(write_recipe, fit):
 def test_mistakes_are_named(write_recipe, fit):
     for words, message in (
         (("--loop.ema", "1.0"), r"loop\.ema: 1\.0 must be above 0 and below 1"),
-        (("--loop.final", "ema"), r"loop\.ema: None must be set"),
+        (("--loop.final", "ema"), r"loop\.ema: null must be set"),
     ):
         with pytest.raises(UserError, match=message):
             load_recipe([str(write_recipe()), *words])
     recipe = write_recipe()
     fit(recipe, "--loop.max_steps", "1")
-    with pytest.raises(UserError, match=r"loop\.ema: this folder's run has None, the recipe 0\.9"):
+    with pytest.raises(UserError, match=r"loop\.ema: this folder's run has null, the recipe 0\.9"):
         fit(recipe, "--loop.max_steps", "2", "--loop.ema", "0.9")
 
 

@@ -155,7 +155,7 @@ def start(tmp_path, fit):
         recipe = tmp_path / "recipe.yaml"
         recipe.write_text(
             f"name: x\ntask: {task}\nrun_dir: {tmp_path / 'run'}\nmodel: {{init_from: {folder}}}\n"
-            f"data: {{root: {tmp_path}, train: {rows}, validation: {rows}}}\noptim: {{lr: 1e-30}}\n"
+            f"data: {{root: {tmp_path}, train: {rows}, validation_fraction: 0.4}}\noptim: {{lr: 1e-30}}\n"
             "loop: {max_steps: 1, tracker: none}\neval: {split: validation}\n"
         )
         return command.main(["fit", str(recipe), *words])
