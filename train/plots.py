@@ -6,7 +6,6 @@ Dimension letters: T target length, S source length, H heads.
 import functools
 import importlib.util
 import io
-import json
 import logging
 import math
 import textwrap
@@ -178,9 +177,10 @@ def _training(run_dir: Path) -> str:
     paths = [*sorted(run_dir.glob("checkpoints/step-*/config.json")), run_dir / "final" / "config.json"]
     known = [path for path in paths if path.is_file()]
     try:
-        config = json.loads(known[-1].read_text(encoding="utf-8")) if known else {}
-    except (OSError, ValueError):  # a picture of what was measured needs no more than metrics.jsonl
+        config = files.read_json(known[-1]) if known else {}
+    except UserError:  # a picture of what was measured needs no more than metrics.jsonl
         config = {}
+    config = config if isinstance(config, dict) else {}
     rates = ("dropout", "attention_dropout", "activation_dropout")
     harder = ["dropout"] * any(config.get(name) for name in rates)
     harder += ["label smoothing"] * bool(config.get("label_smoothing"))
