@@ -49,7 +49,7 @@ def complete_folder(path: str | PathLike, check: Callable[[dict[str, Any]], Any]
     """Return the folder of a model with all its weights in place; a Hub id is downloaded.
 
     Args:
-        path: A folder, or an id on the Hub.
+        path: A folder, or an id on the Hub. Of the folder of a run, its final/ is taken.
         check: Called with the content of config.json before any weights are fetched or read.
 
     Raises:
@@ -57,6 +57,8 @@ def complete_folder(path: str | PathLike, check: Callable[[dict[str, Any]], Any]
             what `check` raises.
     """
     folder = Path(path)
+    if (folder / "final" / "config.json").is_file() and not (folder / "config.json").exists():
+        folder = folder / "final"
     if not folder.exists():
         folder = _download(str(path), ["config.json"])
         check(read_json(folder / "config.json"))

@@ -187,20 +187,48 @@ CHECKS = [
 ]
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """A parser of one command: `-h` prints its help, and a wrong word is a ValueError of one line."""
+
+    def __init__(self, command: str, description: str, example: str):
+        super().__init__(
+            prog=f"python -m modeling_vanilla {command}",
+            description=description,
+            epilog=f"example: python -m modeling_vanilla {example}",
+            allow_abbrev=False,
+        )
+        self.command = command
+
     def error(self, message: str):
-        raise ValueError(f"doctor: {message}")
+        raise ValueError(f"{self.command}: {message}")
 
 
 def _parse(words: Sequence[str]) -> argparse.Namespace:
     names = [check.name for check in CHECKS]
-    parser = _Parser(prog="doctor", add_help=False, allow_abbrev=False)
-    parser.add_argument("model", metavar="MODEL")
-    parser.add_argument("--checks", type=lambda text: text.split(","), default=names)
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--trust-remote-code", action="store_true")
-    parser.add_argument("--transformers", type=lambda text: text.split(","), default=[])
+    parser = Parser(
+        "doctor",
+        "Look for what goes wrong in any text model without an error: padding, caches, generate, masks, labels, saved "
+        "files. Exit code 1: a check failed.",
+        "doctor runs/dates-en-ko --checks cache,generation",
+    )
+    parser.add_argument("model", metavar="MODEL", help="a model folder, a run folder (its final/), or a Hub id")
+    parser.add_argument(
+        "--checks",
+        metavar="NAME,...",
+        type=lambda text: text.split(","),
+        default=names,
+        help=f"default: all of them: {', '.join(names)}",
+    )
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="draws the texts; default: 0")
+    parser.add_argument("--trust-remote-code", action="store_true", help="run code of the folder; read it first")
+    parser.add_argument(
+        "--transformers",
+        metavar="VERSION,...",
+        type=lambda text: text.split(","),
+        default=[],
+        help="with each of these versions, side by side, such as 5.17,5.24,newest",
+    )
     options = parser.parse_args(list(words))
     if unknown := [name for name in options.checks if name not in names]:
         raise ValueError(f"doctor: no check {unknown[0]!r}; one of {', '.join(names)}")

@@ -70,6 +70,7 @@ class Text2TextGenerationPipeline(ChunkPipeline):
     more than its input, and no more than the positions hold.
     """
 
+    has_told_unknown = False
     _load_tokenizer = True
     _load_processor = _load_image_processor = _load_video_processor = _load_feature_extractor = False
 
@@ -97,6 +98,7 @@ class Text2TextGenerationPipeline(ChunkPipeline):
         """
         if others:
             raise TypeError(f"{1 + len(others)} texts must be given as one list, not as {1 + len(others)} arguments")
+        self.has_told_unknown = False
         if isinstance(inputs, list | tuple):
             results = super().__call__(list(inputs), **kwargs) if inputs else []
             return [result[0] for result in results] if all(len(result) == 1 for result in results) else results
@@ -161,8 +163,19 @@ class Text2TextGenerationPipeline(ChunkPipeline):
         cut = {"truncation": True, "max_length": limit} if truncation and limit else {}
         for number, (piece, space) in enumerate(pieces, start=1):
             encoded = dict(self._encode(piece or ".", languages, **cut))
+            self._tell_unknown(encoded["input_ids"], text)
             encoded.pop("token_type_ids", None)  # many a tokenizer gives them, and `generate` takes none
             yield {"is_last": number == len(pieces), "space": space, "blank": not piece, **encoded}
+
+    def _tell_unknown(self, ids: torch.Tensor, text: str) -> None:
+        """Warn, once a call, of tokens that the model never learnt: they all mean the same to it."""
+        if self.tokenizer.unk_token_id is None or self.has_told_unknown:
+            return
+        if count := int((ids == self.tokenizer.unk_token_id).sum()):
+            self.has_told_unknown = True
+            logger.warning(
+                f"{count} of the tokens read are unknown to the model, in the text that begins {text[:60]!r}"
+            )
 
     def _encode(self, text: str, languages: dict, **cut) -> dict:
         """Return the row of ids of a text behind its prefix, with or without languages."""

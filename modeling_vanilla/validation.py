@@ -133,8 +133,9 @@ def check_inputs(
         hint = ""
         if prefix and given == "neither":
             hint = (
-                "; they are made from labels, which a Trainer with label_smoothing_factor takes away: give the model to "
-                "its DataCollatorForSeq2Seq, or set label_smoothing in the config instead"
+                "; to translate, call generate; to train, give labels, from which they are made: a Trainer with "
+                "label_smoothing_factor takes labels away, so give the model to its DataCollatorForSeq2Seq, or set "
+                "label_smoothing in the config instead"
             )
         raise ValueError(f"give exactly one of {prefix}input_ids and {prefix}inputs_embeds, got {given}{hint}")
     if input_ids is not None:

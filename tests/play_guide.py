@@ -167,6 +167,9 @@ def play(path: Path, compare_all: bool = False) -> None:
 
 def main(words: list[str]) -> int:
     """Play one guide; on an error print the line of the guide last."""
+    if not words or {"-h", "--help"} & set(words):
+        print(__doc__)
+        return 0 if words else 2
     path = Path(words[0]).resolve()
     sys.path[0] = ""  # as in a script of the reader's own, not the folder of the tests
     try:

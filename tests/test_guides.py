@@ -331,6 +331,11 @@ def test_a_wrong_guide_fails_at_its_line(reader, tmp_path, wrong, message):
     assert message in text
 
 
+def test_the_player_describes_itself(capsys):
+    assert (play_guide.main(["-h"]), play_guide.main([])) == (0, 2)
+    assert capsys.readouterr().out.count("python tests/play_guide.py docs/guides/use.md [--all]") == 2
+
+
 def test_what_is_missing_is_named(tmp_path):
     path = tmp_path / "sample.md"
     path.write_text("# A guide\n\n<!-- needs: torch, no-such-package, pytest>=999 -->\n")

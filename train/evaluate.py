@@ -60,6 +60,8 @@ def evaluate(
     wanted = check_metrics(recipe.eval.metrics if metrics is None else metrics, recipe.task)
     rows = _rows(splits, split, recipe.eval.limit if limit is None else limit)
     encoded = _encoded(rows, tokenizer, recipe)
+    if accelerator.is_main_process:
+        _warn_of_unknown(encoded, tokenizer, split)
     if recipe.task in ("translation", "classification") and len(encoded) != len(rows):
         raise UserError(
             f"data.too_long: {recipe.data.too_long!r} left rows of split {split!r} out; must be truncate here"
@@ -115,6 +117,13 @@ def _encoded(rows, tokenizer, recipe):
 
 
 _LAST_ENCODED: dict = {}
+
+
+def _warn_of_unknown(encoded, tokenizer, split: str) -> None:
+    """Warn once of tokens read that the model never learnt: they all mean the same to it."""
+    ids = encoded.stream if isinstance(encoded, examples.Blocks) else encoded.sides["input_ids"].flat
+    if tokenizer.unk_token_id is not None and (count := int((ids == tokenizer.unk_token_id).sum())):
+        _warn(f"split {split!r}: {count:,} of the tokens read are unknown to the model")
 
 
 def _likelihood(totals, rows, recipe, accelerator, wanted) -> dict[str, float]:

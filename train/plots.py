@@ -6,6 +6,7 @@ Dimension letters: T target length, S source length, H heads.
 import functools
 import importlib.util
 import io
+import logging
 import math
 import textwrap
 import warnings
@@ -24,6 +25,8 @@ from modeling_vanilla import VanillaConfig
 from train import files, models
 from train.errors import UserError
 from train.tasks import FIGURES, in_words
+
+logger = logging.getLogger(__name__)
 
 # Families that hold Hangul, as the systems name them; tried in this order where they are installed.
 HANGUL_FONTS = (
@@ -46,9 +49,8 @@ Each row is a token that is written, from top to bottom;
 each column is a token of the source.
 The darker a cell, the more the decoder
 looked there to write that token."""
-# The training loss holds what makes training harder, so it lies above the other even where nothing is wrong.
 CURVES = {
-    "train": "training (with dropout, label smoothing)",
+    "train": "training",
     "eval": "validation",
     "ema": "validation, moving average of the weights",
 }
@@ -123,7 +125,7 @@ def loss_curve(metrics_file, output, title: str | None = None) -> Path:
             if name in PANELS:
                 _of_training(panel, name, series[name]["train"])
             else:
-                _curves(panel, series[name])
+                _curves(panel, series[name], CURVES | {"train": _training(metrics_file.parent)})
             panel.grid(alpha=0.25)
             panel.spines[["top", "right"]].set_visible(False)
         _finish_losses(panels[0], series["loss"], warned)
@@ -167,13 +169,31 @@ def _series(metrics_file: Path) -> tuple[dict[str, dict[str, list]], list[tuple[
     return series, warned
 
 
-def _curves(axes, curves: dict[str, list]) -> None:
+def _training(run_dir: Path) -> str:
+    """Name the curve of training, with what makes training harder: it lies above the others where nothing is wrong.
+
+    The settings are those of the run's newest config.json; of what is no folder of a run, nothing is known.
+    """
+    paths = [*sorted(run_dir.glob("checkpoints/step-*/config.json")), run_dir / "final" / "config.json"]
+    known = [path for path in paths if path.is_file()]
+    try:
+        config = files.read_json(known[-1]) if known else {}
+    except UserError:  # a picture of what was measured needs no more than metrics.jsonl
+        config = {}
+    config = config if isinstance(config, dict) else {}
+    rates = ("dropout", "attention_dropout", "activation_dropout")
+    harder = ["dropout"] * any(config.get(name) for name in rates)
+    harder += ["label smoothing"] * bool(config.get("label_smoothing"))
+    return f"training (with {', '.join(harder)})" if harder else "training"
+
+
+def _curves(axes, curves: dict[str, list], names: dict[str, str]) -> None:
     """Draw one line for each source of a figure."""
     for name, points in curves.items():
         dots = name != "train" or len(points) < 30
         axes.plot(
             *zip(*points, strict=True),
-            label=CURVES.get(name, name),
+            label=names.get(name, name),
             color=COLOURS.get(name),
             linewidth=1.2 if name == "train" else 1.6,
             marker="o" if dots else None,
@@ -218,6 +238,16 @@ def _logarithmic(axes, values: list[float]) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
+def _require_png(output) -> None:
+    """Refuse a name that promises another kind of picture.
+
+    Raises:
+        UserError: it does not end in .png.
+    """
+    if Path(output).suffix.lower() != ".png":
+        raise UserError(f"--output: {output}: must end in .png, the only kind of picture that is written")
+
+
 def curves_of(run_dir, output=None) -> Path:
     """Draw the curves of a run folder into its `curves.png`, or into another file.
 
@@ -228,6 +258,7 @@ def curves_of(run_dir, output=None) -> Path:
     metrics_file = Path(run_dir) / "metrics.jsonl"
     if not metrics_file.is_file():
         raise UserError(f"{run_dir}: not the folder of a run, it has no metrics.jsonl")
+    _require_png(output or "curves.png")
     return loss_curve(metrics_file, Path(output) if output else Path(run_dir) / "curves.png")
 
 
@@ -313,6 +344,7 @@ def attention(folder, text: str, output) -> Path:
     Raises:
         UserError: no model there, or one without cross-attention, or a text that is longer than the model reads.
     """
+    _require_png(output)
     run_dir, model_folder = models.locate(Path(folder))
     variant = VanillaConfig.from_pretrained(model_folder).variant
     if variant != "encoder-decoder":
@@ -330,6 +362,12 @@ def attention(folder, text: str, output) -> Path:
 def draw_attention(model, tokenizer, text: str, output) -> Path:
     """Translate a text with an encoder-decoder and draw where it looked."""
     (source, target), weights = attention_for(model, tokenizer, text)
+    if target and target[-1] != tokenizer.eos_token:
+        logger.warning(
+            "the translation was stopped after %d tokens without an end: the model has not learnt to end it, or the text is "
+            "unlike those that it was trained on",
+            len(target),
+        )
     written = "".join(piece for piece in target if piece not in tokenizer.all_special_tokens)
     return attention_figure(source, target, weights, output, title=f"{text}  →  {written.replace('▁', ' ').strip()}")
 

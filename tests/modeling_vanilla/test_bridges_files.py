@@ -2,6 +2,7 @@
 """`python -m modeling_vanilla convert`: whole folders in, whole folders out, or one line, code 2 and nothing."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from transformers import (
     MarianMTModel,
 )
 
-from modeling_vanilla import VanillaForMaskedLM, bridge_files, from_transformers
+from modeling_vanilla import VanillaForCausalLM, VanillaForMaskedLM, bridge_files, from_transformers
 from modeling_vanilla.__main__ import main
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "sat", "on", "mat"]
@@ -209,10 +210,36 @@ def test_a_hub_id_is_checked_before_it_is_downloaded(bert, tmp_path, monkeypatch
     assert not [pattern for patterns in asked for pattern in patterns if pattern.endswith((".bin", "*"))]
 
 
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("convert", ("SOURCE", "TARGET", "--ctranslate2")),
+        ("doctor", ("MODEL", "--checks", "--json", "--seed", "--trust-remote-code", "--transformers")),
+    ],
+)
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_a_command_describes_itself(command, options, flag, capsys):
+    code, text, errors = run(command, flag, capsys=capsys)
+    assert (code, errors) == (0, "")
+    assert text.startswith(f"usage: python -m modeling_vanilla {command} ")
+    assert f"example: python -m modeling_vanilla {command} " in " ".join(text.split())
+    assert all(re.search(rf"(?m)^  {option}\b.*", text) for option in options)
+
+
+def test_of_a_run_folder_its_final_model_is_taken(tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.yaml").touch()
+    GPT2LMHeadModel(GPT2Config(vocab_size=31, n_embd=24, n_layer=1, n_head=4)).save_pretrained(tmp_path / "run/final")
+    assert run("convert", tmp_path / "run", tmp_path / "new", capsys=capsys)[0] == 0
+    assert VanillaForCausalLM.from_pretrained(tmp_path / "new").config.vocab_size == 31
+    code, text, _ = run("doctor", tmp_path / "run", "--checks", "future", capsys=capsys)
+    assert (code, "GPT2LMHeadModel" in text) == (0, True)
+
+
 def test_mistakes_on_the_command_line(bert, tmp_path, capsys):
     assert run("convert", bert, capsys=capsys)[::2] == (
         2,
-        f"modeling_vanilla: convert: expected SOURCE TARGET [--ctranslate2], got {bert}",
+        "modeling_vanilla: convert: the following arguments are required: TARGET",
     )
     assert run("transform", capsys=capsys)[2] == "modeling_vanilla: transform: no such command; one of convert, doctor"
     assert run(capsys=capsys)[0] == 2

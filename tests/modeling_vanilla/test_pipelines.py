@@ -342,6 +342,14 @@ def test_a_saved_pipeline_translates_as_before(translator, tmp_path):
     assert again(TEXTS, **SEARCH) == expected
 
 
+def test_unknown_tokens_are_reported_once_a_call(translator, caplog):
+    with caplog.at_level(logging.WARNING, logger="modeling_vanilla.pipelines"):
+        for texts, reports in ((["\u2603 \u2603", "\u2603"], 1), ("\u2603", 1), (TEXTS[0], 0)):
+            caplog.clear()
+            translator(texts, max_new_tokens=2)
+            assert caplog.text.count("of the tokens read are unknown to the model") == reports
+
+
 def test_registering_twice_is_harmless(caplog):
     before = {task: PIPELINE_REGISTRY.check_task(task)[1]["impl"] for task in modeling_vanilla.PIPELINES}
     importlib.reload(modeling_vanilla)

@@ -202,3 +202,8 @@ def test_checks_let_tensors_without_values_through(build, config_of, batch_of, v
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         fake = model(**{name: mode.from_tensor(ids) for name, ids in inputs.items()}).logits
     assert fake.shape == logits.shape
+
+
+def test_a_translator_without_a_target_names_generate_first(fails):
+    """Who calls a model with a source alone most likely wants a translation."""
+    fails("encoder-decoder", ["got neither; to translate, call generate"], {"decoder_input_ids": None})

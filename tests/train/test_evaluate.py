@@ -3,6 +3,7 @@
 import copy
 import math
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -280,3 +281,13 @@ def test_shares_cover_every_batch_once_in_equal_steps(world):
     assert {len(share) for share in shares} == {-(-4 // world)}
     counted = [ids for share in shares for ids, counts in share if counts]
     assert sorted(counted) == batches
+
+
+def test_unknown_tokens_are_counted(caplog):
+    """Two of five, and none of a tokenizer that knows every text."""
+    encoded = examples.Examples({"input_ids": examples.Ragged([[5, 1, 3], [1, 3]])})
+    evaluate._warn_of_unknown(encoded, SimpleNamespace(unk_token_id=None), "test")
+    evaluate._warn_of_unknown(encoded, SimpleNamespace(unk_token_id=9), "test")
+    assert caplog.messages == []
+    evaluate._warn_of_unknown(encoded, SimpleNamespace(unk_token_id=1), "test")
+    assert caplog.messages == ["split 'test': 2 of the tokens read are unknown to the model"]

@@ -218,3 +218,41 @@ def test_curves_have_a_panel_for_each_figure_and_a_mark_for_each_warning(drawn, 
 def test_curves_of_no_run_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"not the folder of a run, it has no metrics\.jsonl"):
         plots.curves_of(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["x.pdf", "x", "x.jpg"])
+def test_another_kind_of_picture_is_refused_in_one_line(name, tmp_path, capsys):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
+    for words in (["curves", str(tmp_path)], ["attention", str(tmp_path), "a"]):
+        assert main([*words, "--output", str(tmp_path / name)]) == 2
+        assert capsys.readouterr().err.endswith(
+            f"{name}: must end in .png, the only kind of picture that is written\n"
+        )
+    assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({}, "training"),
+        ({"dropout": 0.0, "label_smoothing": 0.0}, "training"),
+        ({"dropout": 0.0, "attention_dropout": 0.1, "label_smoothing": 0.0}, "training (with dropout)"),
+        ({"dropout": 0.1, "label_smoothing": 0.1}, "training (with dropout, label smoothing)"),
+    ],
+)
+def test_the_legend_names_what_the_run_has(config, words, tmp_path, drawn):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
+    if config:
+        (tmp_path / "final").mkdir()
+        (tmp_path / "final" / "config.json").write_text(json.dumps(config))
+    plots.curves_of(tmp_path)
+    assert [text.get_text() for text in drawn[0].axes[0].get_legend().get_texts()] == [words]
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_translation_without_an_end_is_reported(ends, model_and_tokenizer, tmp_path, caplog, monkeypatch):
+    model, tokenizer = model_and_tokenizer
+    written = ["2", tokenizer.eos_token if ends else "0"]
+    monkeypatch.setattr(plots, "attention_for", lambda *_: ((["a"], written), torch.ones(1, 2, 1)))
+    plots.draw_attention(model, tokenizer, "a", tmp_path / "a.png")
+    assert ("stopped after 2 tokens without an end" in caplog.text) is not ends
