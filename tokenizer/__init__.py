@@ -1,6 +1,6 @@
 """Tokenizers: built here with the `tokenizers` library, saved as plain tokenizer.json that any AutoTokenizer loads."""
 
-from tokenizer.build import build, save
+from tokenizer.build import build, save, write
 from tokenizer.special import FORMS, KINDS, SPECIAL_TOKENS, TEMPLATES, form_for, template_for
 from tokenizer.templates import around, extra_special, fits, with_template
 from tokenizer.texts import read_texts
@@ -19,4 +19,5 @@ __all__ = [
     "save",
     "template_for",
     "with_template",
+    "write",
 ]

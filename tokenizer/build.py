@@ -93,6 +93,18 @@ def build(
     return _wrap(core, template, model_max_length)
 
 
+def write(tokenizer: PreTrainedTokenizerFast, folder: str | Path) -> None:
+    """Write the files of a tokenizer into a folder, its class by the name that transformers 4 and 5 both read.
+
+    `save_pretrained` of transformers 5 writes TokenizersBackend, which 4 does not know; the rest of the files are the same.
+    """
+    tokenizer.save_pretrained(folder)
+    path = Path(folder) / "tokenizer_config.json"
+    name = '"tokenizer_class": "{}"'.format
+    settings = path.read_text(encoding="utf-8")
+    path.write_text(settings.replace(name("TokenizersBackend"), name("PreTrainedTokenizerFast")), encoding="utf-8")
+
+
 def save(tokenizer: PreTrainedTokenizerFast, output: str | Path) -> Path:
     """Write the tokenizer as a whole or not at all, into a folder that is new or empty.
 
@@ -105,7 +117,7 @@ def save(tokenizer: PreTrainedTokenizerFast, output: str | Path) -> Path:
     output.parent.mkdir(parents=True, exist_ok=True)
     staged = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
     try:
-        tokenizer.save_pretrained(staged)
+        write(tokenizer, staged)
         staged.chmod(0o777 & ~_umask())  # mkdtemp makes folders that only their owner can read
         os.replace(staged, output)
     except Exception as error:  # the library reports a full disk with a bare Exception, Python without the path

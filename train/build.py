@@ -80,7 +80,7 @@ def make_tokenizer(recipe: "Recipe", train: "Dataset", folder: Path) -> None:
         # file as it stands holds no special token at all.
         made.bos_token = made.eos_token if recipe.data.text_unit == "line" else None
     with files.staged_folder(folder) as staging:
-        made.save_pretrained(staging)
+        tokenizers.write(made, staging)
 
 
 def _built_tokenizer(recipe: "Recipe", train: "Dataset", longest: int) -> PreTrainedTokenizerFast:

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import tokenizer as tokenizers
 from train import checkpoint, evaluate, files, receipts, results, scoring, state, stop
 from train.run import best, history
 from train.setup import FINISHED
@@ -114,7 +115,7 @@ def write_model_folder(run: "Run", folder: Path, more: dict[str, Any] | None = N
         for name, value in (more or {}).items():
             files.write_json(staging / name, value)
         checkpoint.write_model(model, staging)
-        run.tokenizer.save_pretrained(staging)
+        tokenizers.write(run.tokenizer, staging)
         if run.recipe.task == "translation":
             # Without it `generate` would search greedily, and stop after its own default of 20 tokens.
             scoring.generation_config(run.recipe, model.config).save_pretrained(staging)

@@ -104,11 +104,12 @@ def cached(repo_id: str, commit: str, patterns: list[str]) -> Path:
         UserError: what the cache lacks has more bytes than are free, or as `commit_of`.
     """
     entries = listing(repo_id, commit)
-    missing = {
-        name: entries[name]
-        for name in filter_repo_objects(entries, allow_patterns=patterns)
-        if not isinstance(try_to_load_from_cache(repo_id, name, revision=commit), str)
-    }
+    with _explained(repo_id, commit):  # the cache refuses a name that leaves its folder
+        missing = {
+            name: entries[name]
+            for name in filter_repo_objects(entries, allow_patterns=patterns)
+            if not isinstance(try_to_load_from_cache(repo_id, name, revision=commit), str)
+        }
     _refuse_size(repo_id, missing, Path(constants.HF_HUB_CACHE), "HF_HOME")
     with _explained(repo_id, commit):
         return Path(snapshot_download(repo_id, revision=commit, allow_patterns=patterns))

@@ -11,6 +11,7 @@ import yaml
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
+import tokenizer as tokenizers
 from train import card, files, models, receipts, results, scoring
 from train.errors import UserError
 from train.recipe import load_recipe
@@ -46,7 +47,7 @@ def write_hub_folder(run_dir, repo_id: str, output=None) -> Path:
     output = Path(output) if output else run_dir / FOLDER
     with files.staged_folder(output, manifest=True) as staging:
         model.save_pretrained(staging, max_shard_size="1TB")
-        tokenizer.save_pretrained(staging)
+        tokenizers.write(tokenizer, staging)
         _write_recipe(run_dir / "recipe.yaml", staging)
         for name in COPIED:
             _copy_text(run_dir / name, staging)

@@ -25,6 +25,7 @@ def test_a_name_that_leaves_the_folder_is_one_line(monkeypatch, tmp_path, name):
         raise ValueError(f"Invalid filename '{name}'")  # as huggingface_hub does
 
     monkeypatch.setattr(hub_fetch, "snapshot_download", refuse)
+    monkeypatch.setattr(hub_fetch, "listing", lambda repo_id, commit: {name: {"size": 1, "blob_id": "0" * 40}})
     with pytest.raises(UserError, match="Invalid filename"):
         hub_fetch.folder("user/name", "0" * 40, tmp_path / "here")
     with pytest.raises(UserError, match="Invalid filename"):

@@ -392,3 +392,14 @@ def test_template_for(task, template):
 def test_template_for_an_unknown_task():
     with pytest.raises(ValueError, match="task='summary'"):
         template_for("summary")
+
+
+def test_the_class_is_named_as_transformers_4_and_5_know_it(tmp_path):
+    saved = save(build("char", ["ab"], 20, "causal", show_progress=False), tmp_path / "tokenizer")
+    plain = build("char", ["ab"], 20, "causal", show_progress=False)
+    plain.save_pretrained(tmp_path / "plain")
+    written, theirs = (
+        json.loads((f / "tokenizer_config.json").read_text("utf-8")) for f in (saved, tmp_path / "plain")
+    )
+    assert written == theirs | {"tokenizer_class": "PreTrainedTokenizerFast"}
+    assert AutoTokenizer.from_pretrained(saved)("ab")["input_ids"] == plain("ab")["input_ids"]
