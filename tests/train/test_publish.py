@@ -270,6 +270,7 @@ def test_the_card_names_the_unit_of_the_loss_and_the_best_step(tmp_path, task):
     assert [result.metric_name for result in card.data.eval_results] == [f"loss (nats per {LABELS[task]})"]
     assert "| best step | the validation loss has not been better since step 3 (0.5000), and the weights" in card.text
     assert "| 1 | bad | good |\n| b | bad | good |" in card.text
+    assert re.search(r"It needs transformers\s+5\.17 or newer; transformers 4 loads the tokenizer alone\.", card.text)
 
 
 def test_the_card_shows_texts_to_try_with_what_the_model_answered(run):
