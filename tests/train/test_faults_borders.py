@@ -189,7 +189,7 @@ def shares(batches, accelerator, description):
             with open({mark!r}, "a") as file:
                 file.write("batch ")
             if os.path.getsize({mark!r}) == 12:
-                os.kill(os.getpid(), signal.{name})
+                signal.raise_signal(signal.{name})
 scoring._shares = shares
 """
 
@@ -221,7 +221,7 @@ def forward(self, *words, **more):
         with open({mark!r}, "a") as file:
             file.write("token ")
         if os.path.getsize({mark!r}) == 24:
-            os.kill(os.getpid(), signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
     return original(self, *words, **more)
 VanillaForConditionalGeneration.forward = forward
 """
