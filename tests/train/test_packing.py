@@ -185,7 +185,7 @@ def test_a_packed_run_goes_on_bitwise(write_recipe, fit, monkeypatch, task):
 @pytest.mark.parametrize(
     ("sections", "words"),
     [
-        ({"task": "classification"}, "batch.packing: True must be false for the task classification"),
+        ({"task": "classification"}, "batch.packing: true must be false for the task classification"),
         ({"model": {"attn_implementation": "flex_attention"}}, "needs model.attn_implementation eager or sdpa"),
         ({"task": "masked", "data": {"text_unit": "file"}}, "data.text_unit is file"),
     ],
