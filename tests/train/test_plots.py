@@ -223,6 +223,7 @@ def test_curves_of_no_run_are_refused(tmp_path):
 @pytest.mark.parametrize("name", ["x.pdf", "x", "x.jpg"])
 def test_another_kind_of_picture_is_refused_in_one_line(name, tmp_path, capsys):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
+    (tmp_path / "config.json").write_text("{}")
     for words in (["curves", str(tmp_path)], ["attention", str(tmp_path), "a"]):
         assert main([*words, "--output", str(tmp_path / name)]) == 2
         assert capsys.readouterr().err.endswith(

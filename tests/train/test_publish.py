@@ -393,7 +393,7 @@ def test_a_run_that_is_not_finished_is_refused(run, tmp_path):
     (run[0] / "final").rename(run[0] / "other")
     with pytest.raises(UserError, match="final/"):
         publish.write_hub_folder(run[0], "somebody/name")
-    with pytest.raises(UserError, match="not a run"):
+    with pytest.raises(UserError, match="nowhere: no such folder"):
         publish.write_hub_folder(tmp_path / "nowhere", "somebody/name")
     with pytest.raises(UserError, match="repo-id"):
         publish.write_hub_folder(run[0], "some body/na/me")
