@@ -10,7 +10,13 @@ from huggingface_hub import SpaceCard
 
 ROOT = Path(__file__).resolve().parents[2]
 SPACE = ROOT / "space"
-PROVIDERS = {"fontTools": "fonttools", "PIL": "gradio", "numpy": "gradio", "tokenizers": "transformers"}
+PROVIDERS = {
+    "fontTools": "fonttools",
+    "PIL": "gradio",
+    "numpy": "gradio",
+    "starlette": "gradio",
+    "tokenizers": "transformers",
+}
 
 
 def test_the_card_starts_what_was_tested():
