@@ -41,6 +41,9 @@ def _parser() -> argparse.ArgumentParser:
         help="form of Unicode; default: nfc, for byte_bpe none (the text as it stands)",
     )
     command.add_argument("--min-frequency", type=int, default=2, help="merge only what occurs so often")
+    command.add_argument(
+        "--add-prefix-space", action="store_true", help="for byte_bpe and char: texts begin with a space"
+    )
     command.add_argument("--max-length", type=int, default=None, help="model_max_length, in tokens")
     command.add_argument("--quiet", action="store_true", help="no progress bar")
     return parser
@@ -76,6 +79,7 @@ def _build(args: argparse.Namespace) -> None:
         lowercase=args.lowercase,
         normalize=args.normalize,
         min_frequency=args.min_frequency,
+        add_prefix_space=args.add_prefix_space,
         show_progress=not args.quiet,
         model_max_length=args.max_length,
     )

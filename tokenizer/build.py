@@ -5,10 +5,11 @@ composed one, NFC, by default; as it stands for `byte_bpe`), before lower-casing
 
 - `bpe`: the text, but for one leading space and for characters that never occurred while building (printable
   ASCII, tab and newline always count as seen). U+2581, which stands for the space inside, comes back as a space.
-- `byte_bpe`: the text, byte for byte, whatever it holds.
+- `byte_bpe`: the text, byte for byte, whatever it holds; with `add_prefix_space`, but for one leading space.
 - `wordpiece`: the words and punctuation marks in order, one space between any two and within a word after each 100
   characters; control characters are dropped. For models that read, not for those that write.
-- `char`: the text, for the characters seen while building; every code point, newline included, is one token.
+- `char`: the text, for the characters seen while building; every code point, newline included, is one token. With
+  `add_prefix_space`, but for one leading space.
 
 An unknown character becomes `<unk>`: one each, but for `wordpiece`, where the whole word does.
 """
@@ -41,6 +42,8 @@ from tokenizer.wordpiece import train_wordpiece
 
 _ASCII = [chr(code) for code in range(32, 127)]
 _SPACE = "\u2581"
+_KEEP_SPACES = ("byte_bpe", "char")
+"""Kinds to which a space is a character like any other."""
 
 # Inside one word-sized piece, punctuation, symbols, digits and white space other than the space stand alone, so that
 # "dog." and "dog" share a token and a number that was never seen is still spelled out. A mark keeps the space before
@@ -57,6 +60,7 @@ def build(
     lowercase: bool = False,
     normalize: str | None = None,
     min_frequency: int = 2,
+    add_prefix_space: bool = False,
     show_progress: bool = True,
     model_max_length: int | None = None,
 ) -> PreTrainedTokenizerFast:
@@ -74,6 +78,9 @@ def build(
         normalize: form of Unicode that every text is brought into: `nfc` (composed), `nfd` (decomposed) or `none` (as it
             stands); None = `nfc`, but for `byte_bpe`, which knows every text, `none`.
         min_frequency: merge only what occurs so often; `char` ignores it.
+        add_prefix_space: begin every text with a space, for `byte_bpe` and `char`: to both a space is a character of the
+            text, so that words given one by one (`is_split_into_words=True`) get the ids of their sentence only with it,
+            as in GPT-2's tokenizer. `bpe` and `wordpiece` give those ids as they are.
         show_progress: draw a bar on stderr.
         model_max_length: most tokens of one text, special ones included; None for no limit.
 
@@ -81,8 +88,13 @@ def build(
         ValueError: an argument is out of range, there is no text, or `vocab_size` cannot hold the characters.
     """
     _check(kind, vocab_size, template, min_frequency, model_max_length)
+    if add_prefix_space and kind not in _KEEP_SPACES:
+        raise ValueError(
+            f"add_prefix_space=True is for {' and '.join(_KEEP_SPACES)}: {kind} gives split words their ids as it is"
+        )
     form = form_for(kind, normalize)
-    checked = for_training(_checked(texts), kind)
+    texts = _checked(texts)
+    checked = for_training(map(_spaced, texts) if add_prefix_space else texts, kind)
     # The library's own bars cover every phase but need a terminal; elsewhere ours counts the texts.
     own_bar = kind in ("char", "wordpiece") or not sys.stderr.isatty()
     bar = tqdm(checked, desc=f"{kind}: texts", unit=" texts", disable=not (show_progress and own_bar), file=sys.stderr)
@@ -90,7 +102,23 @@ def build(
     size = core.get_vocab_size()
     if size > vocab_size:
         raise ValueError(f"vocab_size={vocab_size} is too small: the special tokens and the characters need {size}")
+    if add_prefix_space:
+        _begin_with_a_space(core)
     return _wrap(core, template, model_max_length)
+
+
+def _spaced(text: str) -> str:
+    return text if text.startswith(" ") else f" {text}"
+
+
+def _begin_with_a_space(core: Tokenizer) -> None:
+    """Make every text begin with a space; each word counts as a text where words are given one by one.
+
+    Metaspace with a space for its mark, since ByteLevel's own prefix would also follow every special token in a text.
+    """
+    space = pre_tokenizers.Metaspace(" ", prepend_scheme="first", split=False)
+    core.pre_tokenizer = pre_tokenizers.Sequence([space, core.pre_tokenizer] if core.pre_tokenizer else [space])
+    core.decoder = decoders.Sequence([core.decoder, decoders.Fuse(), decoders.Strip(" ", 1, 0)])
 
 
 def write(tokenizer: PreTrainedTokenizerFast, folder: str | Path) -> None:

@@ -194,13 +194,35 @@ def test_no_token_and_no_run_is_without_bound(name):
     assert time.process_time() - started < 10
 
 
-def test_words_that_were_split_keep_their_spaces_where_the_caller_writes_them(kind):
-    tokenizer, words = make(kind, "causal"), "The dog runs two".split()
-    spaced = [words[0], *(f" {word}" for word in words[1:])]
-    whole = tokenizer(" ".join(words))["input_ids"]
-    assert tokenizer(spaced, is_split_into_words=True)["input_ids"] == whole
-    # The library encodes each word alone: what makes a space a character of its own has none to encode.
-    assert (tokenizer(words, is_split_into_words=True)["input_ids"] == whole) == (kind in ("bpe", "wordpiece"))
+def test_words_that_were_split_get_the_ids_of_their_sentence(kind):
+    words, spaced = "The dog runs two".split(), ["The", " dog", " runs", " two"]
+    tokenizer = make(kind, "encoder")
+    assert tokenizer(spaced, is_split_into_words=True)["input_ids"] == tokenizer(" ".join(words))["input_ids"]
+    if kind in ("byte_bpe", "char"):
+        # The library encodes each word alone, and a space is a character: there is none unless each word begins with it.
+        assert tokenizer(words, is_split_into_words=True)["input_ids"] != tokenizer(" ".join(words))["input_ids"]
+        tokenizer = make(kind, "encoder", add_prefix_space=True)
+    split = tokenizer(words, is_split_into_words=True)
+    assert split["input_ids"] == tokenizer(" ".join(words))["input_ids"]
+    assert sorted({word for word in split.word_ids() if word is not None}) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("name", ["byte_bpe", "char"])
+def test_a_space_in_front_of_every_text(name, tmp_path):
+    tokenizer = make(name, "encoder", add_prefix_space=True)
+    for loaded in (tokenizer, AutoTokenizer.from_pretrained(save(tokenizer, tmp_path / "t"))):
+        for text in ("The dog", " The dog", "\n The  dog", "The dog<mask>runs", "."):
+            ids = loaded(text, add_special_tokens=False)["input_ids"]
+            assert loaded.decode(ids) == text.removeprefix(" ")
+            assert loaded.convert_ids_to_tokens(ids)[0][0] in (" ", "\u0120")
+        assert loaded.convert_ids_to_tokens(loaded("a<mask>e")["input_ids"])[-2] == "e"  # the text's start alone
+        assert loaded("")["input_ids"] == [4, 5]
+
+
+@pytest.mark.parametrize("name", ["bpe", "wordpiece"])
+def test_a_kind_that_needs_no_space_in_front_says_so(name):
+    with pytest.raises(ValueError, match=rf"add_prefix_space=True is for byte_bpe and char: {name} "):
+        make(name, add_prefix_space=True)
 
 
 @pytest.mark.parametrize("name", ["bpe", "byte_bpe", "wordpiece"])
