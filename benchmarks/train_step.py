@@ -18,8 +18,10 @@ import torch
 from transformers import MarianConfig, MarianMTModel
 
 from modeling_vanilla import VanillaConfig, VanillaForConditionalGeneration
-from train import batching, build, collate, data, examples
-from train.recipe import load_recipe
+from train.data import batching, collate, examples
+from train.data import splits as data
+from train.model import build
+from train.settings.reading import load_recipe
 
 
 def parse() -> tuple[argparse.Namespace, list[str]]:

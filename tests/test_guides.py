@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from train.recipe import load_recipe
+from train.settings.reading import load_recipe
 from train.tasks import METRICS_OF_TASK
 
 ROOT = Path(__file__).resolve().parents[1]

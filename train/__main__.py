@@ -25,7 +25,7 @@ from train.settings import get_it
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
-    from train.recipe import Recipe
+    from train.settings.reading import Recipe
 
 # What `make venv` installs and no command does without.
 NEEDED = frozenset(
@@ -98,8 +98,8 @@ def _run(words: list[str]) -> int:
 
 def fit(words: list[str]) -> int:
     """Train a recipe."""
-    from train import quick
-    from train.recipe import parser  # here: the help of the other commands needs none of it
+    from train.settings import limit
+    from train.settings.reading import parser  # here: the help of the other commands needs none of it
 
     if "-h" in words or "--help" in words:
         from train.settings import meanings
@@ -109,33 +109,34 @@ def fit(words: list[str]) -> int:
         own.usage = "python -m train fit RECIPE.yaml [--KEY VALUE ...]"
         print(FIT_HELP + own.format_help().split("\n\n", 1)[-1])
         return 0
-    return _train(quick.load(words))
+    return _train(limit.load(words))
 
 
 def _train(recipe: "Recipe") -> int:
     """Train and return the exit code; whatever ends a run is said in one line."""
-    from train import alive, loop, state, stop
+    from train.processes import peers, random_state, signals
+    from train.run import loop
 
     code = 0
     with contextlib.ExitStack() as end:
         try:
             loop.fit(recipe)
-        except stop.Stopped as stopped:
-            stop.ignore(end)
+        except signals.Stopped as stopped:
+            signals.ignore(end)
             code = _report(stopped, 128 + stopped.signal)
-        except (NonFiniteError, DriftError, GenerationError, alive.RankError, OSError) as error:
+        except (NonFiniteError, DriftError, GenerationError, peers.RankError, OSError) as error:
             return _report(error, 1)
-        except alive.LostPeerError as error:
+        except peers.LostPeerError as error:
             leave(f"error: {error}" if error.speaks else None)
-        except state.PeerError:
+        except random_state.PeerError:
             leave(None)  # the rank that failed has said why
-        alive.part(recipe.loop.timeout)
+        peers.part(recipe.loop.timeout)
     return code
 
 
 def plan(words: list[str]) -> int:
     """Say what a run will take."""
-    from train import plan as planning
+    from train.cost import plan as planning
 
     return planning.main(words)
 
@@ -160,7 +161,7 @@ def evaluate(words: list[str]) -> int:
     _add_trust(parser, "run code of the folder, where its model is neither ours nor one of transformers")
     given = _parse(parser, words)
 
-    from train.evaluate import evaluate_folder
+    from train.measure.evaluate import evaluate_folder
 
     _without_bars()
     evaluate_folder(
@@ -192,7 +193,7 @@ def reproduce(words: list[str]) -> int:
     )
     given = _parse(parser, words)
 
-    from train import reproduce as reproducing
+    from train.commands import reproduce as reproducing
 
     return reproducing.reproduce(given.place, given.revision, given.run_dir, given.root, given.tolerance, train=_train)
 
@@ -204,7 +205,8 @@ def average(words: list[str]) -> int:
     parser.add_argument("--last", type=int, default=5, help="how many checkpoints")
     given = _parse(parser, words)
 
-    from train import checkpoint, files
+    from train import files
+    from train.run import checkpoint
 
     files.refuse_missing(given.run_dir)
     if not (Path(given.run_dir) / "checkpoints").is_dir():
@@ -250,8 +252,8 @@ def publish(words: list[str]) -> int:
 
 def _publish(given: "Namespace") -> None:
     """Publish a run."""
-    from train import publish as publishing
-    from train.upload import Target
+    from train.hub import publish as publishing
+    from train.hub.upload import Target
 
     if given.repo_id is None:
         raise UserError("publish: --repo-id USER/NAME is missing; to mend what is published already, add --mend")
@@ -261,16 +263,16 @@ def _publish(given: "Namespace") -> None:
 
 def _mend(given: "Namespace") -> None:
     """Mend a folder, or a repository of the Hub."""
-    from train import files, hub_fetch
-    from train.hub import mend
-    from train.upload import Target
+    from train import files
+    from train.hub import fetch, mend
+    from train.hub.upload import Target
 
     if given.repo_id is not None or given.private:
         raise UserError("publish --mend: takes neither --repo-id nor --private; what is mended stays where it is")
     place = Path(given.run_dir)
     files.recover(place)
     if not place.is_dir():
-        if not hub_fetch.is_id(given.run_dir):
+        if not fetch.is_id(given.run_dir):
             raise UserError(f"{given.run_dir}: neither a folder nor an id of the Hub (user/name)")
         mend.mend_repository(Target(given.run_dir, given.revision, False, given.create_pr, given.tag), given.dry_run)
     elif given.create_pr or given.tag or given.revision != "main":
@@ -291,7 +293,7 @@ def hub_check(words: list[str]) -> int:
     _add_trust(parser, "run code that is not that of the installed package")
     given = _parse(parser, words)
 
-    from train import hub_check as checking
+    from train.hub.check import report as checking
 
     _without_bars()
     report = checking.check(given.place, given.revision, given.trust)
@@ -311,9 +313,10 @@ def attention(words: list[str]) -> int:
     )
     given = _parse(parser, words)
 
-    from train import models, plots
+    from train.model import loading
+    from train.pictures import plots
 
-    run, model = models.locate(Path(given.folder))
+    run, model = loading.locate(Path(given.folder))
     print(plots.attention(given.folder, given.text, given.output or (run or model) / "attention.png"))
     return 0
 
@@ -327,7 +330,7 @@ def curves(words: list[str]) -> int:
     )
     given = _parse(parser, words)
 
-    from train import plots
+    from train.pictures import plots
 
     print(plots.curves_of(given.run_dir, given.output))
     return 0

@@ -14,10 +14,13 @@ from pathlib import Path
 
 from transformers.utils import logging
 
-from train import generators, plots, results, stranger
+from train.data import dates
 from train.errors import print_anything
-from train.recipe import load_recipe
+from train.hub.check import stranger
+from train.measure import results
+from train.pictures import plots
 from train.settings import get_it
+from train.settings.reading import load_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = Path("train") / "recipes" / "dates-en-ko.yaml"
@@ -94,7 +97,7 @@ def _say(line: str) -> None:
 
 def _translate_as_stranger(folder: Path, recipe) -> int:
     """Translate dates the model has never seen, in a process that has only the folder and transformers."""
-    rows = generators.generate(recipe.data.generator, recipe.data.generator_args)["test"]
+    rows = dates.generate(recipe.data.generator, recipe.data.generator_args)["test"]
     pairs = zip(rows["source"][:SHOWN], rows["target"][:SHOWN], strict=True)
     texts = [text for pair in pairs for text in pair]
     with tempfile.TemporaryDirectory() as elsewhere:

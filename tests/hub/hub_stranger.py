@@ -12,7 +12,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from train.stranger import OURS, Refuse
+from train.hub.check.stranger import OURS, Refuse
 
 LANGUAGE_AUTO = {
     "encoder-decoder": "AutoModelForSeq2SeqLM",

@@ -8,7 +8,9 @@ import pytest
 from hub_client import NAME, add
 
 from train import __main__ as command
-from train import hub_fetch, models, reproduce
+from train.commands import reproduce
+from train.hub import fetch
+from train.model import loading
 
 FETCHED = r"^GET /(?!api)"
 CONTENT = {
@@ -59,7 +61,7 @@ def test_a_repository_larger_than_the_disk_is_not_fetched(hub_here, commit, disk
 
 def test_one_that_just_fits_is(hub_here, commit, disk, tmp_path):
     disk(SIZE + len(hub_here.files(NAME)[".gitattributes"]))
-    folder = hub_fetch.folder(NAME, commit, tmp_path / "copy")
+    folder = fetch.folder(NAME, commit, tmp_path / "copy")
     assert (folder / "model.safetensors").read_bytes() == CONTENT["model.safetensors"]
 
 
@@ -68,23 +70,23 @@ def test_a_model_larger_than_the_disk_is_not_evaluated(hub_here, commit, disk, t
     needed = len(CONTENT["config.json"]) + len(CONTENT["model.safetensors"]) + len(CONTENT["results.json"])
     asked = disk(needed - 1)
     with pytest.raises(
-        models.UserError, match=rf"has {needed:,} bytes to fetch, and {needed - 1:,} are free.*HF_HOME"
+        loading.UserError, match=rf"has {needed:,} bytes to fetch, and {needed - 1:,} are free.*HF_HOME"
     ):
-        models.fetched(NAME, None, False)
+        loading.fetched(NAME, None, False)
     assert hub_here.sent(FETCHED) == []
     assert asked == [tmp_path], "the cache's folder is not there yet"
     disk(needed)
-    folder, _ = models.fetched(NAME, None, False)
+    folder, _ = loading.fetched(NAME, None, False)
     assert (folder / "model.safetensors").stat().st_size == 9_000
     disk(0)
-    assert models.fetched(NAME, commit, False)[0] == folder
+    assert loading.fetched(NAME, commit, False)[0] == folder
 
 
 def test_a_recipe_of_any_size_is_not_fetched(hub_here, commit, api):
-    with pytest.raises(models.UserError, match=f"{NAME}: recipe.yaml has 70,000 bytes, at most 65,536 are read"):
+    with pytest.raises(loading.UserError, match=f"{NAME}: recipe.yaml has 70,000 bytes, at most 65,536 are read"):
         reproduce.fetch(NAME, None)
     assert hub_here.sent(FETCHED) == []
     api.create_commit(NAME, add(**{"recipe.yaml": b"a: 1"}), commit_message="smaller")
     api.delete_file("results.json", NAME)
-    with pytest.raises(models.UserError, match=r"has no results.json, so there is nothing to reproduce"):
+    with pytest.raises(loading.UserError, match=r"has no results.json, so there is nothing to reproduce"):
         reproduce.fetch(NAME, None)

@@ -11,8 +11,9 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from released import folder_of, generated
 from test_releases import KINDS, strangers_ids
 
-from train import __main__, files, hub_check, hub_check_stranger, upload
-from train.hub import mend, releases
+from train import __main__, files
+from train.hub import mend, releases, upload
+from train.hub.check import report, use
 
 NAME = "alice/dates"
 OF_THE_CODE = {"config.json", "manifest.json"}
@@ -27,7 +28,7 @@ def old(tmp_path):
 @pytest.fixture
 def unused(monkeypatch):
     """Leave out the process that uses the mended folder; one test has it."""
-    monkeypatch.setattr(hub_check_stranger, "findings", lambda *_: iter([("use", True, "left out")]))
+    monkeypatch.setattr(use, "findings", lambda *_: iter([("use", True, "left out")]))
 
 
 def publish(*words) -> int:
@@ -318,8 +319,8 @@ def test_a_repository_that_cannot_be_mended_stays(reason, repo, unused, monkeypa
         HfApi().create_commit(NAME, [CommitOperationAdd("layers.py", b"x = 1\n")], commit_message="mine")
         line = f"{NAME}: layers.py: neither code"
     elif reason == "check":
-        failed = hub_check.Report([hub_check.Finding("use", False, "it does not run")])
-        monkeypatch.setattr(hub_check, "check_folder", lambda folder: failed)
+        failed = report.Report([report.Finding("use", False, "it does not run")])
+        monkeypatch.setattr(report, "check_folder", lambda folder: failed)
         code, line = 1, "as it was; not fit to be published with the new code either: use: it does not run"
     elif reason == "branch":
         words, line = ["--revision", "never"], "has no revision 'never'"

@@ -13,7 +13,9 @@ from huggingface_hub import HfApi
 from transformers import AutoTokenizer
 
 from modeling_vanilla import VanillaForConditionalGeneration
-from train import __main__, hub_check, hub_folder
+from train import __main__
+from train.hub import folder as hub_folder
+from train.hub.check import report
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "alice/dates-en-ko"
@@ -83,8 +85,8 @@ def run(trained, tmp_path):
 @pytest.fixture
 def unchecked(monkeypatch):
     """Leave out the check of the folder and its pictures, which take their time and have tests of their own."""
-    passed = hub_check.Report([hub_check.Finding("left out", True, "")])
-    monkeypatch.setattr(hub_check, "check_folder", lambda folder: passed)
+    passed = report.Report([report.Finding("left out", True, "")])
+    monkeypatch.setattr(report, "check_folder", lambda folder: passed)
     monkeypatch.setattr(hub_folder, "_draw", lambda *_: None)
 
 
@@ -160,8 +162,8 @@ def test_a_dry_run_sends_nothing(hub_here, run, unchecked, capsys, monkeypatch):
 
 
 def test_a_folder_that_fails_its_check_is_not_sent(hub_here, run, monkeypatch, capsys):
-    failed = hub_check.Report([hub_check.Finding("pickle", False, "training_args.bin is a pickle")])
-    monkeypatch.setattr(hub_check, "check_folder", lambda folder: failed)
+    failed = report.Report([report.Finding("pickle", False, "training_args.bin is a pickle")])
+    monkeypatch.setattr(report, "check_folder", lambda folder: failed)
     assert publish(run, "--repo-id", NAME) == 1
     assert "not fit to be published: pickle: training_args.bin is a pickle" in capsys.readouterr().err
     assert hub_here.sent("^(POST|PUT|DELETE)") == []

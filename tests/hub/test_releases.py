@@ -14,8 +14,9 @@ from released import BEAMS, DATA, KINDS, SEARCH, folder_of, generated
 import modeling_vanilla
 from modeling_vanilla import VanillaForCausalLM
 from train import __main__ as command
-from train import files, hub_check, hub_check_stranger
+from train import files
 from train.hub import releases
+from train.hub.check import report, use
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -70,10 +71,10 @@ CHANGES = {
 def test_only_all_of_a_release_and_nothing_else_is_known(change, tmp_path):
     folder = folder_of("decoder", tmp_path / "old")
     assert releases.release_of(folder).version == "0.1.0"
-    assert hub_check_stranger.foreign_code(folder) == []
+    assert use.foreign_code(folder) == []
     CHANGES[change](folder)
     assert releases.release_of(folder) is None
-    assert change == "a file below" or hub_check_stranger.foreign_code(folder) != []
+    assert change == "a file below" or use.foreign_code(folder) != []
 
 
 # ---- hub-check
@@ -83,7 +84,7 @@ def test_only_all_of_a_release_and_nothing_else_is_known(change, tmp_path):
     ("version", "wrong"), [("5.17.0", False), ("5.23.4", False), ("5.24.0", True), ("6.0.0", True)]
 )
 def test_hub_check_knows_what_is_wrong_with_a_release(version, wrong, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("train.hub_check_stranger.findings", lambda *_: iter([("ran", True, "")]))
+    monkeypatch.setattr("train.hub.check.use.findings", lambda *_: iter([("ran", True, "")]))
     monkeypatch.setattr(transformers, "__version__", version)
     folder = folder_of("encoder-decoder", tmp_path / "old")
     assert command.main(["hub-check", str(folder)]) == int(wrong)
@@ -96,12 +97,12 @@ def test_hub_check_knows_what_is_wrong_with_a_release(version, wrong, tmp_path, 
 
 
 def test_a_version_that_the_code_does_not_have_is_found(tmp_path, monkeypatch):
-    monkeypatch.setattr("train.hub_check_stranger.findings", lambda *_: iter([]))
+    monkeypatch.setattr("train.hub.check.use.findings", lambda *_: iter([]))
     folder = folder_of("encoder-decoder", tmp_path / "old")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {releases.FIELD: "0.1.1"}))
     line = "release: config.json: modeling_vanilla_version is '0.1.1', its code is that of 0.1.0"
-    assert line in hub_check.check_folder(folder).problems
+    assert line in report.check_folder(folder).problems
 
 
 # ---- loading, where the package is imported

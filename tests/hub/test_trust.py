@@ -11,7 +11,7 @@ import torch
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 from train import __main__ as command
-from train import hub_folder
+from train.hub import folder as hub_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "alice/dates-en-ko"

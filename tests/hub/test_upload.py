@@ -1,4 +1,4 @@
-"""What `train.upload` leaves on a Hub, whatever goes wrong on the way there: all of a folder, or nothing of it."""
+"""What `train.hub.upload` leaves on a Hub, whatever goes wrong on the way there: all of a folder, or nothing of it."""
 
 import hashlib
 import json
@@ -9,8 +9,9 @@ import pytest
 from hub_protocol import Reply, refusal
 from huggingface_hub import HfApi
 
-from train import files, hub_errors, upload
+from train import files
 from train.errors import PublishError, UserError
+from train.hub import client, upload
 
 NAME = "alice/model"
 COMMIT = r"^POST /api/models/alice/model/commit/"
@@ -20,8 +21,8 @@ LARGE = r"^PUT /"
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     """Wait a hundredth of what huggingface_hub and we wait between two tries."""
-    sleep = hub_errors.time.sleep
-    monkeypatch.setattr(hub_errors.time, "sleep", lambda seconds: sleep(seconds / 100))
+    sleep = client.time.sleep
+    monkeypatch.setattr(client.time, "sleep", lambda seconds: sleep(seconds / 100))
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def said():
 @pytest.fixture
 def way(hub_here, said):
     """Return the way to the stand-in."""
-    return hub_errors.Hub(say=said.append)
+    return client.Hub(say=said.append)
 
 
 @pytest.fixture
@@ -338,4 +339,4 @@ def test_nobody_there(hub_here, way, folder, said):
     hub_here.fail("", cut="request", times=1000)
     with pytest.raises(PublishError, match="failed to look at the repository: .*run the same command again"):
         upload.send(way, folder, upload.Target(NAME), "m")
-    assert len(said) == len(hub_errors.WAITS)
+    assert len(said) == len(client.WAITS)

@@ -94,6 +94,6 @@ def used(monkeypatch):
     """Return a list that shows whether a folder was used; nothing is."""
     visits = []
     monkeypatch.setattr(
-        "train.hub_check_stranger.findings", lambda *words: iter(visits.append(words) or [("use", True, "")])
+        "train.hub.check.use.findings", lambda *words: iter(visits.append(words) or [("use", True, "")])
     )
     return visits

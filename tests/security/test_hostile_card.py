@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from train import hub_check, hub_check_card
+from train.hub.check import card, report
 
 CARD = (
     "---\nlicense: apache-2.0\nlibrary_name: transformers\ntags: [vanilla]\npipeline_tag: translation\n---\n# Name\n"
@@ -32,8 +32,8 @@ SLOW = {
 def test_a_card_is_read_in_time(folder, used, name):
     (folder / "README.md").write_text(SLOW[name])
     started = time.process_time()
-    hub_check_card.front_matter(folder)
-    assert [name for name in hub_check.check_folder(folder).problems if not name.startswith(("card: ", "use: "))] == []
+    card.front_matter(folder)
+    assert [name for name in report.check_folder(folder).problems if not name.startswith(("card: ", "use: "))] == []
     assert time.process_time() - started < 10
 
 
@@ -43,5 +43,5 @@ def test_the_links_of_a_card_are_found(folder):
         + "[a](a.md) ![b]( <b.png> 'title') [c](c.md#part) [d](https://x.org/d) `[e](e.md)` <img src='f.png'> [g](../g)"
     )
     (folder / "README.md").write_text(text)
-    found = [re.search("link to ([^,]*),", line)[1] for line in hub_check_card.card_problems(folder)]
+    found = [re.search("link to ([^,]*),", line)[1] for line in card.card_problems(folder)]
     assert found == ["a.md", "b.png", "c.md", "../g", "f.png"]

@@ -5,11 +5,14 @@ import json
 import pytest
 
 from modeling_vanilla.bridge_files import copy_tokenizer
-from train import data, files, plots, results
+from train import files
+from train.data import splits
 from train.errors import UserError
 from train.hub import mend
-from train.recipe import load_recipe
-from train.tracking import Tracker
+from train.measure import results
+from train.pictures import plots
+from train.run.tracking import Tracker
+from train.settings.reading import load_recipe
 
 
 @pytest.fixture
@@ -124,7 +127,7 @@ def test_a_data_set_names_no_file_of_this_machine(tmp_path, secret, monkeypatch,
     (folder / "README.md").write_text(f"---\nconfigs:\n- config_name: default\n  data_files: {name}\n---\n")
     recipe.write_text(f"name: a\ntask: causal\ndata: {{hub: {folder}, train: train}}\n")
     if way == "own":
-        assert list(data.hub_split(load_recipe(recipe), "train")) == [{"text": "hello"}]
+        assert list(splits.hub_split(load_recipe(recipe), "train")) == [{"text": "hello"}]
         return
     with pytest.raises(UserError, match=r"secret\.txt is no file of the data set"):
-        data.hub_split(load_recipe(recipe), "train")
+        splits.hub_split(load_recipe(recipe), "train")

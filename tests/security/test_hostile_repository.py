@@ -9,8 +9,9 @@ import time
 
 import pytest
 
-from train import files, hub_check, hub_check_card, hub_check_stranger
-from train.hub.check import confine, listing
+from train import files
+from train.hub.check import card, confine, listing, use
+from train.hub.check import report as hub_check
 
 CARD = (
     "---\nlicense: apache-2.0\nlibrary_name: transformers\ntags: [vanilla]\npipeline_tag: translation\n---\n# Name\n"
@@ -234,17 +235,15 @@ def test_a_figure_is_a_finite_number(folder, used, text):
 
 
 def test_numbers_are_bounded_before_they_take_memory(monkeypatch):
-    ids = hub_check_stranger._inputs({"vocab_size": 50, "bos_token_id": 3, "eos_token_id": 0, "pad_token_id": -1})[
-        "input_ids"
-    ]
+    ids = use._inputs({"vocab_size": 50, "bos_token_id": 3, "eos_token_id": 0, "pad_token_id": -1})["input_ids"]
     assert len(ids) == 2 and {value for row in ids for value in row} <= set(range(50)) - {0, 3}
-    assert hub_check_stranger._inputs({"vocab_size": 2, "a_token_id": 0, "b_token_id": 1})["input_ids"]
+    assert use._inputs({"vocab_size": 2, "a_token_id": 0, "b_token_id": 1})["input_ids"]
     started = time.process_time()
-    hub_check_stranger._inputs({"vocab_size": 2**24})
+    use._inputs({"vocab_size": 2**24})
     assert time.process_time() - started < 1
     for name, value in (("vocab_size", 10**8), ("vocab_size", "x"), ("vocab_size", -5), ("n_positions", 10**40)):
         with pytest.raises(ValueError, match="must be from 1 to"):
-            hub_check_stranger._inputs({name: value})
+            use._inputs({name: value})
 
 
 def test_escape_codes_do_not_reach_the_terminal(folder, used):
@@ -281,7 +280,7 @@ def test_a_check_that_does_not_end_is_ended(folder, used, monkeypatch):
                 yield "never"
 
     monkeypatch.setattr(hub_check, "SECONDS", 1)
-    monkeypatch.setattr(hub_check_card, "card_problems", endless)
+    monkeypatch.setattr(card, "card_problems", endless)
     started = time.monotonic()
     assert hub_check.check_folder(folder).problems == ["time: not done after 1 seconds"]
     assert time.monotonic() - started < 10 and not used

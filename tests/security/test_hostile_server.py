@@ -7,16 +7,16 @@ from types import SimpleNamespace
 import pytest
 
 from modeling_vanilla import doctor, doctor_versions
-from train import hub_errors, hub_fetch
 from train.errors import UserError
+from train.hub import client, fetch
 
 
 @pytest.mark.parametrize("commit", ["../../../escaped", "/tmp/x", "main", "\x1b[2J", "", "a" * 39, "A" * 40, None])
 def test_a_commit_is_forty_digits(monkeypatch, commit):
     """It names a folder of the cache."""
-    monkeypatch.setattr(hub_fetch.HfApi, "model_info", lambda *words, **options: SimpleNamespace(sha=commit))
+    monkeypatch.setattr(fetch.HfApi, "model_info", lambda *words, **options: SimpleNamespace(sha=commit))
     with pytest.raises(UserError, match="names no commit of its main branch"):
-        hub_fetch.commit_of("user/name")
+        fetch.commit_of("user/name")
 
 
 @pytest.mark.parametrize("name", ["../../evil.json", "/evil.json"])
@@ -24,16 +24,16 @@ def test_a_name_that_leaves_the_folder_is_one_line(monkeypatch, tmp_path, name):
     def refuse(*words, **options):
         raise ValueError(f"Invalid filename '{name}'")  # as huggingface_hub does
 
-    monkeypatch.setattr(hub_fetch, "snapshot_download", refuse)
-    monkeypatch.setattr(hub_fetch, "listing", lambda repo_id, commit: {name: {"size": 1, "blob_id": "0" * 40}})
+    monkeypatch.setattr(fetch, "snapshot_download", refuse)
+    monkeypatch.setattr(fetch, "listing", lambda repo_id, commit: {name: {"size": 1, "blob_id": "0" * 40}})
     with pytest.raises(UserError, match="Invalid filename"):
-        hub_fetch.folder("user/name", "0" * 40, tmp_path / "here")
+        fetch.folder("user/name", "0" * 40, tmp_path / "here")
     with pytest.raises(UserError, match="Invalid filename"):
-        hub_fetch.cached("user/name", "0" * 40, ["*.json"])
+        fetch.cached("user/name", "0" * 40, ["*.json"])
 
 
 def test_what_a_server_says_is_shown_as_escapes(capsys):
-    hub_errors.Hub().say("left alone: a\x1b]0;title\x07\u202e.json")
+    client.Hub().say("left alone: a\x1b]0;title\x07\u202e.json")
     assert capsys.readouterr().out == "left alone: a\\x1b]0;title\\x07\\u202e.json\n"
 
 

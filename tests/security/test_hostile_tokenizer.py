@@ -11,9 +11,9 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, pipeline
 
 from modeling_vanilla import doctor_subject
 from tokenizer import build
-from train import models as models_to_measure
-from train.build import load_tokenizer
 from train.errors import UserError
+from train.model import loading as models_to_measure
+from train.model.build import load_tokenizer
 
 
 def folder_with(hostile, change=None, **config):

@@ -71,7 +71,8 @@ def fit(monkeypatch):
     """Return `loop.fit` on a recipe's path and overrides, with accelerate's global state cleared before each call."""
     from accelerate.state import AcceleratorState, GradientState
 
-    from train import loop, recipe
+    from train.run import loop
+    from train.settings import reading
 
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
@@ -80,7 +81,7 @@ def fit(monkeypatch):
     def run(path, *overrides: str) -> Path:
         AcceleratorState._reset_state(reset_partial_state=True)
         GradientState._reset_state()
-        return loop.fit(recipe.load_recipe([str(path), *overrides]))
+        return loop.fit(reading.load_recipe([str(path), *overrides]))
 
     yield run
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -100,7 +101,7 @@ def translation(tmp_path):
     from evaluation import model_and_tokenizer, translation_recipe
 
     from modeling_vanilla import VanillaForConditionalGeneration
-    from train import data
+    from train.data import splits as data
 
     recipe = translation_recipe(tmp_path)
     splits = data.load_splits(recipe)
@@ -110,7 +111,7 @@ def translation(tmp_path):
 @pytest.fixture
 def recipe(tmp_path):
     """Make a recipe over files of a temporary folder, which are text or bytes; a name that ends in gz is packed."""
-    from train.recipe import DataSection, Recipe
+    from train.settings.reading import DataSection, Recipe
 
     def function(task: str, files: dict | None = None, **data) -> Recipe:
         for name, content in (files or {}).items():
@@ -139,7 +140,10 @@ eval: {metrics: [loss], beams: 1}
 STARTER = """
 import json, os, resource, sys
 from accelerate import Accelerator
-from train import __main__, finish, generators, loop, recipe
+from train import __main__
+from train.run import finish, loop
+from train.data import dates as generators
+from train.settings import reading as recipe
 for line in sys.stdin:
     job = json.loads(line)
     if "poll" in job:

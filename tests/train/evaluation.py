@@ -6,7 +6,7 @@ import torch
 
 import tokenizer as tokenizers
 from modeling_vanilla import VanillaConfig
-from train.recipe import load_recipe
+from train.settings.reading import load_recipe
 
 SIZES = {"d_model": 24, "d_ff": 29, "num_heads": 4, "num_layers": 2, "max_position_embeddings": 96}
 LINES = ["to be or not to be", "that is the question", "whether tis nobler", "in the mind to suffer", "the slings"]

@@ -2,9 +2,9 @@
 
 import pytest
 
-from train.data import load_splits
+from train.data.splits import load_splits
 from train.errors import UserError
-from train.recipe import Recipe
+from train.settings.reading import Recipe
 
 
 def rows(split) -> list[tuple]:

@@ -6,10 +6,10 @@ import logging
 import pytest
 from reading import mistake, rows
 
-from train import data
-from train.data import load_splits
+from train.data import splits as data
+from train.data.readers import Bad
+from train.data.splits import load_splits
 from train.errors import UserError
-from train.readers import Bad
 
 BAD_BYTES = b"fa\xefl"
 # Format: what stands before the rows, a good row of number i, and bad rows with a word of their rule.

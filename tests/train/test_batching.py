@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 
-from train.batching import micro_batches, plan_epoch
+from train.data.batching import micro_batches, plan_epoch
 from train.errors import UserError
 
 
@@ -72,7 +72,7 @@ def test_padding_is_far_less_than_without_sorting():
 
 
 def test_pools_hold_every_row_too(monkeypatch):
-    monkeypatch.setattr("train.batching.POOL_ROWS", 90)
+    monkeypatch.setattr("train.data.batching.POOL_ROWS", 90)
     lengths = np.random.default_rng(2).integers(1, 30, (1000, 2))
     plan = plan_epoch(lengths, 300, None, 0, 0)
     assert sorted(itertools.chain(*plan)) == list(range(1000))

@@ -18,10 +18,16 @@ import torch
 from reading import mistake, rows
 from safetensors.torch import save_file
 
-from train import cache, checkpoint, files, hub_folder, plots, reproduce, results
-from train.data import load_splits
+from train import files
+from train.commands import reproduce
+from train.data import cache
+from train.data.splits import load_splits
 from train.errors import UserError
-from train.recipe import load_recipe
+from train.hub import folder as hub_folder
+from train.measure import results
+from train.pictures import plots
+from train.run import checkpoint
+from train.settings.reading import load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS, NESTED = "1" * 5000, "[" * 100_000 + "]" * 100_000
@@ -197,7 +203,7 @@ class Log:
 
 def event(path: Path) -> None:
     """Add a long line to metrics.jsonl."""
-    from train.tracking import Tracker
+    from train.run.tracking import Tracker
 
     Tracker._write(Log(path), {"text": "x" * 500})
 

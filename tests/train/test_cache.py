@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import tokenizer as tokenizers
-from train import cache, examples
-from train.data import load_splits
-from train.recipe import BatchSection, DataSection, Recipe
+from train.data import cache, examples
+from train.data.splits import load_splits
+from train.settings.reading import BatchSection, DataSection, Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 LINES = ["a fat cat", "", "sat on </s> the mat", "<unk> \u2028 und so weiter", "eine Katze"]
@@ -139,7 +139,7 @@ RACE = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from train import cache
+from train.data import cache
 home = Path(sys.argv[1])
 (home / f"ready{sys.argv[2]}").touch()
 while not all((home / f"ready{i}").exists() for i in "01"):
@@ -172,7 +172,7 @@ def test_of_two_processes_one_makes_and_one_waits(tmp_path):
 HOLDER = """
 import sys, time
 from pathlib import Path
-from train import cache
+from train.data import cache
 with cache._locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(1.5)

@@ -9,10 +9,12 @@ import torch
 from safetensors.torch import load_file
 
 from modeling_vanilla import VanillaConfig, VanillaForConditionalGeneration
-from train import checkpoint, files, state
+from train import files
 from train.errors import UserError
-from train.optim import build_optimizer
-from train.recipe import OptimSection
+from train.model.optim import build_optimizer
+from train.processes import random_state
+from train.run import checkpoint
+from train.settings.reading import OptimSection
 
 
 def make(seed: int = 0):
@@ -31,7 +33,7 @@ def make(seed: int = 0):
 
 def save(run_dir, step, model, optimizer, scheduled=True):
     """Write a checkpoint with this process's random state."""
-    return checkpoint.save(run_dir, step, model, optimizer, [state.random_state()], {"scheduled": scheduled})
+    return checkpoint.save(run_dir, step, model, optimizer, [random_state.random_state()], {"scheduled": scheduled})
 
 
 def test_round_trip_is_bitwise_for_weights_moments_and_random_numbers(tmp_path):
@@ -40,7 +42,7 @@ def test_round_trip_is_bitwise_for_weights_moments_and_random_numbers(tmp_path):
     expected = torch.rand(3)
     other, other_optimizer = make(seed=1)
     checkpoint.load(folder, other, other_optimizer)
-    state.restore_random_state(checkpoint.read_random_state(folder, 0))
+    random_state.restore_random_state(checkpoint.read_random_state(folder, 0))
     assert torch.equal(torch.rand(3), expected)
     for (name, one), two in zip(model.named_parameters(), other.parameters(), strict=True):
         assert torch.equal(one, two), name
@@ -55,10 +57,10 @@ def test_random_state_covers_python_and_numpy_with_a_pending_gauss():
 
     random.gauss(0, 1)
     np.random.randn(1)
-    saved = state.random_state()
+    saved = random_state.random_state()
     expected = [random.gauss(0, 1), random.random(), np.random.randn(), np.random.rand()]
     random.seed(5), np.random.seed(5)
-    state.restore_random_state(saved)
+    random_state.restore_random_state(saved)
     assert [random.gauss(0, 1), random.random(), np.random.randn(), np.random.rand()] == expected
 
 
@@ -210,7 +212,7 @@ def test_a_replaced_folder_is_never_mixed_with_the_new_one(tmp_path):
 
 def test_a_copy_is_written_as_it_was_while_the_model_trains_on(tmp_path):
     model, optimizer = make()
-    states = [state.random_state()]
+    states = [random_state.random_state()]
     direct = checkpoint.save(tmp_path / "direct", 2, model, optimizer, states, {"scheduled": True})
     write = checkpoint.copied(tmp_path / "copied", 2, model, optimizer, states, {"scheduled": True})
     ids = torch.randint(7, 97, (2, 5))

@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from modeling_vanilla import VanillaConfig
-from train import loop
 from train.__main__ import COMMANDS, USAGE, main
-from train.sections import ModelSection
+from train.run import loop
+from train.settings.sections import ModelSection
 
 ROOT = Path(__file__).resolve().parents[2]
 MODULE = [sys.executable, "-m", "train"]

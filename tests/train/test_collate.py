@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import tokenizer as tokenizers
-from train.collate import IGNORE, Collator
-from train.recipe import BatchSection, LoopSection, Recipe
+from train.data.collate import IGNORE, Collator
+from train.settings.reading import BatchSection, LoopSection, Recipe
 
 TEXTS = [chr(97 + i) for i in range(26)]
 

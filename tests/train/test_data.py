@@ -11,9 +11,9 @@ import pyarrow as pa
 import pytest
 from reading import mistake, rows
 
-from train import data
-from train.data import fingerprint, load_splits, locate
-from train.recipe import DataSection, Recipe
+from train.data import splits as data
+from train.data.splits import fingerprint, load_splits, locate
+from train.settings.reading import DataSection, Recipe
 
 PAIRS = [("a dog", "ein Hund"), ("one,\ttwo", "eins, zwei"), ('say "no"', "sag „nein“ 🙂")]
 

@@ -51,7 +51,8 @@ time.sleep(60)
 ENDING = """
 import sys, time
 import torch.distributed as dist
-from train import __main__, alive
+from train import __main__
+from train.processes import peers as alive
 class Slow:
     def __del__(self, print=print, sleep=time.sleep):
         print("ending", flush=True)

@@ -7,10 +7,11 @@ import pytest
 import yaml
 
 import tokenizer
-from train import receipts, setup
 from train.errors import UserError
-from train.recipe import Recipe, load_recipe
-from train.sections import TokenizerSection
+from train.measure import provenance
+from train.run import setup
+from train.settings.reading import Recipe, load_recipe
+from train.settings.sections import TokenizerSection
 
 OLD = Path(__file__).parents[1] / "data" / "0.1.0" / "encoder-decoder"
 
@@ -38,7 +39,7 @@ def test_a_resolved_recipe_of_0_1_0_takes_the_text_as_that_did(tmp_path, kind, f
 
 def test_the_hash_of_a_recipe_of_0_1_0_stays():
     published = json.loads((OLD / "results.json").read_text(encoding="utf-8"))
-    assert receipts.hash_of_file(OLD / "recipe.yaml") == published["recipe_hash"]
+    assert provenance.hash_of_file(OLD / "recipe.yaml") == published["recipe_hash"]
 
 
 def test_a_run_of_0_1_0_goes_on_with_the_form_it_was_begun_with(tmp_path):

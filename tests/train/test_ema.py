@@ -8,9 +8,10 @@ import torch
 from safetensors.torch import load_file
 
 from modeling_vanilla import VanillaForConditionalGeneration
-from train import checkpoint, ema, loop, stop
 from train.errors import UserError
-from train.recipe import load_recipe
+from train.processes import signals
+from train.run import averages, checkpoint, loop
+from train.settings.reading import load_recipe
 
 OPTIONS = ("--loop.ema", "0.8", "--loop.save_every", "2", "--loop.keep_last", "10", "--loop.eval_every", "2")
 
@@ -23,7 +24,7 @@ def test_update_is_the_definition_and_lending_gives_back_every_bit():
     torch.manual_seed(0)
     model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 4)).bfloat16()
     model[1].bias.requires_grad_(False)
-    average = ema.MovingAverage(model, 0.9)
+    average = averages.MovingAverage(model, 0.9)
     assert set(average.values) == {"0.weight", "0.bias", "1.weight"}
     expected = {name: value.double() for name, value in average.values.items()}
     for step in (1, 2, 3, 200):
@@ -52,12 +53,12 @@ def test_a_stopped_run_has_bitwise_the_same_average(write_recipe, fit, monkeypat
     monkeypatch.setattr(
         loop, "train_step", lambda run, delivery, request: original(run, delivery, 15 if run.progress.step == 2 else 0)
     )
-    with pytest.raises(stop.Stopped):
+    with pytest.raises(signals.Stopped):
         fit(again, *options)
     monkeypatch.setattr(loop, "train_step", original)
     run = fit(again, *options)
     assert weights(run) == weights(whole)
-    last = [checkpoint.newest(path) / ema.FILE for path in (run, whole)]
+    last = [checkpoint.newest(path) / averages.FILE for path in (run, whole)]
     assert last[0].read_bytes() == last[1].read_bytes()
     # The final folder is the average, not the weights, and the summary says so.
     assert weights(run) != (checkpoint.newest(run) / "model.safetensors").read_bytes()
@@ -71,13 +72,13 @@ def test_a_stopped_run_has_bitwise_the_same_average(write_recipe, fit, monkeypat
 def test_the_average_of_a_run_is_that_of_its_checkpoints(write_recipe, fit):
     run = fit(write_recipe(), "--loop.ema", "0.5", "--loop.save_every", "1", "--loop.keep_last", "10")
     folders = sorted((run / "checkpoints").iterdir())
-    first = load_file(folders[0] / ema.FILE)
+    first = load_file(folders[0] / averages.FILE)
     for folder in folders[1:]:
         step, own = int(folder.name[-8:]), load_file(folder / "model.safetensors")
         decay = min(0.5, (1 + step) / (10 + step))
         for name in first:
             first[name] = decay * first[name] + (1 - decay) * own[name]
-        for name, value in load_file(folder / ema.FILE).items():
+        for name, value in load_file(folder / averages.FILE).items():
             torch.testing.assert_close(value, first[name], rtol=1e-5, atol=1e-7)
 
 
@@ -89,7 +90,7 @@ def test_it_is_evaluated_and_changes_nothing_else(write_recipe, fit):
     assert [line["loss"] for line in one] == [line["loss"] for line in two]
     assert all(math.isfinite(line["ema_loss"]) and line["ema_loss"] != line["loss"] for line in one)
     assert "ema_loss" not in two[0]
-    assert not (checkpoint.newest(plain) / ema.FILE).exists()
+    assert not (checkpoint.newest(plain) / averages.FILE).exists()
 
 
 def test_mistakes_are_named(write_recipe, fit):

@@ -17,9 +17,11 @@ from modeling_vanilla import (
     VanillaForSequenceClassification,
 )
 from modeling_vanilla.cache_name import CACHE
-from train import data, evaluate, examples, scoring
-from train.collate import Collator
+from train.data import examples
+from train.data import splits as data
+from train.data.collate import Collator
 from train.errors import GenerationError, UserError
+from train.measure import evaluate, scoring
 
 
 def rowwise(model, splits, tokenizer, recipe, split, epoch=0):

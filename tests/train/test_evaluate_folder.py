@@ -12,10 +12,13 @@ from transformers import GPT2Config, GPT2LMHeadModel, MarianConfig, MarianMTMode
 
 from modeling_vanilla import VanillaConfig, VanillaForCausalLM, VanillaForConditionalGeneration, VanillaModel
 from modeling_vanilla.cache_name import CACHE
-from train import data, evaluate, examples, models, receipts, results
 from train.__main__ import main
+from train.data import examples
+from train.data import splits as data
 from train.errors import UserError
-from train.recipe import load_recipe
+from train.measure import evaluate, provenance, results
+from train.model import loading
+from train.settings.reading import load_recipe
 
 
 def run_folder(tmp_path, translation) -> Path:
@@ -74,7 +77,11 @@ def test_a_run_of_a_version_with_fewer_keys_keeps_its_recipes_hash(tmp_path, tra
     del recipe["loop"]["push_to"]
     (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     content = evaluate.evaluate_folder(run, accelerator=accelerator)
-    assert content["recipe_hash"] == receipts.hash_of_file(run / "recipe.yaml") != receipts.recipe_hash(translation[0])
+    assert (
+        content["recipe_hash"]
+        == provenance.hash_of_file(run / "recipe.yaml")
+        != provenance.recipe_hash(translation[0])
+    )
 
 
 def test_another_split_does_not_replace_the_figures_of_the_recipes_own(tmp_path, translation, accelerator):
@@ -112,22 +119,22 @@ def test_recipe_hash_ignores_where_the_run_lies_and_nothing_else(tmp_path):
     one, moved, other = (
         translation_recipe(tmp_path, *words) for words in ([], ["--run_dir=/elsewhere"], ["--optim.lr=0.5"])
     )
-    assert receipts.recipe_hash(one) == receipts.recipe_hash(moved) != receipts.recipe_hash(other)
+    assert provenance.recipe_hash(one) == provenance.recipe_hash(moved) != provenance.recipe_hash(other)
 
 
 def test_the_hash_of_a_saved_recipe_is_that_of_the_recipe_and_outlives_new_keys(tmp_path):
     """A file says what was known when it was written: what a later version adds is no difference."""
     places = [f"--data.root={tmp_path}", f"--tokenizer.path={tmp_path / 'mine'}"]
     recipe = translation_recipe(tmp_path, *places, "--loop.push_to=somebody/it", "--loop.push_revision=try")
-    for one in (recipe, receipts.public(recipe)):
+    for one in (recipe, provenance.public(recipe)):
         one.save(tmp_path / "saved.yaml")
-        assert receipts.hash_of_file(tmp_path / "saved.yaml") == receipts.recipe_hash(recipe)
+        assert provenance.hash_of_file(tmp_path / "saved.yaml") == provenance.recipe_hash(recipe)
     content = yaml.safe_load((tmp_path / "saved.yaml").read_text())
     del content["loop"]["matmul_precision"]
     (tmp_path / "older.yaml").write_text(yaml.safe_dump(content))
-    older = receipts.recipe_hash(load_recipe([str(tmp_path / "older.yaml")]))
-    assert older == receipts.recipe_hash(recipe), "the default is the value that was left out"
-    assert receipts.hash_of_file(tmp_path / "older.yaml") != older
+    older = provenance.recipe_hash(load_recipe([str(tmp_path / "older.yaml")]))
+    assert older == provenance.recipe_hash(recipe), "the default is the value that was left out"
+    assert provenance.hash_of_file(tmp_path / "older.yaml") != older
 
 
 def test_two_processes_give_the_figures_of_one(tmp_path, translation, accelerator, torchrun):
@@ -135,7 +142,7 @@ def test_two_processes_give_the_figures_of_one(tmp_path, translation, accelerato
     run = run_folder(tmp_path, translation)
     alone = evaluate.evaluate_folder(run, accelerator=accelerator)
     (run / "results.json").unlink()
-    code = "import sys; from train.evaluate import evaluate_folder; evaluate_folder(sys.argv[1])"
+    code = "import sys; from train.measure.evaluate import evaluate_folder; evaluate_folder(sys.argv[1])"
     script = tmp_path / "score.py"
     script.write_text(
         f"{code}\nfrom accelerate import PartialState\nprint('world%d;' % PartialState().num_processes)\n"
@@ -181,7 +188,7 @@ def test_a_model_that_cannot_do_the_task_is_refused(tmp_path, translation, accel
     model.model.save_pretrained(tmp_path / "base")
     tokenizer.save_pretrained(tmp_path / "base")
     with pytest.raises(UserError, match="cannot be loaded as a model for causal"):
-        models.load(tmp_path / "base", "causal")
+        loading.load(tmp_path / "base", "causal")
     config = json.loads((tmp_path / "base" / "config.json").read_text())
     (tmp_path / "base" / "model.safetensors").rename(tmp_path / "base" / "pytorch_model.bin")
     with pytest.raises(UserError, match="safetensors"):
@@ -195,7 +202,7 @@ def test_a_model_that_cannot_do_the_task_is_refused(tmp_path, translation, accel
 def test_a_head_without_weights_is_refused(tmp_path, accelerator):
     VanillaModel(VanillaConfig(variant="encoder", vocab_size=40, **SIZES)).save_pretrained(tmp_path / "base")
     with pytest.raises(UserError, match="has no weights for VanillaForSequenceClassification: classifier.*is missing"):
-        models.load(tmp_path / "base", "classification", trust_remote_code=False)
+        loading.load(tmp_path / "base", "classification", trust_remote_code=False)
 
 
 def test_classes_in_another_order_are_refused():
@@ -204,8 +211,8 @@ def test_classes_in_another_order_are_refused():
             id2label, num_labels = {0: "good", 1: "bad"}, 2
 
     with pytest.raises(UserError, match="its classes are good, bad; those of the data are bad, good"):
-        models.check_classes(Model, ["bad", "good"], Path("x"))
-    models.check_classes(Model, ["good", "bad"], Path("x"))
+        loading.check_classes(Model, ["bad", "good"], Path("x"))
+    loading.check_classes(Model, ["good", "bad"], Path("x"))
 
 
 def test_a_stock_translator_is_scored_by_its_own_loss_and_its_own_search(tmp_path, translation, accelerator):

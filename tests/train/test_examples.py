@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 import tokenizer as tokenizers
-from train import build
-from train.data import load_splits
+from train.data.examples import Blocks, encode
+from train.data.splits import load_splits
 from train.errors import UserError
-from train.examples import Blocks, encode
-from train.recipe import BatchSection, DataSection, ModelSection, Recipe
+from train.model import build
+from train.settings.reading import BatchSection, DataSection, ModelSection, Recipe
 
 LINES = ["a fat cat", "", "sat on </s> the mat", "and <mask> that was that", "<unk>"]
 

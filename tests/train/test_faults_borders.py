@@ -10,9 +10,10 @@ import signal
 import pytest
 from faults import SIGNALLED, checkpoints, losses, wait_for, weights
 
-from train import card, files
+from train import files
+from train.hub import card
+from train.processes.random_state import Progress
 from train.run import best
-from train.state import Progress
 
 EIGHT = "step-00000008"
 
@@ -45,8 +46,10 @@ def assert_same(run, whole) -> None:
 # The main process is killed around a function of the evaluation of a step.
 KILLED = """
 import os, signal
-from train import evaluate, finish, probes, tracking
-from train import card, files
+from train.measure import evaluate
+from train.run import finish, probes, tracking
+from train.hub import card
+from train import files
 from train.run import best
 def killing(module, name, step, before, when=lambda *words: True):
     original = getattr(module, name)
@@ -88,7 +91,7 @@ def test_an_evaluation_that_is_killed_is_neither_lost_nor_counted_twice(starter,
 
 # From step 8 on every figure is a bad one.
 WORSE = """
-from train import evaluate
+from train.measure import evaluate
 measured = evaluate.evaluate
 def worse(*words, **more):
     scores = measured(*words, **more)
@@ -98,7 +101,7 @@ evaluate.evaluate = worse
 """
 AFTER_BEST = """
 import os, signal
-from train import finish
+from train.run import finish
 written = finish.write_model_folder
 def write(run, folder, *more):
     written(run, folder, *more)
@@ -180,7 +183,7 @@ def test_a_damaged_note_is_no_note(tmp_path):
 # A rank gets a signal in the second batch of its first evaluation; each batch leaves a mark.
 SIGNALLED_HERE = """
 import os, signal
-from train import scoring
+from train.measure import scoring
 dealt = scoring._shares
 def shares(batches, accelerator, description):
     for item in dealt(batches, accelerator, description):
@@ -213,7 +216,7 @@ def test_a_signal_ends_an_evaluation_and_costs_nothing(starter, whole, tmp_path,
 SEARCHING = """
 import os, signal
 from modeling_vanilla import VanillaForConditionalGeneration
-from train import scoring
+from train.measure import scoring
 scoring.check_generate = lambda *words: None  # it searches as well, and is not what is to be ended
 original = VanillaForConditionalGeneration.forward
 def forward(self, *words, **more):
@@ -255,10 +258,10 @@ def test_a_start_that_is_not_accepted_leaves_the_recipe_and_the_end_may_move(sta
     before = files_of(run)
     long = ("--loop.max_steps", "4000")
     interrupted = (  # where the tests run in the background, a shell has switched SIGINT off
-        "import signal\nfrom train import build\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "import signal\nfrom train.model import build\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "build.make_model = lambda *words: signal.raise_signal(signal.SIGINT)"
     )
-    other = "from train import data\ndata.fingerprint = lambda splits: 'f' * 64"
+    other = "from train.data import splits\nsplits.fingerprint = lambda splits: 'f' * 64"
     for code, end, words, message in (
         (interrupted, 130, long, "interrupted"),
         (other, 2, long, "was trained with another data"),
@@ -286,7 +289,9 @@ def test_a_start_that_is_not_accepted_leaves_the_recipe_and_the_end_may_move(sta
 FROZEN = """
 import os, signal
 import torch.distributed.distributed_c10d as c10d
-from train import build, checkpoint, evaluate, finish
+from train.model import build
+from train.run import checkpoint, finish
+from train.measure import evaluate
 def freezing(module, name, when=lambda *words: True):
     original = getattr(module, name)
     def function(*words, **more):
@@ -335,7 +340,7 @@ def test_a_run_that_changed_on_its_way_says_so(starter, tmp_path):
     legs = ((2, 1, 7, slow), (1, 2, 15, fast), (1, 2, 17, fast), (2, 1, None, fast))
     for world, accumulate, stop, machine in legs:
         code = SIGNALLED.format(rank=0, name="SIGTERM").replace("== 9", f"== {stop}")
-        code += f"\nfrom train import receipts\nreceipts.hardware = lambda: {machine!r}"
+        code += f"\nfrom train.measure import provenance\nprovenance.hardware = lambda: {machine!r}"
         words = (*dry, "--loop.accumulate", str(accumulate))
         jobs = starter.start(run, *words, world=world, code=code)
         assert [job.wait() for job in jobs] == [143 if stop else 0] * world, jobs[0].text

@@ -8,9 +8,12 @@ import sacrebleu
 import yaml
 
 from train import __main__ as command
-from train import evaluate, receipts, recipe_rules, reproduce, setup
+from train.commands import reproduce
 from train.errors import UserError
-from train.recipe import VARIANTS, load_recipe
+from train.measure import evaluate, provenance
+from train.run import setup
+from train.settings import rules
+from train.settings.reading import VARIANTS, load_recipe
 from train.tasks import FIGURES
 
 ALL = sorted(FIGURES)
@@ -39,7 +42,7 @@ def write(tmp_path):
 
 def test_every_table_of_figures_has_all_of_them():
     names = {name for figures in OF_TASK.values() for name in figures.split()}
-    assert set(FIGURES) == set(receipts.TOLERANCE) == names
+    assert set(FIGURES) == set(provenance.TOLERANCE) == names
 
 
 @pytest.mark.parametrize("task", VARIANTS)
@@ -92,7 +95,7 @@ def test_a_wrong_figure_ends_the_command_with_2_and_leaves_nothing(write, capsys
 )
 @pytest.mark.parametrize("installed", [True, False])
 def test_the_language_chooses_the_tokenizer_of_bleu(write, monkeypatch, languages, task, tokenizer, installed):
-    monkeypatch.setattr(recipe_rules.importlib.util, "find_spec", lambda name: object() if installed else None)
+    monkeypatch.setattr(rules.importlib.util, "find_spec", lambda name: object() if installed else None)
     path = write(task, data={"train": "a.tsv", "language": languages})
     expected = tokenizer if installed or "mecab" not in tokenizer else "char"
     assert load_recipe(path).eval.bleu_tokenizer == expected
@@ -100,7 +103,7 @@ def test_the_language_chooses_the_tokenizer_of_bleu(write, monkeypatch, language
 
 
 def test_a_tokenizer_that_is_not_installed_is_one_line(write, monkeypatch):
-    monkeypatch.setattr(recipe_rules.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(rules.importlib.util, "find_spec", lambda name: None)
     path = write(eval={"bleu_tokenizer": "ko-mecab", "metrics": ["bleu"]})
     with pytest.raises(
         UserError, match=r"eval.bleu_tokenizer: 'ko-mecab' needs packages: pip install 'sacrebleu\[ko\]'"
@@ -157,7 +160,7 @@ def compared(recipe, accelerator, predictions, name, caplog):
     caplog.clear()
     details = {"signatures": {}}
     rows = {"source": ["x"] * len(CHINESE), "target": CHINESE}
-    with caplog.at_level(logging.WARNING, logger="train.evaluate"):
+    with caplog.at_level(logging.WARNING, logger="train.measure.evaluate"):
         values = evaluate._compare(predictions, rows, recipe, [name], accelerator, details)
     return values, details, list(caplog.messages)
 

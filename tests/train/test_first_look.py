@@ -3,10 +3,10 @@
 import pytest
 
 from train.__main__ import main
-from train.data import load_splits
+from train.data.splits import load_splits
 from train.errors import UserError, quoted, short
-from train.recipe import Recipe
 from train.run import first_look
+from train.settings.reading import Recipe
 
 TABLE = {"source_column": 0, "target_column": 1}
 LABELS = {"text_column": 0, "label_column": 1}

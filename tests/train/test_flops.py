@@ -11,7 +11,8 @@ from modeling_vanilla import (
     VanillaForMaskedLM,
     VanillaForSequenceClassification,
 )
-from train import flops, gpus, receipts
+from train.cost import flops, gpus
+from train.measure import provenance
 
 SIZES = {"d_model": 24, "num_heads": 2, "head_dim": 8, "v_head_dim": 6, "d_ff": 40, "attn_implementation": "eager"}
 MODELS = {
@@ -147,6 +148,6 @@ A100, H100, CPU = "8 x NVIDIA A100-SXM4-80GB", "8 x NVIDIA H100 80GB HBM3", "x86
 )
 def test_the_arithmetic_by_time_counts_each_part_of_the_way(history, teraflops):
     """The paper's way (sec. 6.1, footnote): seconds x GPUs x their peak, the GPUs of each part with its own seconds."""
-    found = receipts.cost(12345, 100.0, history)
+    found = provenance.cost(12345, 100.0, history)
     assert found["flops"] == 12345
     assert found.get("flops_by_time") == (None if teraflops is None else pytest.approx(teraflops * 1e12))

@@ -5,8 +5,8 @@ from datetime import date
 
 import pytest
 
+from train.data.dates import ENGLISH_DATES, dates, english, generate, korean, split_of
 from train.errors import UserError
-from train.generators import ENGLISH_DATES, dates, english, generate, korean, split_of
 
 MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
 WEEKDAYS = {"mon": "월", "tue": "화", "wed": "수", "thu": "목", "fri": "금", "sat": "토", "sun": "일"}

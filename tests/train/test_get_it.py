@@ -11,8 +11,8 @@ import pytest
 
 from train import demo
 from train.__main__ import main
-from train.recipe import load_recipe
 from train.settings import get_it
+from train.settings.reading import load_recipe
 
 RECIPES = Path(__file__).resolve().parents[2] / "train" / "recipes"
 WITH_FILES = sorted(path.name for path in RECIPES.glob("*.yaml") if load_recipe(path).data.root != ".")

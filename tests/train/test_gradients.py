@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from train import feed
-from train.examples import Examples
-from train.recipe import load_recipe
+from train.data import steps as feed
+from train.data.examples import Examples
+from train.settings.reading import load_recipe
 
 # Takes the steps of each case without moving the weights, and writes the gradient of every step as rank 0 has it.
 WORKER = """
@@ -19,7 +19,9 @@ import json, os, sys
 import torch
 from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import save_file
-from train import collate, feed, loop, recipe, setup
+from train.data import collate, steps as feed
+from train.run import loop, setup
+from train.settings import reading as recipe
 
 
 def gradients(words):

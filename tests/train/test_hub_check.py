@@ -10,7 +10,10 @@ import yaml
 from safetensors.torch import load_file, save_file
 
 from train import __main__ as command
-from train import files, hub_check, hub_folder, receipts
+from train import files
+from train.hub import folder as hub_folder
+from train.hub.check import report as hub_check
+from train.measure import provenance
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +39,7 @@ KNOWN = {}  # reading a recipe takes longer than all other checks here: hash eac
 @pytest.fixture
 def static(monkeypatch):
     """Leave out the process that uses the folder; it is `test_hub_check_use`'s."""
-    hash_of_file = receipts.hash_of_file
+    hash_of_file = provenance.hash_of_file
 
     def remembered(path):
         text = path.read_text()
@@ -44,8 +47,8 @@ def static(monkeypatch):
             KNOWN[text] = hash_of_file(path)
         return KNOWN[text]
 
-    monkeypatch.setattr(receipts, "hash_of_file", remembered)
-    monkeypatch.setattr("train.hub_check_stranger.findings", lambda *_: iter([("use", True, "left out")]))
+    monkeypatch.setattr(provenance, "hash_of_file", remembered)
+    monkeypatch.setattr("train.hub.check.use.findings", lambda *_: iter([("use", True, "left out")]))
 
 
 def edit(path, change):
@@ -275,13 +278,13 @@ def test_the_listing_of_the_hub_counts(folder, static):
 
 
 def test_nothing_of_a_folder_runs_before_it_is_in_order(folder, monkeypatch):
-    monkeypatch.setattr("train.hub_check_stranger.findings", lambda *_: 1 / 0)
+    monkeypatch.setattr("train.hub.check.use.findings", lambda *_: 1 / 0)
     truncate(folder)
     assert hub_check.check_folder(folder).problems[-1].startswith("use: left out")
 
 
 def test_a_folder_without_a_card_is_used_all_the_same(folder, monkeypatch):
-    monkeypatch.setattr("train.hub_check_stranger.findings", lambda *_: iter([("ran", True, "")]))
+    monkeypatch.setattr("train.hub.check.use.findings", lambda *_: iter([("ran", True, "")]))
     (folder / "README.md").unlink()
     (folder / "manifest.json").unlink(missing_ok=True)
     report = hub_check.check_folder(folder)
@@ -290,7 +293,7 @@ def test_a_folder_without_a_card_is_used_all_the_same(folder, monkeypatch):
 
 
 def test_other_code_runs_only_when_it_is_trusted(folder, monkeypatch):
-    monkeypatch.setattr("train.hub_check_stranger.findings", lambda *_: iter([("ran", True, "")]))
+    monkeypatch.setattr("train.hub.check.use.findings", lambda *_: iter([("ran", True, "")]))
     add_to(folder / "layers.py", "\n# changed\n")
     (folder / "more.py").write_text("")
     report = hub_check.check_folder(folder)

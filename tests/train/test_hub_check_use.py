@@ -14,9 +14,11 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 import modeling_vanilla
 import tokenizer as tokenizers
-from train import hub_check, hub_check_stranger, scoring
-from train import hub_folder as hub_folders
-from train.recipe import Recipe
+from train.hub import folder as hub_folders
+from train.hub.check import report as hub_check
+from train.hub.check import use
+from train.measure import scoring
+from train.settings.reading import Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXTS = ["to be or not to be", "that is the question"]
@@ -168,8 +170,8 @@ def test_a_model_that_loses_its_cache_and_its_inputs_is_found(tmp_path, monkeypa
         )
 
     monkeypatch.setattr(modeling_vanilla.VanillaForCausalLM, "forward", lossy)
-    folder, names = hub_folder("decoder", tmp_path), hub_check_stranger.OF_A_FOLDER
-    found = {name: passed for name, passed, _ in hub_check_stranger._doctored(folder, names)}
+    folder, names = hub_folder("decoder", tmp_path), use.OF_A_FOLDER
+    found = {name: passed for name, passed, _ in use._doctored(folder, names)}
     assert {name for name, passed in found.items() if not passed} == {
         "doctor generate-forward",
         "doctor unknown-input",
@@ -198,7 +200,7 @@ def test_a_config_of_other_sizes_is_found(translator, tmp_path):
 
 def test_a_limit_that_leaves_a_prompt_no_place_is_found(tmp_path, monkeypatch):
     """`generate` without a word about lengths then runs past the positions, unless the text ends before."""
-    monkeypatch.setattr("train.hub_check_stranger.findings", lambda *_: iter([]))
+    monkeypatch.setattr("train.hub.check.use.findings", lambda *_: iter([]))
     folder, recipe = hub_folder("decoder", tmp_path / "hub"), Recipe(name="tiny", task="causal")
     model = modeling_vanilla.VanillaForCausalLM.from_pretrained(folder).eval()
     for limit, problems in ((None, 0), (36, 1)):

@@ -15,8 +15,9 @@ import pytest
 from reading import mistake, rows
 
 from tokenizer import KINDS, build, pieces, template_for
-from train import data, examples
-from train.data import load_splits
+from train.data import examples
+from train.data import splits as data
+from train.data.splits import load_splits
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -87,7 +88,7 @@ def test_a_line_that_is_too_long_reaches_on_bad_line(recipe, monkeypatch, caplog
 
 
 def test_a_file_that_is_one_text_has_a_longest_length(recipe):
-    from train.readers import read_whole
+    from train.data.readers import read_whole
 
     made = recipe("causal", {"x.txt": "a" * 100}, train="x.txt")
     assert read_whole(Path(made.data.root) / "x.txt", most=100) == "a" * 100
@@ -171,7 +172,7 @@ def test_a_gz_bomb_costs_little_memory(tmp_path):
     script = """
 import pathlib, resource, sys
 from tokenizer import read_texts
-from train.readers import read_text, read_whole
+from train.data.readers import read_text, read_whole
 path = pathlib.Path(sys.argv[1])
 for read in (lambda: list(read_texts([path])), lambda: list(read_text(path)), lambda: read_whole(path)):
     try:

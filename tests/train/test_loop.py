@@ -8,8 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from train import checkpoint, loop, stop, tracking
 from train.errors import UserError
+from train.processes import signals
+from train.run import checkpoint, loop, tracking
 
 
 def weights(run):
@@ -45,7 +46,7 @@ def test_a_stopped_run_ends_bitwise_like_an_uninterrupted_one(write_recipe, fit,
     again = write_recipe("again")
     with monkeypatch.context() as patch:
         stop_at(patch, stopped)
-        with pytest.raises(stop.Stopped) as caught:
+        with pytest.raises(signals.Stopped) as caught:
             fit(again, *options)
     assert caught.value.signal == signal.SIGTERM
     run = whole.parent / "again"

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from train.optim import build_optimizer, learning_rate
-from train.recipe import OptimSection
+from train.model.optim import build_optimizer, learning_rate
+from train.settings.reading import OptimSection
 
 
 @pytest.mark.parametrize("step", [1, 2, 399, 400, 401, 4000, 100_000])

@@ -9,11 +9,14 @@ import pytest
 import torch
 
 import tokenizer as tokenizers
-from train import build, checkpoint, examples, loop, packing, stop
-from train.collate import IGNORE, Collator
-from train.data import load_splits
+from train.data import examples, packing
+from train.data.collate import IGNORE, Collator
+from train.data.splits import load_splits
 from train.errors import UserError
-from train.recipe import BatchSection, DataSection, ModelSection, Recipe, load_recipe
+from train.model import build
+from train.processes import signals
+from train.run import checkpoint, loop
+from train.settings.reading import BatchSection, DataSection, ModelSection, Recipe, load_recipe
 
 TASKS = ("translation", "causal", "masked")
 
@@ -174,7 +177,7 @@ def test_a_packed_run_goes_on_bitwise(write_recipe, fit, monkeypatch, task):
 
     with monkeypatch.context() as patch:
         patch.setattr(loop, "train_step", train_step)
-        with pytest.raises(stop.Stopped):
+        with pytest.raises(signals.Stopped):
             fit(again, "--loop.max_steps", "9", "--loop.accumulate", "2")
     assert checkpoint.newest(whole.parent / "again").name == "step-00000005"
     run = fit(again, "--loop.max_steps", "9", "--loop.accumulate", "2")

@@ -10,9 +10,10 @@ import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
 import modeling_vanilla as mv
-from train import build, costs, gpus, recipe
 from train.__main__ import main
-from train.cost import here
+from train.cost import formulas, gpus, here
+from train.model import build
+from train.settings import reading
 
 RECIPES = Path(__file__).resolve().parents[2] / "train" / "recipes"
 VARIANTS = {"translation": "encoder-decoder", "causal": "decoder", "masked": "encoder", "classification": "encoder"}
@@ -37,7 +38,7 @@ def case(task: str, implementation: str = "sdpa", **numbers):
     else:
         batch["labels"] = ids.clone()
         lengths = (SOURCE - (task == "causal"),)
-    return model, batch, costs.load_of(task, ROWS, lengths, mask_probability=1.0)
+    return model, batch, formulas.load_of(task, ROWS, lengths, mask_probability=1.0)
 
 
 @pytest.mark.parametrize(
@@ -54,11 +55,11 @@ def test_operations_are_those_that_torch_counts(task, numbers):
     model, batch, load = case(task, "eager", **numbers)
     with FlopCounterMode(display=False) as counter:
         loss = model(**batch).loss
-    forward = costs.forward_flops(model.config, task, load)
+    forward = formulas.forward_flops(model.config, task, load)
     assert counter.get_total_flops() == sum(forward.values())
     with FlopCounterMode(display=False) as backward:
         loss.backward()
-    assert counter.get_total_flops() + backward.get_total_flops() == costs.training_flops(forward)
+    assert counter.get_total_flops() + backward.get_total_flops() == formulas.training_flops(forward)
 
 
 def test_recomputed_layers_are_counted():
@@ -66,8 +67,8 @@ def test_recomputed_layers_are_counted():
     getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
     with FlopCounterMode(display=False) as counter:
         model(**batch).loss.backward()
-    forward = costs.forward_flops(model.config, "translation", load)
-    assert counter.get_total_flops() == costs.training_flops(forward, checkpointing=True)
+    forward = formulas.forward_flops(model.config, "translation", load)
+    assert counter.get_total_flops() == formulas.training_flops(forward, checkpointing=True)
 
 
 def kept(model, batch, bf16: bool) -> int:
@@ -104,9 +105,9 @@ def kept(model, batch, bf16: bool) -> int:
 )
 def test_memory_is_what_autograd_keeps(task, implementation, bf16, numbers):
     model, batch, load = case(task, implementation, **numbers)
-    keeping = costs.Keeping(bf16, eager=implementation == "eager", mask=0)
-    expected = costs.activation_bytes(model.config, load, keeping)
-    expected += costs.head_bytes(model.config, task, load, keeping)[0]
+    keeping = formulas.Keeping(bf16, eager=implementation == "eager", mask=0)
+    expected = formulas.activation_bytes(model.config, load, keeping)
+    expected += formulas.head_bytes(model.config, task, load, keeping)[0]
     if bf16:
         expected += 2 * sum(parameter.numel() for parameter in model.parameters() if parameter.dim() == 2)
     assert expected == pytest.approx(kept(model, batch, bf16), rel=0.02)
@@ -116,11 +117,11 @@ def test_memory_with_checkpointing_is_the_inputs_of_the_layers():
     model, batch, load = case("translation")
     plain = kept(model, batch, bf16=False)
     getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
-    keeping = costs.Keeping(checkpointing=True, mask=0)
-    expected = costs.activation_bytes(model.config, load, keeping)
+    keeping = formulas.Keeping(checkpointing=True, mask=0)
+    expected = formulas.activation_bytes(model.config, load, keeping)
     # One layer is recomputed in the backward pass, after what the hooks see.
-    expected -= max(costs._layer_bytes(model.config, load, side, keeping) for side in (0, 1))
-    expected += costs.head_bytes(model.config, "translation", load, keeping)[0]
+    expected -= max(formulas._layer_bytes(model.config, load, side, keeping) for side in (0, 1))
+    expected += formulas.head_bytes(model.config, "translation", load, keeping)[0]
     found = kept(model, batch, bf16=False)
     assert expected == pytest.approx(found, rel=0.05)
     assert found < plain / 5
@@ -145,13 +146,13 @@ def test_memory_is_the_peak_of_a_step(checkpointing):
     with tracker:
         step()
     (peak,) = tracker.get_tracker_snapshot("peak").values()
-    keeping = costs.Keeping(checkpointing=checkpointing, mask=0)
-    parts = costs.state_bytes(sum(parameter.numel() for parameter in model.parameters()), 0, bf16=False)
+    keeping = formulas.Keeping(checkpointing=checkpointing, mask=0)
+    parts = formulas.state_bytes(sum(parameter.numel() for parameter in model.parameters()), 0, bf16=False)
     del parts["gradients"]  # at that moment there are none yet; later there are, but no scores
-    expected = sum(parts.values()) + sum(costs.head_bytes(model.config, "translation", load, keeping))
-    expected += costs.activation_bytes(model.config, load, keeping)
+    expected = sum(parts.values()) + sum(formulas.head_bytes(model.config, "translation", load, keeping))
+    expected += formulas.activation_bytes(model.config, load, keeping)
     if checkpointing:  # no layer is being recomputed then
-        expected -= max(costs._layer_bytes(model.config, load, side, keeping) for side in (0, 1))
+        expected -= max(formulas._layer_bytes(model.config, load, side, keeping) for side in (0, 1))
     assert expected == pytest.approx(peak["Total"], rel=0.02)
 
 
@@ -192,7 +193,7 @@ def test_the_paper(capsys, size, millions, days, capacity, seconds):
 
 
 def test_nothing_is_allocated():
-    given = recipe.load_recipe(RECIPES / "wmt14-en-de-big.yaml")
+    given = reading.load_recipe(RECIPES / "wmt14-en-de-big.yaml")
     assert {parameter.device.type for parameter in build.outline(given, 37_000).parameters()} == {"meta"}
 
 

@@ -10,9 +10,9 @@ import torch
 
 import tokenizer as tokenizers
 from modeling_vanilla import VanillaConfig, VanillaForCausalLM, VanillaForConditionalGeneration
-from train import plots
 from train.__main__ import main
 from train.errors import UserError
+from train.pictures import plots
 
 SOURCE, TARGET = [*"20 Mai, 2026", "</s>"], [*"2026년 5월", "</s>"]
 

@@ -21,9 +21,12 @@ from modeling_vanilla import (
     VanillaForMaskedLM,
     VanillaForSequenceClassification,
 )
-from train import files, hub_folder, publish, receipts
+from train import files
 from train.errors import UserError
-from train.recipe import load_recipe
+from train.hub import folder as hub_folder
+from train.hub import publish
+from train.measure import provenance
+from train.settings.reading import load_recipe
 
 PAIRS = [("March 1, 2020", "2020년 3월 1일"), ("2 May 1999", "1999년 5월 2일")]
 HEADS = {
@@ -323,16 +326,16 @@ def test_a_run_of_a_version_with_fewer_keys_is_published(run):
     del recipe["loop"]["push_to"], recipe["data"]["license"]
     (run[0] / "recipe.yaml").write_text(yaml.safe_dump(recipe))
     content = json.loads((run[0] / "results.json").read_text())
-    content["recipe_hash"] = receipts.hash_of_file(run[0] / "recipe.yaml")
+    content["recipe_hash"] = provenance.hash_of_file(run[0] / "recipe.yaml")
     (run[0] / "results.json").write_text(json.dumps(content))
     folder = publish.write_hub_folder(run[0], "somebody/run-en-ko")
-    assert receipts.hash_of_file(folder / "recipe.yaml") == content["recipe_hash"]
+    assert provenance.hash_of_file(folder / "recipe.yaml") == content["recipe_hash"]
     assert "license" not in yaml.safe_load((folder / "recipe.yaml").read_text())["data"]
     assert load_recipe([str(folder / "recipe.yaml")]).optim.lr == 0.0123
 
 
 def test_a_recipe_that_pushed_does_not_push_for_others(run):
-    own = {"recipe_hash": receipts.recipe_hash(load_recipe([str(run[0] / "recipe.yaml")]))}
+    own = {"recipe_hash": provenance.recipe_hash(load_recipe([str(run[0] / "recipe.yaml")]))}
     recipe = yaml.safe_load((run[0] / "recipe.yaml").read_text())
     recipe["loop"] |= {"push_to": "me/private-things", "push_every": 1000, "push_revision": "mine"}
     (run[0] / "recipe.yaml").write_text(yaml.safe_dump(recipe))

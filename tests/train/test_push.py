@@ -12,9 +12,11 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 from modeling_vanilla import VanillaConfig, VanillaForConditionalGeneration
-from train import finish, hub_check_code, push
 from train.errors import UserError
-from train.recipe import load_recipe
+from train.hub import push
+from train.hub.check import code as hub_check_code
+from train.run import finish
+from train.settings.reading import load_recipe
 
 NAME = "alice/dates"
 # What leads the forked process, which has read where its Hub is, to the stand-in.
@@ -221,7 +223,7 @@ def test_a_run_that_is_resumed_at_its_end_pushes_its_last_checkpoint(fit, write_
 def test_a_hub_that_never_answers_does_not_hold_the_run(starter, without, hub_here, tmp_path):
     hub_here.fail("^GET /api/models", 0, delay=30.0, after=1, times=10**6)
     run = tmp_path / "run"
-    code = pushing(hub_here, tmp_path)["code"] + "from train import push\npush.PATIENCE = 1.0\n"
+    code = pushing(hub_here, tmp_path)["code"] + "from train.hub import push\npush.PATIENCE = 1.0\n"
     (job,) = starter.start(run, "--loop.push_to", NAME, code=code)
     assert job.wait(timeout=25) == 0, job.text
     assert "the last push is not through after 1 s; the run ends without" in job.text

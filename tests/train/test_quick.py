@@ -7,8 +7,8 @@ import pytest
 
 from train.__main__ import main
 from train.errors import UserError
-from train.quick import load
-from train.recipe import load_recipe
+from train.settings.limit import load
+from train.settings.reading import load_recipe
 
 RECIPES = Path(__file__).resolve().parents[2] / "train" / "recipes"
 

@@ -8,8 +8,8 @@ import yaml
 
 from modeling_vanilla import VanillaConfig
 from train.errors import UserError
-from train.recipe import Recipe, _keys, load_recipe
 from train.settings import synonyms
+from train.settings.reading import Recipe, _keys, load_recipe
 
 RECIPES = Path(__file__).parents[2] / "train" / "recipes"
 SHIPPED = {

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from train.errors import UserError
-from train.recipe import load_recipe
+from train.settings.reading import load_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAD = "name: a\ntask: translation\n"
@@ -67,7 +67,7 @@ CHILD = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))
 from train.errors import UserError
-from train.recipe import load_recipe
+from train.settings.reading import load_recipe
 for path in sys.argv[1:]:
     try:
         load_recipe(path)

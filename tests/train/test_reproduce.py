@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from train import __main__ as command
-from train import hub_folder, receipts, reproduce
+from train.commands import reproduce
+from train.hub import folder as hub_folder
+from train.measure import provenance
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +126,7 @@ def test_missing_data_is_named_with_its_place(write_recipe, tmp_path, fit, capsy
 
 
 def test_what_differs_is_said_line_by_line():
-    here = {"versions": receipts.versions(), "code": receipts.code(), "hardware": receipts.hardware()}
+    here = {"versions": provenance.versions(), "code": provenance.code(), "hardware": provenance.hardware()}
     clean = here | {"code": here["code"] | {"changed": False}}
     then = clean | {
         "versions": clean["versions"] | {"torch": "1.0"},

@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from train import __main__ as command
-from train import recipe as recipes
-from train import reproduce
+from train.commands import reproduce
 from train.errors import UserError
 from train.hub import foreign
+from train.settings import reading as recipes
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "security.md"
 KEYS = [name for name in recipes._keys() if "." in name] + ["name", "task", "run_dir"]

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 
 from modeling_vanilla import VanillaConfig, VanillaForMaskedLM
-from train.batching import TokenBatchSampler
+from train.data.batching import TokenBatchSampler
 
 LENGTHS = np.random.default_rng(0).integers(3, 30, 203)
 

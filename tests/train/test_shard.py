@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from train import checkpoint
 from train.__main__ import main
+from train.run import checkpoint
 
 # One launch runs every scenario, since starting processes takes longer than training.
 WORKER = """
@@ -16,7 +16,9 @@ import json, os, signal, sys
 import torch
 from accelerate.state import AcceleratorState
 from torch.distributed.tensor import DTensor
-from train import loop, recipe, stop
+from train.run import loop
+from train.settings import reading as recipe
+from train.processes import signals as stop
 
 path, rank = sys.argv[1], int(os.environ["RANK"])
 assert os.environ["WORLD_SIZE"] == "2"

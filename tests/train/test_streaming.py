@@ -7,15 +7,20 @@ import datasets
 import numpy as np
 import pytest
 
-from train import checkpoint, data, feed, packing, recipe, stop, streaming
+from train.data import packing, streaming
+from train.data import splits as data
+from train.data import steps as feed
 from train.errors import UserError
+from train.processes import signals
+from train.run import checkpoint
+from train.settings import reading
 
 
 def stop_at(monkeypatch, step):
     """Send this process SIGTERM while the given step is under way."""
     import os
 
-    from train import loop
+    from train.run import loop
 
     original = loop.train_step
 
@@ -49,7 +54,7 @@ def load(write_recipe, tmp_path):
     def read(source, *overrides):
         path = write_recipe()
         more = on_disk_hub(tmp_path, path) if source == "hub" else []
-        return recipe.load_recipe([str(path), *more, *overrides])
+        return reading.load_recipe([str(path), *more, *overrides])
 
     return read
 
@@ -114,7 +119,7 @@ def test_a_stopped_run_ends_bitwise_like_an_uninterrupted_one(
     for stopped in (3, 11):
         with monkeypatch.context() as patch:
             stop_at(patch, stopped)
-            with pytest.raises(stop.Stopped):
+            with pytest.raises(signals.Stopped):
                 fit(again_recipe, *options)
     run = whole.parent / "again"
     saved = checkpoint.read_state(checkpoint.newest(run))["progress"]
@@ -132,7 +137,7 @@ def test_a_stopped_run_ends_bitwise_like_an_uninterrupted_one(
 def test_the_ranks_of_a_job_share_each_window(load, tmp_path):
     made = load("file", "--data.stream_rows", "25", "--loop.accumulate", "2")
     splits = data.load_splits(made)
-    from train import build
+    from train.model import build
 
     build.make_tokenizer(made, splits["train"], tmp_path / "tokenizer")
     tokenizer = build.load_tokenizer(tmp_path / "tokenizer")
@@ -158,7 +163,7 @@ def test_the_ranks_of_a_job_share_each_window(load, tmp_path):
 
 def test_two_windows_are_shuffled_differently(load, tmp_path):
     made = load("file", "--data.stream_rows", "61", "--batch.max_rows", "1")
-    from train import build
+    from train.model import build
 
     splits = data.load_splits(made)
     build.make_tokenizer(made, splits["train"], tmp_path / "tokenizer")
@@ -171,11 +176,11 @@ def test_two_windows_are_shuffled_differently(load, tmp_path):
 
 @pytest.mark.parametrize("task", ["causal", "masked"])
 def test_text_is_streamed_too(write_recipe, tmp_path, task):
-    from train import build
+    from train.model import build
 
     path, lines = write_recipe(), "".join(f"{'abcdefg'[: 1 + i % 7]}\n" for i in range(50))
     (tmp_path / "data" / "train.txt").write_text(lines, encoding="utf-8")
-    made = recipe.load_recipe(
+    made = reading.load_recipe(
         [
             *(str(path), "--task", task, "--data.train", "train.txt", "--data.validation", "null"),
             *("--data.stream_rows", "20", "--batch.block_size", "11", "--eval.split", "train"),
@@ -244,7 +249,7 @@ def test_what_needs_all_rows_first_is_refused(load, overrides, words):
 
 
 def test_a_plan_counts_the_first_window_and_claims_no_epochs(write_recipe, capsys):
-    from train import plan
+    from train.cost import plan
 
     assert plan.main([str(write_recipe()), "--data.stream_rows", "20"]) in (0, None)
     shown = capsys.readouterr().out

@@ -10,13 +10,12 @@ from transformers import AutoTokenizer, LlamaTokenizer, PreTrainedTokenizerFast
 
 import tokenizer
 from modeling_vanilla import VanillaConfig, VanillaForMaskedLM
-from train import build, examples
-from train import models as loading
 from train.__main__ import main
+from train.data import examples
 from train.errors import UserError
-from train.model import template
-from train.recipe import Recipe
-from train.sections import ModelSection, TokenizerSection
+from train.model import build, loading, template
+from train.settings.reading import Recipe
+from train.settings.sections import ModelSection, TokenizerSection
 
 TASKS = {"translation": "seq2seq", "causal": "causal", "masked": "encoder", "classification": "encoder"}
 TEXTS = ["the dog runs", "a cat sits", "날씨가 좋다"] * 3

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from train import flops, loop, tracking
+from train.cost import flops
+from train.run import loop, tracking
 
 
 def lines_of(run, kind):

@@ -8,13 +8,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from train import checkpoint
+from train.run import checkpoint
 
 # One launch runs every scenario, since starting processes takes longer than training.
 WORKER = """
 import json, os, signal, sys
 import torch
-from train import loop, recipe, stop
+from train.run import loop
+from train.settings import reading as recipe
+from train.processes import signals as stop
 
 path, rank = sys.argv[1], int(os.environ["RANK"])
 assert os.environ["WORLD_SIZE"] == "2"
@@ -45,7 +47,7 @@ def terminate(run):
 def poison(run):
     if run.progress.step == 3:
         # The rows of the other rank, from the plan of the data and not from what it was given.
-        from train import batching, feed
+        from train.data import batching, steps as feed
         plan = feed.Places(run.train, run.recipe, 1, 2, 0, 0).plan(0)
         micro = batching.micro_batches(plan[3], 1, 2, run.recipe.loop.accumulate)
         report["rows of rank 1"] = [int(row) for rows in micro for row in rows]

@@ -14,8 +14,11 @@ from modeling_vanilla import (
     layers,
     stacks,
 )
-from train import checkpoint, loop, plots, probes, stop, watch
-from train.recipe import LoopSection, ModelSection, OptimSection, Recipe
+from train.pictures import plots
+from train.processes import signals
+from train.run import checkpoint, loop, probes
+from train.run import watchdog as watch
+from train.settings.reading import LoopSection, ModelSection, OptimSection, Recipe
 
 LN_100 = math.log(100)
 
@@ -296,11 +299,11 @@ def test_a_resumed_run_is_watched_from_where_it_stopped(write_recipe, fit, monke
 
     def train_step(run, delivery, request):
         if run.progress.step == 5:
-            raise stop.Stopped(15, "killed")
+            raise signals.Stopped(15, "killed")
         return original(run, delivery, request)
 
     monkeypatch.setattr(loop, "train_step", train_step)
-    with pytest.raises(stop.Stopped):
+    with pytest.raises(signals.Stopped):
         fit(again, *options)
     monkeypatch.setattr(loop, "train_step", original)
     run = fit(again, *options)
@@ -318,7 +321,7 @@ def test_curves_are_drawn_at_the_end_and_at_a_stop_and_never_fail_a_run(write_re
         return original(run, delivery, 15 if run.progress.step == 1 else request)
 
     monkeypatch.setattr(loop, "train_step", train_step)
-    with pytest.raises(stop.Stopped):
+    with pytest.raises(signals.Stopped):
         fit(recipe)
     picture = recipe.parent / "one" / "curves.png"
     before = picture.read_bytes()

@@ -15,7 +15,9 @@ import yaml
 from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from train import build, checkpoint, optim, recipe
+from train.model import build, optim
+from train.run import checkpoint
+from train.settings import reading
 
 RECIPES = Path(__file__).resolve().parents[2] / "train" / "recipes"
 NAMES = ("wmt14-en-de-base", "wmt14-en-de-big")
@@ -62,7 +64,7 @@ def on_sample(name: str, sample: Path, target: Path) -> Path:
 @pytest.mark.parametrize("name", NAMES)
 def test_it_starts_and_runs(name, sample, tmp_path, fit):
     path = on_sample(name, sample, tmp_path)
-    given = recipe.load_recipe(path)
+    given = reading.load_recipe(path)
     # Six steps, a checkpoint after each, stand for the 100,000 and 300,000. They end in the warm-up, which a recipe may ask for
     # only where it says everything, as those do that runs write down.
     given.loop.max_steps, given.loop.save_every, given.loop.eval_every, given.loop.log_every = 6, 1, 3, 1
@@ -105,7 +107,7 @@ def test_it_starts_and_runs(name, sample, tmp_path, fit):
 # Table 3 rounds to millions, and its rows disagree about "about 37,000" tokens; see tests/modeling_vanilla/test_counts.py.
 @pytest.mark.parametrize(("name", "table", "vocabulary"), [(NAMES[0], 65, 41_000), (NAMES[1], 213, 35_700)])
 def test_at_full_size_it_is_the_model_of_the_paper(name, table, vocabulary):
-    given = recipe.load_recipe(RECIPES / f"{name}.yaml")
+    given = reading.load_recipe(RECIPES / f"{name}.yaml")
     model = build.outline(given, vocabulary)
     assert round(sum(parameter.numel() for parameter in model.parameters()) / 1e6) == table
     big = name == NAMES[1]

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from train.recipe import Recipe
+from train.settings.reading import Recipe
 
 
 def measured(bf16: bool, seconds: float = 0.5) -> float:

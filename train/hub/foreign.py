@@ -11,8 +11,8 @@ from typing import Any
 
 from modeling_vanilla.safety import GENERATION_LIMITS, LIMITS
 from train.errors import UserError
-from train.recipe import Recipe
-from train.sections import LoopSection
+from train.settings.reading import Recipe
+from train.settings.sections import LoopSection
 
 Rule = Callable[[Any], Any]
 MOST_ROWS = 10**7  # that a generator makes, or a stream holds

@@ -16,11 +16,13 @@ from typing import Any
 from modeling_vanilla import VanillaConfig
 from modeling_vanilla.bridge_files import INDEX
 from modeling_vanilla.configuration_vanilla import VERSION
-from train import files, hub_check, hub_check_stranger, hub_fetch, hub_folder, publish, upload
+from train import files
 from train.errors import PublishError, UserError
-from train.hub import releases
-from train.hub.check import listing
-from train.hub_errors import Hub
+from train.hub import fetch, publish, releases, upload
+from train.hub import folder as hub_folder
+from train.hub.check import listing, use
+from train.hub.check import report as hub_check
+from train.hub.client import Hub
 
 CONFIG = "config.json"
 # What of config.json depends on the code: where the classes are, which pipelines there are, and which version wrote it.
@@ -97,11 +99,11 @@ def mend_repository(target: upload.Target, dry_run: bool = False) -> upload.Sent
     publish.refuse_contradictions(target)
     if not dry_run:
         upload.log_in(hub)
-    commit = hub_fetch.commit_of(repo_id, target.revision)
+    commit = fetch.commit_of(repo_id, target.revision)
     with tempfile.TemporaryDirectory() as work:
-        listing = hub_fetch.listing(repo_id, commit)
+        listing = fetch.listing(repo_id, commit)
         hub_check.refuse_number(repo_id, listing)
-        there, mended = hub_fetch.folder(repo_id, commit, Path(work) / "there", listing), Path(work) / "mended"
+        there, mended = fetch.folder(repo_id, commit, Path(work) / "there", listing), Path(work) / "mended"
         repair = plan(there, repo_id)
         if not repair.is_needed and not target.tag:
             print(f"{repo_id} at commit {commit}: nothing to mend, it has the code of {VERSION}")
@@ -117,7 +119,7 @@ def mend_repository(target: upload.Target, dry_run: bool = False) -> upload.Sent
         hub_folder.keep_allowed(mended)  # what somebody added stays there as it is
         base = upload.Base(commit, frozenset(repair.removed))
         sent = upload.send(hub, mended, target, f"Mend: {repair.before} becomes that of {VERSION}", base)
-    auto = hub_check_stranger.own_class(repair.config) or "AutoModel"
+    auto = use.own_class(repair.config) or "AutoModel"
     print(publish.farewell(target, sent, auto))
     return sent
 

@@ -115,7 +115,7 @@ TABLE = (
     Setting("ACCELERATE_FP8_*", Rule.RECIPE, (ANY,), "loop.precision decides"),
     Setting("ACCELERATE_DYNAMO_BACKEND", Rule.RECIPE, _OFF, _COMPILE),
     Setting("ACCELERATE_DYNAMO_*", Rule.RECIPE, (ANY,), _COMPILE),
-    # `train.shard` has read the flag before; the ways of dividing are its own.
+    # `train.run.shard` has read the flag before; the ways of dividing are its own.
     Setting("ACCELERATE_USE_FSDP", Rule.RECIPE, _OFF, _SHARD),
     Setting("FSDP_OFFLOAD_PARAMS", Rule.RECIPE, _OFF, f"{_SHARD}, and keeps them on the device"),
     Setting("FSDP_ACTIVATION_CHECKPOINTING*", Rule.RECIPE, _OFF, "loop.gradient_checkpointing decides"),

@@ -12,10 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from train import checkpoint, files
+from train import files
+from train.run import checkpoint
 
 if TYPE_CHECKING:
-    from train.state import Progress
+    from train.processes.random_state import Progress
 
 FOLDER, EARLIER = "best", "best-earlier"
 RECORD, NOTE = "best.json", "evaluation.json"

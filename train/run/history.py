@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from train import receipts
+from train.measure import provenance
 
 if TYPE_CHECKING:
-    from train.setup import Run
+    from train.run.setup import Run
 
 _PLACE = ("step", "seconds")
 
@@ -25,9 +25,9 @@ def begin(run: "Run", saved: dict[str, Any] | None) -> list[dict[str, Any]]:
         "processes": run.accelerator.num_processes,
         "accumulate": loop.accumulate,
         "max_steps": loop.max_steps,
-        "hardware": receipts.hardware(),
-        "code": receipts.code(),
-        "versions": receipts.versions(),
+        "hardware": provenance.hardware(),
+        "code": provenance.code(),
+        "versions": provenance.versions(),
     }
     before = [] if saved is None else saved.get("history") or [_unknown(saved)]
     before = trained(before, progress.step)

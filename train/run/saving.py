@@ -5,12 +5,13 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from train import alive, checkpoint, ema, finish, shard, state
+from train.processes import peers, random_state
+from train.run import averages, checkpoint, finish, shard
 
 if TYPE_CHECKING:
-    from train.setup import Run
-    from train.tracking import Tracker
-    from train.writer import Writer
+    from train.run.setup import Run
+    from train.run.tracking import Tracker
+    from train.run.writer import Writer
 
 
 def save(run: "Run", tracker: "Tracker") -> None:
@@ -24,8 +25,8 @@ def save(run: "Run", tracker: "Tracker") -> None:
     tracker.pause()
     wait_for_write(run)
     if not shard.is_sharded(run.bare):
-        alive.refuse_drift(run.accelerator, run.bare, progress.step)
-    states = state.gather_random_states(run.accelerator)
+        peers.refuse_drift(run.accelerator, run.bare, progress.step)
+    states = random_state.gather_random_states(run.accelerator)
     whole = shard.whole(run, moments=True)
     content = {
         "progress": asdict(progress),
@@ -34,7 +35,7 @@ def save(run: "Run", tracker: "Tracker") -> None:
         "scheduled": progress.step % loop.save_every == 0,
         "history": run.history,
     }
-    more = {} if run.average is None else {ema.FILE: run.average.tensors()}
+    more = {} if run.average is None else {averages.FILE: run.average.tensors()}
     what = (run.folder, progress.step, whole.bare, whole.optimizer.optimizer, states, content, more)
     step = run.saved = progress.step
 
@@ -46,13 +47,13 @@ def save(run: "Run", tracker: "Tracker") -> None:
         else:
             run.writer.start(in_background, then=lambda: finish.saved(run, step))
 
-    state.on_main(run.accelerator, write)
+    random_state.on_main(run.accelerator, write)
     tracker.resume()
 
 
 def wait_for_write(run: "Run") -> None:
     """Wait until the checkpoint that was begun is on disk; every rank calls it, and all fail where it failed."""
-    state.on_main(run.accelerator, run.writer.wait)
+    random_state.on_main(run.accelerator, run.writer.wait)
 
 
 @contextlib.contextmanager

@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from train import evaluate, finish, probes, shard, state
-from train.run import best, saving
+from train.measure import evaluate
+from train.processes import random_state
+from train.run import best, finish, probes, saving, shard
 
 if TYPE_CHECKING:
-    from train.setup import Run
-    from train.tracking import Tracker
+    from train.run.setup import Run
+    from train.run.tracking import Tracker
 
 LOWER_IS_BETTER = ("loss", "perplexity", "word_perplexity", "bits_per_byte")
 
@@ -42,7 +43,7 @@ def validate(run: "Run", tracker: "Tracker") -> None:
     tracker.event("eval", progress.step, dict(scores))
     for finding in findings:
         tracker.warn(progress.step, finding)
-    state.on_main(run.accelerator, lambda: best.note(run.folder, progress))
+    random_state.on_main(run.accelerator, lambda: best.note(run.folder, progress))
     tracker.resume()
 
 
@@ -56,7 +57,7 @@ def _keep_if_best(run: "Run", whole: "Run", value: float) -> bool:
         progress.bad_evals += 1
         return False
     progress.best, progress.best_step, progress.bad_evals = value, progress.step, 0
-    state.on_main(
+    random_state.on_main(
         run.accelerator,
         lambda: best.replace(
             run.folder, progress, lambda folder, more: finish.write_model_folder(whole, folder, more)

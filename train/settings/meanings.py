@@ -7,8 +7,8 @@ from docstring_parser import parse
 from jsonargparse import ArgumentParser
 
 from modeling_vanilla import VanillaConfig
-from train.recipe_rules import as_written
-from train.sections import ModelSection
+from train.settings.rules import as_written
+from train.settings.sections import ModelSection
 
 # What the model of a run gets from elsewhere than its preset.
 _FROM_ELSEWHERE = {"vocab_size": "the tokenizer's"}

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Literal
 from train.errors import UserError
 
 if TYPE_CHECKING:
-    from train.recipe import Recipe
-    from train.sections import DataSection
+    from train.settings.reading import Recipe
+    from train.settings.sections import DataSection
 
 NAMES = ("train", "validation", "test")
 

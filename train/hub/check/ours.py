@@ -20,11 +20,11 @@ def main(path: str) -> None:
     alone = confine.leave_network()
     watch = confine.Watch(work, [*job["paths"], *job["own_paths"]], [])
 
-    from train import hub_check_stranger
+    from train.hub.check import use
 
     bound = confine.limit(job["memory"])
     watch.forbid()
-    found = list(hub_check_stranger.of_the_package(job))
+    found = list(use.of_the_package(job))
     # What held has been said of the stranger's process; here it matters when something did not.
     found += [(f"installed {name}", held, detail) for name, held, detail in watch.findings(alone, bound) if not held]
     (work / "findings.json").write_text(json.dumps(found), encoding="utf-8")

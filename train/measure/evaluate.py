@@ -1,0 +1,328 @@
+"""Evaluation: the figures of a model on a split, and of a folder on disk with its results.json."""
+
+import dataclasses
+import functools
+import logging
+import os
+from pathlib import Path
+
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list, gather_object
+
+from train import metrics as scorers
+from train.data import examples
+from train.data import splits as data
+from train.errors import UserError
+from train.hub import fetch
+from train.measure import provenance, results, scoring
+from train.model import loading
+from train.processes import environment, random_state
+from train.settings.reading import load_recipe
+from train.settings.rules import bleu_tokenizer
+from train.tasks import CLASSIFICATION, GENERATION, METRICS_OF_TASK, PERPLEXITIES, metrics_rule
+
+SHOWN_SAMPLES = 20
+# Tokenizers of BLEU for which a word ends at a space.
+BY_SPACES = ("13a", "intl")
+logger = logging.getLogger(__name__)
+
+
+class Results(dict):
+    """The figures by name, each a float, with what belongs beside them in `details`.
+
+    Attributes:
+        details: signatures of the scorers, settings, sums and counts, and samples: dicts of source, reference, prediction
+            (or text, label, prediction), all of them in the order of the split.
+    """
+
+    def __init__(self, values: dict[str, float], details: dict):
+        super().__init__(values)
+        self.details = details
+
+
+def evaluate(
+    model, tokenizer, splits, recipe, accelerator, split, metrics=None, *, limit=None, epoch=0, description=None
+) -> Results:
+    """Measure the wanted figures of a model on one split; every rank calls it and gets the same answer.
+
+    Args:
+        model: the model, wrapped by accelerate or not. Its training mode and the random state are left as they were.
+        tokenizer: the tokenizer of the model.
+        splits: split name -> dataset, from `data.load_splits`.
+        recipe: the whole recipe; its `task`, `eval` and `batch` sections are read.
+        accelerator: the `accelerate.Accelerator` of this process.
+        split: name of the split to score.
+        metrics: names of the figures; None = the recipe's `eval.metrics`.
+        limit: score the first rows only; None = the recipe's `eval.limit`.
+        epoch: seeds the corruption of a masked model; the same number gives the same corruption.
+        description: label of the progress bar.
+
+    Raises:
+        UserError: no such split, or a figure that has no meaning for the task.
+        GenerationError: a figure of generated texts is wanted, and `generate` is broken.
+    """
+    wanted = check_metrics(recipe.eval.metrics if metrics is None else metrics, recipe.task)
+    rows = _rows(splits, split, recipe.eval.limit if limit is None else limit)
+    encoded = _encoded(rows, tokenizer, recipe)
+    if accelerator.is_main_process:
+        _warn_of_unknown(encoded, tokenizer, split)
+    if recipe.task in ("translation", "classification") and len(encoded) != len(rows):
+        raise UserError(
+            f"data.too_long: {recipe.data.too_long!r} left rows of split {split!r} out; must be truncate here"
+        )
+    module = accelerator.unwrap_model(model)
+    bar = description or f"evaluate {split}"
+    values, details = {}, {"split": split, "examples": len(encoded), "signatures": {}, "samples": []}
+    with scoring.undisturbed(module):
+        if set(wanted) & set(GENERATION):
+            scoring.check_generate(module, accelerator.mixed_precision != "no")
+        if set(wanted) - set(GENERATION):
+            totals, classes = scoring.score(module, encoded, tokenizer, recipe, accelerator, epoch, bar)
+            values |= _likelihood(totals, rows, recipe, accelerator, wanted)
+            details["sums"] = totals
+            if recipe.task == "classification":
+                values |= _classification(classes, rows, accelerator, details)
+        if set(wanted) & set(GENERATION):
+            predictions = scoring.generate(module, encoded, tokenizer, recipe, accelerator, bar)
+            values |= _compare(predictions, rows, recipe, wanted, accelerator, details)
+    return Results({name: float(values[name]) for name in wanted}, details)
+
+
+def check_metrics(names, task: str) -> list[str]:
+    """Return the names as a list, or say which of them means nothing for this task.
+
+    Raises:
+        UserError: names the figure and those that are possible.
+    """
+    for name in names:
+        if name not in METRICS_OF_TASK[task]:
+            raise UserError(f"eval.metrics: {name!r} {metrics_rule(task)}")
+    return list(names)
+
+
+def _rows(splits, split: str, limit: int | None):
+    """Return the wanted rows of a split, the first `limit` of them."""
+    if splits.get(split) is None:
+        present = ", ".join(name for name, rows in splits.items() if rows is not None) or "none"
+        raise UserError(f"split {split!r}: the data of this recipe has no such split (it has: {present})")
+    rows = splits[split]
+    return rows if limit is None or limit >= len(rows) else rows.select(range(limit))
+
+
+def _encoded(rows, tokenizer, recipe):
+    """Encode rows, or return what the last call made of the very same rows: a loop evaluates one split many times."""
+    # Datasets are immutable, so content and transformations are known by their fingerprint.
+    key = (rows._fingerprint, len(rows), id(tokenizer), repr((recipe.task, recipe.data, recipe.batch)))
+    if _LAST_ENCODED.get("key") != key:
+        # The tokenizer is kept beside its id, so that no other object can come to have that id.
+        encoded = examples.encode(rows, tokenizer, recipe)
+        _LAST_ENCODED.update(key=key, encoded=encoded, tokenizer=tokenizer)
+    return _LAST_ENCODED["encoded"]
+
+
+_LAST_ENCODED: dict = {}
+
+
+def _warn_of_unknown(encoded, tokenizer, split: str) -> None:
+    """Warn once of tokens read that the model never learnt: they all mean the same to it."""
+    ids = encoded.stream if isinstance(encoded, examples.Blocks) else encoded.sides["input_ids"].flat
+    if tokenizer.unk_token_id is not None and (count := int((ids == tokenizer.unk_token_id).sum())):
+        _warn(f"split {split!r}: {count:,} of the tokens read are unknown to the model")
+
+
+def _likelihood(totals, rows, recipe, accelerator, wanted) -> dict[str, float]:
+    """Return loss, share of labels that are the first choice, and the perplexities where one is wanted."""
+    nll, tokens = totals["nll"], int(totals["tokens"])
+    if not tokens:
+        raise UserError(f"{recipe.name}: no token to predict in these {len(rows)} rows; there must be at least one")
+    values = {"loss": nll / tokens, "masked_accuracy": totals["hits"] / tokens}
+    if set(wanted) & set(PERPLEXITIES):
+        if "word_perplexity" in wanted:
+            texts = rows[_scored_column(recipe)][:]
+            _warn_of_unspaced(texts, "word_perplexity", "compare bits_per_byte instead", accelerator)
+        values |= _on_main(
+            accelerator, "perplexity", predictions=[nll], references=[tokens], **_text_size(rows, recipe)
+        )
+    return values
+
+
+def _text_size(rows, recipe) -> dict[str, int]:
+    """Count the white-space separated words and the UTF-8 bytes that a model of whole texts predicted.
+
+    A row ends with a line end, which the model predicts too: it counts as one word and one byte, as in the usual
+    perplexities of WikiText-2. A file taken as it stands has its line ends in its text.
+    """
+    column = _scored_column(recipe)
+    texts = rows[column][:] if column else []
+    ends = 0 if recipe.data.text_unit == "file" else len(texts)
+    words = sum(len(text.split()) for text in texts) + ends
+    return {"words": words, "bytes": sum(len(text.encode("utf-8")) for text in texts) + ends}
+
+
+def _scored_column(recipe) -> str | None:
+    """Return the column that a model of whole texts predicts; None for a task whose loss is not that of a text."""
+    return {"translation": "target", "causal": "text"}.get(recipe.task)
+
+
+def _warn_of_unspaced(texts: list[str], figure: str, remedy: str, accelerator) -> None:
+    """Warn once of a figure over words where most lines hold no space, so that a whole line counts as one word."""
+    lines = [line for text in texts for line in text.split("\n") if line.strip()]
+    unspaced = sum(len(line.split()) == 1 for line in lines)
+    if accelerator.is_main_process and 2 * unspaced > len(lines):
+        _warn(f"{figure}: {unspaced} of {len(lines)} lines hold no space, so each counts as one word: {remedy}")
+
+
+@functools.cache
+def _warn(message: str) -> None:
+    """Log a warning once: a run evaluates the same split many times."""
+    logger.warning("%s", message)
+
+
+def _classification(classes, rows, accelerator, details) -> dict[str, float]:
+    """Return accuracy and macro F1 over the classes all processes predicted."""
+    by_id = dict(gather_object(list(classes.items())))
+    scoring.check_count(len(by_id), details["examples"])
+    predicted, true = zip(*(by_id[i] for i in range(len(by_id))), strict=True)
+    values = {}
+    for name in CLASSIFICATION:
+        values |= _on_main(accelerator, name, predictions=list(predicted), references=list(true))
+    texts, names = rows[:SHOWN_SAMPLES]["text"], rows.features["label"].names
+    details["samples"] = [
+        {"text": text, "label": names[label], "prediction": names[guess]}
+        for text, label, guess in zip(texts, true, predicted, strict=False)
+    ]
+    return values
+
+
+def _compare(predictions, rows, recipe, wanted, accelerator, details) -> dict[str, float]:
+    """Score translations against the references and keep the first few to look at."""
+    references, sources = rows["target"][:], rows["source"][:]
+    values, signatures, words = {}, details["signatures"], bleu_tokenizer(recipe)
+    if {"bleu", "bleu_lowercase"} & set(wanted) and words in BY_SPACES:
+        remedy = "name the language in data.language, such as [en, zh], or set eval.bleu_tokenizer, such as char"
+        _warn_of_unspaced(references, f"bleu with the tokenizer {words}", remedy, accelerator)
+    for name in (name for name in wanted if name in GENERATION):
+        module = "bleu" if name == "bleu_lowercase" else name
+        options = {"lowercase": name != module, "tokenize": words} if module == "bleu" else {}
+        result = _on_main(accelerator, module, predictions=predictions, references=references, **options)
+        values[name] = result[module]
+        if "signature" in result:
+            signatures[name] = result["signature"]
+    details["length_penalty"] = scoring.LENGTH_PENALTY_FORM
+    details["predictions"] = predictions
+    details["samples"] = [
+        {"source": source, "reference": reference, "prediction": prediction}
+        for source, reference, prediction in zip(sources, references, predictions, strict=True)
+    ][:SHOWN_SAMPLES]
+    return values
+
+
+def _on_main(accelerator, name: str, **inputs) -> dict:
+    """Compute a metric on the main process and tell the others: its script is copied to a cache that ranks would share."""
+    result = random_state.on_main(accelerator, lambda: scorers.load(name).compute(**inputs))
+    return broadcast_object_list([result])[0]
+
+
+def evaluate_folder(
+    folder,
+    recipe=None,
+    split=None,
+    *,
+    revision=None,
+    output=None,
+    trust_remote_code=False,
+    accelerator=None,
+    splits=None,
+) -> dict:
+    """Score a run, a model folder or a repository of the Hub, write results.json and print a small table.
+
+    Args:
+        folder: a run (then its `final/` is scored and the run's results.json written), a folder with a model and
+            tokenizer (then results.json is written beside them), or user/name on the Hub.
+        recipe: a `Recipe`, or the path of one; None = the recipe.yaml of the run the folder belongs to.
+        split: None = the recipe's `eval.split`.
+        revision: branch, tag or commit of a repository; None = its main branch.
+        output: folder for results.json; None = as above, and for a repository `runs/evaluated/<user>--<name>`.
+        trust_remote_code: run code of the folder, where the model is neither ours nor one of transformers.
+        accelerator: one that exists already; None makes one.
+        splits: the data, where it is loaded already.
+
+    Returns:
+        The content of results.json.
+
+    Raises:
+        UserError: no model there, or no recipe to be found.
+    """
+    about: dict[str, str] = {}
+    if _on_the_hub(str(folder), recipe, revision):
+        output = output or Path("runs") / "evaluated" / str(folder).replace("/", "--")
+        folder, about = loading.fetched(str(folder), revision, trust_remote_code)
+    run_dir, model_folder = (None, Path(folder)) if about else loading.locate(Path(folder))
+    own = run_dir / "recipe.yaml" if run_dir and recipe is None else None
+    recipe = _recipe_for(recipe, run_dir, Path(folder))
+    if accelerator is None:
+        environment.settle()
+        accelerator = Accelerator(mixed_precision="bf16" if recipe.loop.precision == "bf16" else "no")
+    loaded = loading.load(model_folder, recipe.task, run_dir, trust_remote_code)
+    content = _measured(loaded, model_folder, run_dir, recipe, splits, split or recipe.eval.split, accelerator)
+    if own:  # in words of the version that wrote it, which may have known fewer keys
+        content["recipe_hash"] = provenance.hash_of_file(own)
+    content["model"] = about | {"class": type(loaded[0]).__name__}
+    home = Path(output) if output else run_dir if run_dir and model_folder == run_dir / "final" else model_folder
+    if accelerator.is_main_process:
+        home.mkdir(parents=True, exist_ok=True)
+        path = results.write(home, content, recipe.eval.split)
+        print(f"{results.table(content)}\nwritten to {path}")
+    accelerator.wait_for_everyone()
+    return content
+
+
+def _measured(loaded, folder: Path, run_dir: Path | None, recipe, splits, split: str, accelerator) -> dict:
+    """Return the content of results.json for a (model, tokenizer) that was loaded from a folder."""
+    model, tokenizer = loaded
+    splits = splits or data.load_splits(recipe)
+    if recipe.task == "classification":
+        loading.check_classes(model, next(iter(splits.values())).features["label"].names, folder)
+    measured = evaluate(
+        model.to(accelerator.device), tokenizer, splits, _as_read_by(model, recipe), accelerator, split
+    )
+    return results.build(
+        measured,
+        recipe=recipe,
+        model=model,
+        folder=folder,
+        split=split,
+        data_hash=data.fingerprint(splits),
+        # What the run itself wrote at its end knows more than its log.
+        train=((results.read(run_dir) or {}).get("train") or results.train_summary(run_dir)) if run_dir else None,
+    )
+
+
+def _on_the_hub(place: str, recipe, revision: str | None) -> bool:
+    """Say whether a place is a repository of the Hub; the words that only one of the two takes are checked."""
+    if Path(place).is_dir() or not fetch.is_id(place):
+        if revision:
+            raise UserError(f"--revision {revision}: {place} is no repository of the Hub, so it has no revisions")
+        return False
+    if recipe is None:
+        rule = "for a repository of the Hub, say how to score it: --recipe RECIPE.yaml"
+        raise UserError(f"{place}: no such folder; {rule}")
+    return True
+
+
+def _as_read_by(model, recipe):
+    """Return the recipe with as many positions as the model has: rows are cut where it ends, not where the recipe's would."""
+    most = getattr(model.config, "max_position_embeddings", None)
+    return dataclasses.replace(
+        recipe, model=dataclasses.replace(recipe.model, max_position_embeddings=most or 1 << 20)
+    )
+
+
+def _recipe_for(recipe, run_dir: Path | None, folder: Path):
+    """Return the recipe itself, the recipe of that path, or that of the run."""
+    if recipe is not None and not isinstance(recipe, (str, os.PathLike)):
+        return recipe
+    path = recipe or (run_dir / "recipe.yaml" if run_dir else None)
+    if path is None:
+        raise UserError(f"{folder}: belongs to no run, so say how to score it: --recipe RECIPE.yaml")
+    return load_recipe([str(path)])

@@ -1,0 +1,206 @@
+"""One pass of a model over a split: its likelihood, its classes, or its translations.
+
+Every process works on its own share of whole batches. The batches are planned from the data alone, so what comes out does
+not depend on the number of processes; sums and predictions are then put together and the number of examples is checked.
+
+Dimension letters: B batch, T target length, V vocabulary.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import random
+import weakref
+
+import numpy as np
+import torch
+import transformers
+from accelerate.utils import gather_object
+from tqdm.auto import tqdm
+from transformers import GenerationConfig, PreTrainedModel, StoppingCriteria, StoppingCriteriaList
+
+from modeling_vanilla import doctor
+from modeling_vanilla.doctor_generation import generate_forward
+from modeling_vanilla.doctor_subject import Subject
+from train.data import batching, collate
+from train.errors import GenerationError
+from train.processes import signals
+
+LENGTH_PENALTY_FORM = (
+    "sum of log-probabilities by length**p, generate's form, not the ((5 + length) / 6)**p of Wu et al. 2016"
+)
+
+EXACT, ROUNDED = 1e-2, 1e-1
+"""Largest difference between generate and forward, as a share of the logits' spread: in fp32 on a CPU, and elsewhere.
+
+Rounding gives 1e-5 in fp32 and 1e-2 in bf16 or TF32, a lost cache 0.1 to 10.
+"""
+_checked: weakref.WeakSet = weakref.WeakSet()
+
+
+@contextlib.contextmanager
+def undisturbed(module):
+    """Evaluate without gradients, and give back the training mode and the random state that were found."""
+    modes = [(part, part.training) for part in module.modules()]
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    device_states = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    module.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for part, mode in modes:
+            part.training = mode  # part by part: a user may train a head on a body that stays in evaluation mode
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+        if device_states:
+            torch.cuda.set_rng_state_all(device_states)
+
+
+def generation_config(recipe, model_config, max_new_tokens: int | None = None) -> GenerationConfig:
+    """Return how this recipe decodes: beam search with the recipe's beams and length penalty (sec. 6.1: 4 and 0.6).
+
+    Deviates: the penalty has generate's form, see `LENGTH_PENALTY_FORM`.
+
+    Args:
+        recipe: its `eval` section says how translations are searched; for other tasks nothing is searched.
+        model_config: gives the special ids and the size of the position table.
+        max_new_tokens: output tokens at most; None = as many as the position table holds beside the start token, or beside
+            the prompt of a decoder.
+    """
+    search = recipe.task == "translation" and recipe.eval.beams > 1
+    # What a decoder writes stands behind its prompt: the positions limit both together.
+    own = getattr(model_config, "is_encoder_decoder", False) or max_new_tokens is not None
+    most = max_new_tokens or model_config.max_position_embeddings - own
+    return GenerationConfig(
+        do_sample=False,
+        num_beams=recipe.eval.beams if search else 1,
+        # generate warns, rightly, about a penalty where nothing is ranked by it.
+        length_penalty=recipe.eval.length_penalty if search else None,
+        **{"max_new_tokens" if own else "max_length": most},
+        pad_token_id=model_config.pad_token_id,
+        bos_token_id=model_config.bos_token_id,
+        eos_token_id=model_config.eos_token_id,
+        decoder_start_token_id=getattr(model_config, "decoder_start_token_id", None),
+    )
+
+
+def _shares(batches, accelerator, description):
+    """Yield (row ids, counts) for this process: whole batches, dealt out in turn.
+
+    The processes take the same number of batches, so that a sharded model can gather its weights in step: a process that
+    has none left repeats the last batch, with counts=False.
+    """
+    world, rank = accelerator.num_processes, accelerator.process_index
+    steps = -(-len(batches) // world)
+    # disable=None: no bar where stderr is a file.
+    hidden = None if accelerator.is_main_process else True
+    for step in tqdm(range(steps), desc=description, leave=False, disable=hidden):
+        signals.look(accelerator)
+        position = step * world + rank
+        yield batches[min(position, len(batches) - 1)], position < len(batches)
+    signals.look(accelerator)
+
+
+def score(module, encoded, tokenizer, recipe, accelerator, epoch, description):
+    """Return the sums of a teacher-forced pass over all ranks, and for a classifier {example: (predicted, true)}."""
+    lengths = encoded.lengths(epoch)
+    budget = max(recipe.eval.batch_tokens, int(lengths.max()))  # one row must always fit
+    batches = batching.plan_epoch(lengths, budget, None, seed=0, epoch=epoch, shuffle=False)
+    collator = collate.Collator(recipe.task, tokenizer, recipe)
+    sums, classes = np.zeros(4), {}  # nll, tokens, hits, examples
+    for ids, counts in _shares(batches, accelerator, description):
+        batch = collator([encoded.row(epoch, i) for i in ids], epoch)
+        inputs = {name: tensor.to(accelerator.device) for name, tensor in batch.inputs.items()}
+        with accelerator.autocast():
+            output = module(**inputs)
+        if not counts:
+            continue
+        best = output.logits.argmax(-1)
+        if recipe.task == "classification":
+            pairs = zip(best.tolist(), inputs["labels"].tolist(), strict=True)
+            classes |= dict(zip(ids, pairs, strict=True))
+        nll = float(output.loss) * batch.targets if batch.targets else 0.0  # a mean over nothing may be NaN
+        sums += (nll, batch.targets, _hits(best, inputs["labels"], recipe.task), len(ids))
+    totals = dict(zip(("nll", "tokens", "hits", "examples"), _sum_over_ranks(sums, accelerator), strict=True))
+    check_count(totals["examples"], len(encoded))
+    return totals, classes
+
+
+def _hits(best, labels, task: str) -> int:
+    """Count the labels that are the model's first choice; -100 never is."""
+    if task == "causal":
+        best, labels = best[:, :-1], labels[:, 1:]  # the output at t speaks of the token at t + 1
+    return int((best == labels).sum())
+
+
+def _sum_over_ranks(values, accelerator) -> list[float]:
+    """Add up small vectors of numbers over all processes."""
+    # Counts beyond 2^24 are not exact in fp32; mps has no fp64.
+    dtype = torch.float32 if accelerator.device.type == "mps" else torch.float64
+    return accelerator.reduce(torch.tensor(values, dtype=dtype, device=accelerator.device), "sum").tolist()
+
+
+def check_count(seen, wanted: int) -> None:
+    """Refuse to report a figure over fewer or more examples than the split has."""
+    if int(seen) != wanted:
+        raise RuntimeError(f"evaluation saw {int(seen)} examples of {wanted}: every one must count exactly once")
+
+
+def check_generate(module: PreTrainedModel, mixed_precision: bool = False) -> None:
+    """See, once for each model of a process, that `generate` gives what whole forward passes give; every rank calls it.
+
+    Args:
+        module: its forward may round, in half precision or on an accelerator.
+        mixed_precision: its forward rounds although its weights are in fp32.
+
+    Raises:
+        GenerationError: It does not, so that a figure of its texts would be one of nothing.
+    """
+    if module in _checked:
+        return
+    exact = module.dtype == torch.float32 and module.device.type == "cpu" and not mixed_precision
+    check = next(check for check in doctor.CHECKS if check.name == "generate-forward")
+    measure = functools.partial(generate_forward, limit=EXACT if exact else ROUNDED)
+    head = "seq2seq" if module.config.is_encoder_decoder else "causal"
+    found = dataclasses.replace(check, measure=measure)(Subject(module, head))
+    if found.outcome == "FAIL":
+        measured = "" if found.measured is None else f", {found.measured:.2g} where {found.limit:g} is allowed"
+        raise GenerationError(
+            f"{type(module).__name__} with transformers {transformers.__version__}: {found.meaning}{measured}"
+        )
+    _checked.add(module)
+
+
+class _Asked(StoppingCriteria):
+    """End a search where this process was asked to stop: what it has found is thrown away by the next look."""
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: object) -> torch.Tensor:
+        """Return for each row whether it ends here."""
+        return torch.full((len(input_ids),), signals.is_asked(), device=input_ids.device)
+
+
+def generate(module, encoded, tokenizer, recipe, accelerator, description) -> list[str]:
+    """Translate every source with beam search; the texts come back in the order of the split, on every process."""
+    lengths = encoded.lengths(0)[:, :1]  # the source side: what the model reads, and what limits the output
+    budget = max(recipe.eval.batch_tokens, int(lengths.max()))
+    batches = batching.plan_epoch(lengths, budget, None, seed=0, epoch=0, shuffle=False)
+    collator = collate.Collator(recipe.task, tokenizer, recipe)
+    longest_output = getattr(module.config, "max_position_embeddings", None) or 1 << 20
+    texts = {}
+    for ids, counts in _shares(batches, accelerator, f"{description}: generate"):
+        inputs = collator([encoded.row(0, i) for i in ids], 0).inputs
+        inputs = {name: inputs[name].to(accelerator.device) for name in ("input_ids", "attention_mask")}
+        # sec. 6.1: at most the input's length + 50. One position is the decoder's start.
+        limit = min(int(lengths[ids].max()) + recipe.eval.max_extra_tokens, longest_output - 1)
+        with accelerator.autocast():
+            config = generation_config(recipe, module.config, limit)
+            output = module.generate(
+                **inputs, generation_config=config, stopping_criteria=StoppingCriteriaList([_Asked()])
+            )
+        if counts:
+            texts |= dict(zip(ids, tokenizer.batch_decode(output, skip_special_tokens=True), strict=True))
+    by_id = dict(gather_object(list(texts.items())))
+    check_count(len(by_id), len(encoded))
+    return [by_id[i] for i in range(len(by_id))]
