@@ -25,7 +25,7 @@ from train.settings import get_it
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser, Namespace
 
-    from train.settings.reading import Recipe
+    from train.settings.recipe import Recipe
 
 # What `make venv` installs and no command does without.
 NEEDED = frozenset(

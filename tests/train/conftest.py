@@ -111,7 +111,8 @@ def translation(tmp_path):
 @pytest.fixture
 def recipe(tmp_path):
     """Make a recipe over files of a temporary folder, which are text or bytes; a name that ends in gz is packed."""
-    from train.settings.reading import DataSection, Recipe
+    from train.settings.recipe import Recipe
+    from train.settings.sections import DataSection
 
     def function(task: str, files: dict | None = None, **data) -> Recipe:
         for name, content in (files or {}).items():

@@ -13,7 +13,8 @@ import pytest
 import tokenizer as tokenizers
 from train.data import cache, examples
 from train.data.splits import load_splits
-from train.settings.reading import BatchSection, DataSection, Recipe
+from train.settings.recipe import Recipe
+from train.settings.sections import BatchSection, DataSection
 
 ROOT = Path(__file__).resolve().parents[2]
 LINES = ["a fat cat", "", "sat on </s> the mat", "<unk> \u2028 und so weiter", "eine Katze"]

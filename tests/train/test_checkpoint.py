@@ -14,7 +14,7 @@ from train.errors import UserError
 from train.model.optim import build_optimizer
 from train.processes import random_state
 from train.run import checkpoint
-from train.settings.reading import OptimSection
+from train.settings.sections import OptimSection
 
 
 def make(seed: int = 0):

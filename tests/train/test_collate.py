@@ -6,7 +6,8 @@ import torch
 
 import tokenizer as tokenizers
 from train.data.collate import IGNORE, Collator
-from train.settings.reading import BatchSection, LoopSection, Recipe
+from train.settings.recipe import Recipe
+from train.settings.sections import BatchSection, LoopSection
 
 TEXTS = [chr(97 + i) for i in range(26)]
 

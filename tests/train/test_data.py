@@ -13,7 +13,8 @@ from reading import mistake, rows
 
 from train.data import splits as data
 from train.data.splits import fingerprint, load_splits, locate
-from train.settings.reading import DataSection, Recipe
+from train.settings.recipe import Recipe
+from train.settings.sections import DataSection
 
 PAIRS = [("a dog", "ein Hund"), ("one,\ttwo", "eins, zwei"), ('say "no"', "sag „nein“ 🙂")]
 

@@ -10,7 +10,8 @@ import tokenizer
 from train.errors import UserError
 from train.measure import provenance
 from train.run import setup
-from train.settings.reading import Recipe, load_recipe
+from train.settings.reading import load_recipe
+from train.settings.recipe import Recipe
 from train.settings.sections import TokenizerSection
 
 OLD = Path(__file__).parents[1] / "data" / "0.1.0" / "encoder-decoder"

@@ -11,7 +11,8 @@ from train.data.examples import Blocks, encode
 from train.data.splits import load_splits
 from train.errors import UserError
 from train.model import build
-from train.settings.reading import BatchSection, DataSection, ModelSection, Recipe
+from train.settings.recipe import Recipe
+from train.settings.sections import BatchSection, DataSection, ModelSection
 
 LINES = ["a fat cat", "", "sat on </s> the mat", "and <mask> that was that", "<unk>"]
 

@@ -13,7 +13,8 @@ from train.errors import UserError
 from train.measure import evaluate, provenance
 from train.run import setup
 from train.settings import rules
-from train.settings.reading import VARIANTS, load_recipe
+from train.settings.reading import load_recipe
+from train.settings.recipe import VARIANTS
 from train.tasks import FIGURES
 
 ALL = sorted(FIGURES)

@@ -6,7 +6,7 @@ from train.__main__ import main
 from train.data.splits import load_splits
 from train.errors import UserError, quoted, short
 from train.run import first_look
-from train.settings.reading import Recipe
+from train.settings.recipe import Recipe
 
 TABLE = {"source_column": 0, "target_column": 1}
 LABELS = {"text_column": 0, "label_column": 1}

@@ -18,7 +18,7 @@ from train.hub import folder as hub_folders
 from train.hub.check import report as hub_check
 from train.hub.check import use
 from train.measure import scoring
-from train.settings.reading import Recipe
+from train.settings.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXTS = ["to be or not to be", "that is the question"]

@@ -13,7 +13,8 @@ import tokenizer as tokenizers
 from modeling_vanilla import VanillaConfig, VanillaForConditionalGeneration, VanillaForSequenceClassification, cut
 from train import __main__ as command
 from train.model import build
-from train.settings.reading import ModelSection, Recipe
+from train.settings.recipe import Recipe
+from train.settings.sections import ModelSection
 
 V = 40
 STACKS = dict(vocab_size=V, d_model=24, encoder_layers=2, decoder_layers=3, max_position_embeddings=30)

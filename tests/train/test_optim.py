@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from train.model.optim import build_optimizer, learning_rate
-from train.settings.reading import OptimSection
+from train.settings.sections import OptimSection
 
 
 @pytest.mark.parametrize("step", [1, 2, 399, 400, 401, 4000, 100_000])

@@ -16,7 +16,8 @@ from train.errors import UserError
 from train.model import build
 from train.processes import signals
 from train.run import checkpoint, loop
-from train.settings.reading import BatchSection, DataSection, ModelSection, Recipe, load_recipe
+from train.settings.reading import BatchSection, DataSection, ModelSection, load_recipe
+from train.settings.recipe import Recipe
 
 TASKS = ("translation", "causal", "masked")
 

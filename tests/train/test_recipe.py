@@ -9,7 +9,8 @@ import yaml
 from modeling_vanilla import VanillaConfig
 from train.errors import UserError
 from train.settings import synonyms
-from train.settings.reading import Recipe, _keys, load_recipe
+from train.settings.reading import _keys, load_recipe
+from train.settings.recipe import Recipe
 
 RECIPES = Path(__file__).parents[2] / "train" / "recipes"
 SHIPPED = {

@@ -14,7 +14,7 @@ from train.__main__ import main
 from train.data import examples
 from train.errors import UserError
 from train.model import build, loading, template
-from train.settings.reading import Recipe
+from train.settings.recipe import Recipe
 from train.settings.sections import ModelSection, TokenizerSection
 
 TASKS = {"translation": "seq2seq", "causal": "causal", "masked": "encoder", "classification": "encoder"}

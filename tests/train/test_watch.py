@@ -18,7 +18,8 @@ from train.pictures import plots
 from train.processes import signals
 from train.run import checkpoint, loop, probes
 from train.run import watchdog as watch
-from train.settings.reading import LoopSection, ModelSection, OptimSection, Recipe
+from train.settings.recipe import Recipe
+from train.settings.sections import LoopSection, ModelSection, OptimSection
 
 LN_100 = math.log(100)
 

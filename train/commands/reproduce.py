@@ -16,7 +16,8 @@ from train.hub import foreign
 from train.hub.check.card import is_figure
 from train.measure import evaluate, provenance, results
 from train.run import history
-from train.settings.reading import Recipe, load_recipe
+from train.settings.reading import load_recipe
+from train.settings.recipe import Recipe
 
 RECIPE = "recipe.yaml"
 MOST_BYTES = {RECIPE: 1 << 16, results.FILE: 1 << 24}

@@ -19,7 +19,8 @@ from train.errors import MissingDataError, UserError
 from train.model import build
 from train.model.optim import learning_rate
 from train.settings import splits
-from train.settings.reading import Recipe, load_recipe
+from train.settings.reading import load_recipe
+from train.settings.recipe import Recipe
 
 USAGE = "python -m train plan RECIPE.yaml [--KEY VALUE ...] [--gpu NAME ...] [--mfu 0.35] [--price X] [--processes N]"
 LENGTH = 32

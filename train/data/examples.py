@@ -17,7 +17,7 @@ from train.data import cache
 from train.data.splits import locate
 from train.errors import UserError
 from train.model.start import config_values
-from train.settings.reading import Recipe
+from train.settings.recipe import Recipe
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -9,7 +9,7 @@ import numpy as np
 
 from train.data import examples, streaming
 from train.errors import UserError
-from train.settings.reading import Recipe
+from train.settings.recipe import Recipe
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -32,7 +32,8 @@ from train.data.readers import (
 )
 from train.errors import MissingDataError, UserError
 from train.files import STAGING
-from train.settings.reading import DataSection, Recipe
+from train.settings.recipe import Recipe
+from train.settings.sections import DataSection
 
 logger = logging.getLogger(__name__)
 

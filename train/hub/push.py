@@ -24,7 +24,7 @@ from train.run import checkpoint
 
 if TYPE_CHECKING:
     from train.run.setup import Run
-    from train.settings.reading import Recipe
+    from train.settings.recipe import Recipe
 
 PATIENCE = 300.0
 """Seconds that the end of a run waits for its last push at most; half of `loop.timeout` where that is less."""

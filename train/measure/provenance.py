@@ -22,7 +22,7 @@ from train.settings.reading import load_recipe
 from train.settings.sections import PUSH_REVISION
 
 if TYPE_CHECKING:
-    from train.settings.reading import Recipe
+    from train.settings.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARIES = ("torch", "transformers", "accelerate", "tokenizers", "datasets", "evaluate", "sacrebleu")

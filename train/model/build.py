@@ -18,7 +18,7 @@ from train.model import start, template
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from train.settings.reading import Recipe
+    from train.settings.recipe import Recipe
 
 HEADS = {
     "translation": modeling_vanilla.VanillaForConditionalGeneration,

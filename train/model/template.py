@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-    from train.settings.reading import Recipe
+    from train.settings.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from train.errors import MOST_QUOTED, quoted
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from train.settings.reading import Recipe
+    from train.settings.recipe import Recipe
 
 _COMPARED = 1000  # rows, from the start of a split
 # Names that columns have and texts are not: those of this project, of data sets, and of languages.

@@ -21,7 +21,7 @@ from train.run import watchdog as watch
 from train.run.setup import Run, set_up
 
 if TYPE_CHECKING:
-    from train.settings.reading import Recipe
+    from train.settings.recipe import Recipe
 
 
 class StepReport(NamedTuple):

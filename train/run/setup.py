@@ -30,7 +30,7 @@ from train.run import averages, best, checkpoint, first_look, history, shard
 from train.run.writer import Writer
 from train.settings import earlier
 from train.settings import splits as splits_of_recipe
-from train.settings.reading import Recipe
+from train.settings.recipe import Recipe
 from train.settings.rules import as_written
 
 FINISHED = "finished.json"

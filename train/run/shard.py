@@ -28,7 +28,7 @@ from train.run import checkpoint
 
 if TYPE_CHECKING:
     from train.run.setup import Run
-    from train.settings.reading import Recipe
+    from train.settings.recipe import Recipe
 
 _FLAG = "ACCELERATE_USE_FSDP"
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from train.processes.random_state import Progress
     from train.run.watchdog import Finding
-    from train.settings.reading import Recipe
+    from train.settings.recipe import Recipe
 
 METRICS = "metrics.jsonl"
 SLOW_STEPS = 5

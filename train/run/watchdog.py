@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from train.processes.random_state import Progress
-    from train.settings.reading import Recipe
+    from train.settings.recipe import Recipe
 
 MEMORY = 50
 """Steps that the running means look back on, and steps before they are trusted."""

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from train.errors import UserError
-from train.settings.reading import Recipe, load_recipe, warmup_for
+from train.settings.reading import load_recipe
+from train.settings.recipe import Recipe, warmup_for
 
 MOST_STEPS = 200
 MOST_ROWS = 16

@@ -11,7 +11,7 @@ from train.settings import synonyms
 from train.tasks import METRICS_OF_TASK, metrics_rule
 
 if TYPE_CHECKING:
-    from train.settings.reading import Recipe
+    from train.settings.recipe import Recipe
 
 Problem = tuple[str, Any, str]
 _Keys = dict[str, tuple[str, ...]]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 from train.errors import UserError
 
 if TYPE_CHECKING:
-    from train.settings.reading import Recipe
+    from train.settings.recipe import Recipe
     from train.settings.sections import DataSection
 
 NAMES = ("train", "validation", "test")
