@@ -8,9 +8,10 @@ import pytest
 from hub_client import NAME, add
 
 from train import __main__ as command
-from train.commands import reproduce
+from train.commands import reproduction
+from train.commands.evaluate_folder import fetched
+from train.errors import UserError
 from train.hub import fetch
-from train.model import loading
 
 FETCHED = r"^GET /(?!api)"
 CONTENT = {
@@ -48,7 +49,7 @@ def disk(monkeypatch):
 @pytest.mark.parametrize(
     "words", [("hub-check", NAME), ("publish", "--mend", NAME, "--dry-run")], ids=["hub-check", "mend"]
 )
-def test_a_repository_larger_than_the_disk_is_not_fetched(hub_here, commit, disk, capsys, words):
+def test_a_repository_larger_than_the_disk_is_notfetched(hub_here, commit, disk, capsys, words):
     attributes = len(hub_here.files(NAME)[".gitattributes"])
     disk(SIZE + attributes - 1)
     assert command.main(list(words)) == 2
@@ -69,24 +70,22 @@ def test_a_model_larger_than_the_disk_is_not_evaluated(hub_here, commit, disk, t
     """What the cache holds needs no room, and what the model is not made of is not counted."""
     needed = len(CONTENT["config.json"]) + len(CONTENT["model.safetensors"]) + len(CONTENT["results.json"])
     asked = disk(needed - 1)
-    with pytest.raises(
-        loading.UserError, match=rf"has {needed:,} bytes to fetch, and {needed - 1:,} are free.*HF_HOME"
-    ):
-        loading.fetched(NAME, None, False)
+    with pytest.raises(UserError, match=rf"has {needed:,} bytes to fetch, and {needed - 1:,} are free.*HF_HOME"):
+        fetched(NAME, None, False)
     assert hub_here.sent(FETCHED) == []
     assert asked == [tmp_path], "the cache's folder is not there yet"
     disk(needed)
-    folder, _ = loading.fetched(NAME, None, False)
+    folder, _ = fetched(NAME, None, False)
     assert (folder / "model.safetensors").stat().st_size == 9_000
     disk(0)
-    assert loading.fetched(NAME, commit, False)[0] == folder
+    assert fetched(NAME, commit, False)[0] == folder
 
 
-def test_a_recipe_of_any_size_is_not_fetched(hub_here, commit, api):
-    with pytest.raises(loading.UserError, match=f"{NAME}: recipe.yaml has 70,000 bytes, at most 65,536 are read"):
-        reproduce.fetch(NAME, None)
+def test_a_recipe_of_any_size_is_notfetched(hub_here, commit, api):
+    with pytest.raises(UserError, match=f"{NAME}: recipe.yaml has 70,000 bytes, at most 65,536 are read"):
+        reproduction.fetch(NAME, None)
     assert hub_here.sent(FETCHED) == []
     api.create_commit(NAME, add(**{"recipe.yaml": b"a: 1"}), commit_message="smaller")
     api.delete_file("results.json", NAME)
-    with pytest.raises(loading.UserError, match=r"has no results.json, so there is nothing to reproduce"):
-        reproduce.fetch(NAME, None)
+    with pytest.raises(UserError, match=r"has no results.json, so there is nothing to reproduce"):
+        reproduction.fetch(NAME, None)

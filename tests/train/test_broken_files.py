@@ -19,7 +19,7 @@ from reading import mistake, rows
 from safetensors.torch import save_file
 
 from train import files
-from train.commands import reproduce
+from train.commands import reproduction
 from train.data import cache
 from train.data.splits import load_splits
 from train.errors import UserError
@@ -85,7 +85,7 @@ def test_results_that_cannot_be_read_are_named(tmp_path, value, rule):
         results.read(tmp_path)
     (tmp_path / "recipe.yaml").write_text("name: x\ntask: causal\n")
     with pytest.raises(UserError, match=f"{results.FILE}: cannot be read .*{rule}"):
-        reproduce.fetch(str(tmp_path), None)
+        reproduction.fetch(str(tmp_path), None)
 
 
 @unreadable

@@ -9,7 +9,7 @@ import yaml
 import tokenizer
 from train.errors import UserError
 from train.measure import provenance
-from train.run import setup
+from train.run import folder
 from train.settings.reading import load_recipe
 from train.settings.recipe import Recipe
 from train.settings.sections import TokenizerSection
@@ -54,9 +54,9 @@ def test_a_run_of_0_1_0_goes_on_with_the_form_it_was_begun_with(tmp_path):
     assert load_recipe(path).tokenizer.normalize == "nfc"
     assert load_recipe([path, "--run_dir", run]).tokenizer.normalize == "none"
     for recipe in (path, run / "recipe.yaml"):
-        setup.refuse_other(run, load_recipe([recipe, "--run_dir", run]))
+        folder.refuse_other(run, load_recipe([recipe, "--run_dir", run]))
     with pytest.raises(UserError, match="tokenizer.normalize: this folder's run has 'none', the recipe 'nfc'"):
-        setup.refuse_other(run, load_recipe([path, "--run_dir", run, "--tokenizer.normalize", "nfc"]))
+        folder.refuse_other(run, load_recipe([path, "--run_dir", run, "--tokenizer.normalize", "nfc"]))
 
 
 def test_what_differs_is_told_in_words_of_yaml(tmp_path):
@@ -64,4 +64,4 @@ def test_what_differs_is_told_in_words_of_yaml(tmp_path):
     (run / "checkpoints" / "step-00000100").mkdir(parents=True)
     (run / "recipe.yaml").write_bytes((OLD / "recipe.yaml").read_bytes())
     with pytest.raises(UserError, match=r"loop\.early_stopping: this folder's run has null, the recipe 3: must be"):
-        setup.refuse_other(run, load_recipe([OLD / "recipe.yaml", f"--run_dir={run}", "--loop.early_stopping", "3"]))
+        folder.refuse_other(run, load_recipe([OLD / "recipe.yaml", f"--run_dir={run}", "--loop.early_stopping", "3"]))

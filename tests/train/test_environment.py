@@ -192,7 +192,7 @@ def test_a_refused_setting_ends_a_run_in_one_line(name, starter, tmp_path):
 
 
 def test_evaluate_obeys_the_same_rules(tmp_path, translation, monkeypatch):
-    from train.measure.evaluate import evaluate_folder
+    from train.commands.evaluate_folder import evaluate_folder
 
     recipe, splits, model, tokenizer = translation
     for saved in (model, tokenizer):

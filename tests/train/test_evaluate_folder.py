@@ -13,6 +13,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, MarianConfig, MarianMTMode
 from modeling_vanilla import VanillaConfig, VanillaForCausalLM, VanillaForConditionalGeneration, VanillaModel
 from modeling_vanilla.cache_name import CACHE
 from train.__main__ import main
+from train.commands.evaluate_folder import evaluate_folder
 from train.data import examples
 from train.data import splits as data
 from train.errors import UserError
@@ -36,7 +37,7 @@ def run_folder(tmp_path, translation) -> Path:
 
 def test_a_run_is_scored_from_its_folder(tmp_path, translation, accelerator, capsys):
     run = run_folder(tmp_path, translation)
-    content = evaluate.evaluate_folder(run, accelerator=accelerator)
+    content = evaluate_folder(run, accelerator=accelerator)
     recipe, splits, model, tokenizer = translation
     direct = evaluate.evaluate(model, tokenizer, splits, recipe, accelerator, "test")
     on_disk = json.loads((run / "results.json").read_text(encoding="utf-8"))
@@ -76,7 +77,7 @@ def test_a_run_of_a_version_with_fewer_keys_keeps_its_recipes_hash(tmp_path, tra
     recipe = yaml.safe_load((run / "recipe.yaml").read_text())
     del recipe["loop"]["push_to"]
     (run / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    content = evaluate.evaluate_folder(run, accelerator=accelerator)
+    content = evaluate_folder(run, accelerator=accelerator)
     assert (
         content["recipe_hash"]
         == provenance.hash_of_file(run / "recipe.yaml")
@@ -86,13 +87,13 @@ def test_a_run_of_a_version_with_fewer_keys_keeps_its_recipes_hash(tmp_path, tra
 
 def test_another_split_does_not_replace_the_figures_of_the_recipes_own(tmp_path, translation, accelerator):
     run = run_folder(tmp_path, translation)
-    first = evaluate.evaluate_folder(run, accelerator=accelerator)
-    evaluate.evaluate_folder(run, split="validation", accelerator=accelerator)
+    first = evaluate_folder(run, accelerator=accelerator)
+    evaluate_folder(run, split="validation", accelerator=accelerator)
     both = results.read(run)
     assert (both["split"], both["metrics"]) == ("test", pytest.approx(first["metrics"]))
     assert both["other_splits"]["validation"]["settings"]["examples"] == 5
-    evaluate.evaluate_folder(run, split="validation", accelerator=accelerator)
-    evaluate.evaluate_folder(run, split="test", accelerator=accelerator)
+    evaluate_folder(run, split="validation", accelerator=accelerator)
+    evaluate_folder(run, split="test", accelerator=accelerator)
     again = results.read(run)
     assert (again["split"], list(again["other_splits"])) == ("test", ["validation"])
     assert "other_splits" not in again["other_splits"]["validation"]
@@ -103,16 +104,16 @@ def test_a_model_folder_needs_a_recipe_and_keeps_the_results_to_itself(tmp_path,
     alone = tmp_path / "alone"
     (run / "final").rename(alone)
     with pytest.raises(UserError, match="--recipe"):
-        evaluate.evaluate_folder(alone, accelerator=accelerator)
-    evaluate.evaluate_folder(alone, str(run / "recipe.yaml"), "validation", accelerator=accelerator)
+        evaluate_folder(alone, accelerator=accelerator)
+    evaluate_folder(alone, str(run / "recipe.yaml"), "validation", accelerator=accelerator)
     assert results.read(alone)["split"] == "validation"
     with pytest.raises(UserError, match="final/"):
-        evaluate.evaluate_folder(run, accelerator=accelerator)
+        evaluate_folder(run, accelerator=accelerator)
     with pytest.raises(UserError, match="no such folder"):
-        evaluate.evaluate_folder(tmp_path / "nowhere", accelerator=accelerator)
+        evaluate_folder(tmp_path / "nowhere", accelerator=accelerator)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="neither a run"):
-        evaluate.evaluate_folder(tmp_path / "empty", accelerator=accelerator)
+        evaluate_folder(tmp_path / "empty", accelerator=accelerator)
 
 
 def test_recipe_hash_ignores_where_the_run_lies_and_nothing_else(tmp_path):
@@ -140,9 +141,9 @@ def test_the_hash_of_a_saved_recipe_is_that_of_the_recipe_and_outlives_new_keys(
 def test_two_processes_give_the_figures_of_one(tmp_path, translation, accelerator, torchrun):
     """Thirteen examples in uneven batches over two processes: every one counts once, and the order is kept."""
     run = run_folder(tmp_path, translation)
-    alone = evaluate.evaluate_folder(run, accelerator=accelerator)
+    alone = evaluate_folder(run, accelerator=accelerator)
     (run / "results.json").unlink()
-    code = "import sys; from train.measure.evaluate import evaluate_folder; evaluate_folder(sys.argv[1])"
+    code = "import sys; from train.commands.evaluate_folder import evaluate_folder; evaluate_folder(sys.argv[1])"
     script = tmp_path / "score.py"
     script.write_text(
         f"{code}\nfrom accelerate import PartialState\nprint('world%d;' % PartialState().num_processes)\n"
@@ -167,7 +168,7 @@ def test_a_stock_model_is_scored_by_its_own_loss(tmp_path, accelerator, capsys):
     model = GPT2LMHeadModel(GPT2Config(vocab_size=len(built), n_positions=20, n_embd=24, n_layer=2, n_head=4, **ids))
     model.save_pretrained(tmp_path / "gpt2")
     built.save_pretrained(tmp_path / "gpt2")
-    content = evaluate.evaluate_folder(
+    content = evaluate_folder(
         tmp_path / "gpt2", recipe, output=tmp_path / "figures", accelerator=accelerator, splits=splits
     )
     encoded = examples.encode(splits["test"], built, recipe)
@@ -192,11 +193,11 @@ def test_a_model_that_cannot_do_the_task_is_refused(tmp_path, translation, accel
     config = json.loads((tmp_path / "base" / "config.json").read_text())
     (tmp_path / "base" / "model.safetensors").rename(tmp_path / "base" / "pytorch_model.bin")
     with pytest.raises(UserError, match="safetensors"):
-        evaluate.evaluate_folder(tmp_path / "base", recipe, accelerator=accelerator, splits=splits)
+        evaluate_folder(tmp_path / "base", recipe, accelerator=accelerator, splits=splits)
     config["model_type"] = "somebodys"
     (tmp_path / "base" / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match="--trust-remote-code"):
-        evaluate.evaluate_folder(tmp_path / "base", recipe, accelerator=accelerator, splits=splits)
+        evaluate_folder(tmp_path / "base", recipe, accelerator=accelerator, splits=splits)
 
 
 def test_a_head_without_weights_is_refused(tmp_path, accelerator):
@@ -232,7 +233,7 @@ def test_a_stock_translator_is_scored_by_its_own_loss_and_its_own_search(tmp_pat
     model = MarianMTModel(MarianConfig(vocab_size=len(built), **sizes, **ids)).eval()
     model.save_pretrained(tmp_path / "marian")
     built.save_pretrained(tmp_path / "marian")
-    content = evaluate.evaluate_folder(tmp_path / "marian", recipe, accelerator=accelerator, splits=splits)
+    content = evaluate_folder(tmp_path / "marian", recipe, accelerator=accelerator, splits=splits)
     nll = count = 0
     for source, target in zip(splits["test"]["source"][:], splits["test"]["target"][:], strict=True):
         labels = built(text_target=target, return_tensors="pt")["input_ids"]

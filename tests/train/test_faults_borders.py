@@ -12,8 +12,8 @@ from faults import SIGNALLED, checkpoints, losses, wait_for, weights
 
 from train import files
 from train.hub import card
-from train.processes.random_state import Progress
 from train.run import best
+from train.run.run import Progress
 
 EIGHT = "step-00000008"
 

@@ -8,10 +8,10 @@ import sacrebleu
 import yaml
 
 from train import __main__ as command
-from train.commands import reproduce
+from train.commands import reproduction
 from train.errors import UserError
 from train.measure import evaluate, provenance
-from train.run import setup
+from train.run import folder
 from train.settings import rules
 from train.settings.reading import load_recipe
 from train.settings.recipe import VARIANTS
@@ -122,9 +122,9 @@ def test_a_recipe_resolved_by_an_earlier_version_keeps_13a(write, tmp_path):
     (run / "checkpoints" / "step-00000001").mkdir(parents=True)
     (run / "recipe.yaml").write_text(yaml.safe_dump(old), encoding="utf-8")
     assert load_recipe(run / "recipe.yaml").eval.bleu_tokenizer == "13a"
-    setup.refuse_other(run, load_recipe([path, "--eval.bleu_tokenizer=13a"]))
+    folder.refuse_other(run, load_recipe([path, "--eval.bleu_tokenizer=13a"]))
     with pytest.raises(UserError, match="eval.bleu_tokenizer: this folder's run has '13a', the recipe 'zh'"):
-        setup.refuse_other(run, load_recipe(path))
+        folder.refuse_other(run, load_recipe(path))
 
 
 @pytest.mark.parametrize("name", ["bleu", "bleu_lowercase"])
@@ -188,15 +188,15 @@ def test_a_figure_is_compared_with_one_of_the_same_signature(published, reproduc
         {"split": "test", "metrics": {"bleu": 40.0}, "settings": {"signatures": {"bleu": text} if text else {}}}
         for text in (published, reproduced)
     ]
-    (one,) = reproduce.compare(*parts, {})
+    (one,) = reproduction.compare(*parts, {})
     assert one.forms == forms
     assert one.within == (not forms)
-    assert (f"NO, another figure: {forms}" in reproduce.table([one])) == bool(forms)
+    assert (f"NO, another figure: {forms}" in reproduction.table([one])) == bool(forms)
 
 
 def test_what_a_stranger_writes_as_a_signature_is_no_error():
     for settings in (None, 3, {"signatures": [1]}, {"signatures": {"bleu": {"a": 1}}}):
         part = json.loads(json.dumps({"split": "test", "metrics": {"bleu": 1.0}, "settings": settings}))
-        assert not reproduce.compare(
+        assert not reproduction.compare(
             part, {"split": "test", "metrics": {"bleu": 1.0}, "settings": {"signatures": {"bleu": "tok:13a"}}}, {}
         )[0].within

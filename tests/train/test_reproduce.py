@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from train import __main__ as command
-from train.commands import reproduce
+from train.commands import reproduction
 from train.hub import folder as hub_folder
 from train.measure import provenance
 
@@ -133,16 +133,16 @@ def test_what_differs_is_said_line_by_line():
         "code": {"version": "0.0", "commit": "f" * 40, "changed": True},
         "hardware": "a toaster",
     }
-    lines = reproduce.differences({"train": then})
+    lines = reproduction.differences({"train": then})
     assert lines[0] == f"version: torch 1.0 published, {here['versions']['torch']} here"
     assert lines[1].startswith("code: commit ffffffffffff with changes published")
     assert lines[2] == f"hardware: a toaster published, {here['hardware']} here"
     # A run that changed on its way: each part is compared, whatever the last one was.
     parts = [then | {"step": 0, "processes": 2}, clean | {"step": 9, "processes": 1}]
     changed = "the published run changed on its way: step 0: 2 process(es), step 9: 1 process(es)"
-    assert reproduce.differences({"train": clean | {"history": parts}})[:3] == lines[:3]
-    assert reproduce.differences({"train": clean | {"history": parts}})[-1] == changed
-    assert reproduce.differences({"train": then | {"history": "nonsense"}}) == lines
+    assert reproduction.differences({"train": clean | {"history": parts}})[:3] == lines[:3]
+    assert reproduction.differences({"train": clean | {"history": parts}})[-1] == changed
+    assert reproduction.differences({"train": then | {"history": "nonsense"}}) == lines
 
 
 @pytest.mark.parametrize(
@@ -158,4 +158,4 @@ def test_what_differs_is_said_line_by_line():
     ],
 )
 def test_a_tolerance_is_in_the_figures_unit_or_in_percent(published, reproduced, allowed, within):
-    assert reproduce.Comparison("test", "x", published, reproduced, allowed).within is within
+    assert reproduction.Comparison("test", "x", published, reproduced, allowed).within is within

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from train import __main__ as command
-from train.commands import reproduce
+from train.commands import reproduction
 from train.errors import UserError
 from train.hub import foreign
 from train.settings import reading as recipes
@@ -123,8 +123,8 @@ def published(tmp_path):
 
 def test_what_is_trained_pushes_nowhere_and_the_reader_is_told(published, tmp_path, monkeypatch, capsys):
     trained = []
-    monkeypatch.setattr(reproduce, "check_data", lambda recipe, published: None)
-    code = reproduce.reproduce(
+    monkeypatch.setattr(reproduction, "check_data", lambda recipe, published: None)
+    code = reproduction.reproduce(
         str(published), None, str(tmp_path / "new"), None, None, lambda one: trained.append(one) or 3
     )
     assert code == 3
@@ -142,7 +142,7 @@ FORGED = {
 @pytest.mark.parametrize("name", FORGED)
 def test_the_publisher_does_not_set_the_rule(name):
     content = {"split": "test"} | FORGED[name]
-    (one,) = reproduce.compare(content, {"split": "test", "metrics": {"loss": 5.0, "magic": 2.0}}, {})
+    (one,) = reproduction.compare(content, {"split": "test", "metrics": {"loss": 5.0, "magic": 2.0}}, {})
     assert not one.within
     assert one.allowed == {"loss": "1%"}.get(one.name, "0")
 
@@ -160,7 +160,7 @@ def test_the_publisher_does_not_set_the_rule(name):
 )
 def test_a_publisher_may_narrow_a_tolerance_and_a_reader_widen_it(stated, reader, allowed):
     content = {"split": "test", "metrics": {"loss": 2.0}, "tolerance": {"loss": stated}}
-    (one,) = reproduce.compare(content, {"split": "test", "metrics": {}}, {"loss": reader} if reader else {})
+    (one,) = reproduction.compare(content, {"split": "test", "metrics": {}}, {"loss": reader} if reader else {})
     assert one.allowed == allowed
 
 
@@ -197,15 +197,15 @@ def test_a_foreign_recipe_of_any_size_is_not_read(published, capsys):
 
 
 def test_a_version_cannot_move_the_cursor(capsys):
-    lines = reproduce.differences({"train": {"versions": {"torch": "\x1b[2J" + "9" * 10_000}}})
-    reproduce._say("\n".join(lines))
+    lines = reproduction.differences({"train": {"versions": {"torch": "\x1b[2J" + "9" * 10_000}}})
+    reproduction._say("\n".join(lines))
     said = capsys.readouterr().out
     assert "\x1b" not in said and len(said) < 3000
 
 
 def test_a_text_of_theirs_writes_no_line_of_ours(capsys):
     published = {"versions": {"python": "3\ntest  bleu  99  99  0  0.5  yes"}, "hardware": "a\n\x1b[2Jb"}
-    reproduce.say_lines(reproduce.differences(published))
+    reproduction.say_lines(reproduction.differences(published))
     said = capsys.readouterr().out
     assert "3 test  bleu" not in said and "3 test bleu" in said
     assert all(line.startswith(("version: ", "hardware: ", "code: ")) for line in said.splitlines())

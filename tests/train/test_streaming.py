@@ -251,7 +251,7 @@ def test_what_needs_all_rows_first_is_refused(load, overrides, words):
 def test_a_plan_counts_the_first_window_and_claims_no_epochs(write_recipe, capsys):
     from train.cost import plan
 
-    assert plan.main([str(write_recipe()), "--data.stream_rows", "20"]) in (0, None)
+    assert plan.run([str(write_recipe()), "--data.stream_rows", "20"]) in (0, None)
     shown = capsys.readouterr().out
     assert "counted in the first window of the stream: 20 rows" in shown
     assert "epochs unknown" in shown

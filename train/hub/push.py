@@ -23,7 +23,7 @@ from train.processes import signals
 from train.run import checkpoint
 
 if TYPE_CHECKING:
-    from train.run.setup import Run
+    from train.run.run import Run
     from train.settings.recipe import Recipe
 
 PATIENCE = 300.0
@@ -56,6 +56,11 @@ def check(recipe: "Recipe") -> None:
         upload.survey(hub, target_of(recipe))
     except PublishError as error:  # the network may be back when there is something to send
         _say(f"warning: loop.push_to: {error}")
+
+
+def begin(run: "Run") -> "Pusher":
+    """Return what sends the checkpoints of a run."""
+    return Pusher(run)
 
 
 class Pusher:

@@ -13,7 +13,6 @@ from modeling_vanilla import VanillaConfig
 from modeling_vanilla.safety import check_tokenizer
 from train import files
 from train.errors import UserError
-from train.hub import fetch
 from train.model import build, template
 
 logger = logging.getLogger(__name__)
@@ -24,19 +23,6 @@ AUTO_OF_TASK = {
     "masked": "AutoModelForMaskedLM",
     "classification": "AutoModelForSequenceClassification",
 }
-# What a model and a tokenizer of any kind are read from. Pickle is not among it, nor is code, which has a flag of its own.
-FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.jinja")
-
-
-def fetched(repo_id: str, revision: str | None, trust_remote_code: bool) -> tuple[Path, dict[str, str]]:
-    """Return the folder of a repository's model in the cache, and what identifies it.
-
-    Raises:
-        UserError: no such repository or revision, or the Hub cannot be reached.
-    """
-    commit = fetch.commit_of(repo_id, revision)
-    patterns = [*FILES, "*.py"] if trust_remote_code else [*FILES]
-    return fetch.cached(repo_id, commit, patterns), {"id": repo_id, "revision": commit}
 
 
 def locate(folder: Path) -> tuple[Path | None, Path]:

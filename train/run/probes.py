@@ -17,7 +17,7 @@ from train.measure import evaluate, scoring
 from train.run.watchdog import Finding
 
 if TYPE_CHECKING:
-    from train.run.setup import Run
+    from train.run.run import Run
 
 ROWS = 8
 """Validation rows that are looked at."""

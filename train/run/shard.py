@@ -27,7 +27,7 @@ from train.model import build, optim
 from train.run import checkpoint
 
 if TYPE_CHECKING:
-    from train.run.setup import Run
+    from train.run.run import Run
     from train.settings.recipe import Recipe
 
 _FLAG = "ACCELERATE_USE_FSDP"

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 import torch
 
 from train.measure import evaluate
-from train.processes import random_state
+from train.processes import ranks
 from train.run import best, finish, probes, saving, shard
 
 if TYPE_CHECKING:
-    from train.run.setup import Run
+    from train.run.run import Run
     from train.run.tracking import Tracker
 
 LOWER_IS_BETTER = ("loss", "perplexity", "word_perplexity", "bits_per_byte")
@@ -43,7 +43,7 @@ def validate(run: "Run", tracker: "Tracker") -> None:
     tracker.event("eval", progress.step, dict(scores))
     for finding in findings:
         tracker.warn(progress.step, finding)
-    random_state.on_main(run.accelerator, lambda: best.note(run.folder, progress))
+    ranks.on_main(run.accelerator, lambda: best.note(run.folder, progress))
     tracker.resume()
 
 
@@ -57,7 +57,7 @@ def _keep_if_best(run: "Run", whole: "Run", value: float) -> bool:
         progress.bad_evals += 1
         return False
     progress.best, progress.best_step, progress.bad_evals = value, progress.step, 0
-    random_state.on_main(
+    ranks.on_main(
         run.accelerator,
         lambda: best.replace(
             run.folder, progress, lambda folder, more: finish.write_model_folder(whole, folder, more)

@@ -28,7 +28,7 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from train.processes.random_state import Progress
+    from train.run.run import Progress
     from train.settings.recipe import Recipe
 
 MEMORY = 50

@@ -78,12 +78,14 @@ class Recipe:
         """Return the resolved recipe as plain values."""
         return asdict(self)
 
+    def to_yaml(self) -> str:
+        """Return the resolved recipe as YAML."""
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+
     def save(self, path: str | Path) -> None:
         """Write the resolved recipe as YAML that `load_recipe` reads back to an equal recipe."""
         with files.named(Path(path)):
-            Path(path).write_text(
-                yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True), encoding="utf-8"
-            )
+            Path(path).write_text(self.to_yaml(), encoding="utf-8")
 
 
 def warmup_for(max_steps: int) -> int:
@@ -102,3 +104,11 @@ def papers_peak(model: ModelSection) -> float:
     preset = "transformer_big" if model.init_from else model.preset or "transformer_base"
     width = model.d_model or getattr(VanillaConfig, preset)().d_model
     return round((max(width, 1) * PAPERS_WARMUP) ** -0.5, 6)
+
+
+def flat(sections: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the values of nested sections by their full key, such as `{"optim.lr": 0.1}`."""
+    values: dict[str, Any] = {}
+    for key, value in sections.items():
+        values |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return values

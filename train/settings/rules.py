@@ -4,9 +4,10 @@ import difflib
 import importlib.util
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
+from train.errors import UserError
 from train.settings import synonyms
 from train.tasks import METRICS_OF_TASK, metrics_rule
 
@@ -257,3 +258,26 @@ def _malformed(text: str) -> str | None:
     if stray := re.search(r"unrecognized arguments: (\S+)", text):
         return f"{stray[1]}: neither a key nor its value; overrides are written --KEY VALUE, such as --optim.lr 1e-3"
     return None
+
+
+def require_splits(recipe: "Recipe", found: Collection[str]) -> None:
+    """Refuse at the start what would fail hours later, at the end.
+
+    Args:
+        recipe: its `eval` and `loop` sections say what they need.
+        found: the splits that there are.
+
+    Raises:
+        UserError: names the key and the split that is missing.
+    """
+    needed = {"eval.split": str(recipe.eval.split)} if recipe.eval.metrics else {}
+    if recipe.loop.final == "best":
+        needed["loop.final: best"] = "validation"
+    if recipe.loop.early_stopping is not None:
+        needed["loop.early_stopping"] = "validation"
+    for key, split in needed.items():
+        if split not in found:
+            remedy = "; data.validation_fraction: 0.05 keeps some for validation" if "validation" not in found else ""
+            raise UserError(
+                f"{key}: needs split {split!r}; the data of this recipe has {', '.join(found)} (data.{split}{remedy})"
+            )
