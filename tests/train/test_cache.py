@@ -15,6 +15,7 @@ from train.data import cache, examples
 from train.data.splits import load_splits
 from train.settings.recipe import Recipe
 from train.settings.sections import BatchSection, DataSection
+from train.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[2]
 LINES = ["a fat cat", "", "sat on </s> the mat", "<unk> \u2028 und so weiter", "eine Katze"]
@@ -39,7 +40,7 @@ def make(tmp_path, task="causal", lines=LINES, texts=LINES):
     recipe = Recipe(
         name="c", task=task, data=DataSection(root=str(tmp_path), train="x.txt"), batch=BatchSection(block_size=9)
     )
-    template = tokenizers.template_for(task)
+    template = TASKS[task].template
     built = tokenizers.build("char", list(texts), 99, template, show_progress=False, min_frequency=1)
     return load_splits(recipe)["train"], built, recipe
 

@@ -8,13 +8,14 @@ import tokenizer as tokenizers
 from train.data.collate import IGNORE, Collator
 from train.settings.recipe import Recipe
 from train.settings.sections import BatchSection, LoopSection
+from train.tasks import TASKS
 
 TEXTS = [chr(97 + i) for i in range(26)]
 
 
 def collator(task: str, probability=0.15, seed=0, **keywords) -> Collator:
     """Return a collator with a character tokenizer of 7 special and 26 ordinary tokens."""
-    made = tokenizers.build("char", TEXTS, 99, tokenizers.template_for(task), show_progress=False)
+    made = tokenizers.build("char", TEXTS, 99, TASKS[task].template, show_progress=False)
     recipe = Recipe(name="c", task=task, batch=BatchSection(mask_probability=probability), loop=LoopSection(seed=seed))
     return Collator(task, made, recipe, **keywords)
 

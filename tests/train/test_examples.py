@@ -13,6 +13,7 @@ from train.errors import UserError
 from train.model import build
 from train.settings.recipe import Recipe
 from train.settings.sections import BatchSection, DataSection, ModelSection
+from train.tasks import TASKS
 
 LINES = ["a fat cat", "", "sat on </s> the mat", "and <mask> that was that", "<unk>"]
 
@@ -28,7 +29,7 @@ def make(task: str, tmp_path, content: str, batch=None, model=None, length=None,
         batch=BatchSection(**(batch or {})),
         model=ModelSection(**(model or {})),
     )
-    template = tokenizers.template_for(task)
+    template = TASKS[task].template
     made = tokenizers.build("char", [content], 99, template, show_progress=False, model_max_length=length)
     return load_splits(recipe), made, recipe
 

@@ -19,6 +19,7 @@ from train.hub.check import report as hub_check
 from train.hub.check import use
 from train.measure import scoring
 from train.settings.recipe import Recipe
+from train.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXTS = ["to be or not to be", "that is the question"]
@@ -137,9 +138,7 @@ def hub_folder(name, folder):
     """Save a model with a tokenizer and a card."""
     tag, template, make = MODELS[name]
     make().save_pretrained(folder)
-    built = tokenizers.build(
-        "char", TEXTS, 31, tokenizers.template_for(template), min_frequency=1, show_progress=False
-    )
+    built = tokenizers.build("char", TEXTS, 31, TASKS[template].template, min_frequency=1, show_progress=False)
     built.save_pretrained(folder)
     (folder / "README.md").write_text(CARD.format(tag=tag))
     return folder

@@ -15,6 +15,7 @@ from train import __main__ as command
 from train.model import build
 from train.settings.recipe import Recipe
 from train.settings.sections import ModelSection
+from train.tasks import TASKS
 
 V = 40
 STACKS = dict(vocab_size=V, d_model=24, encoder_layers=2, decoder_layers=3, max_position_embeddings=30)
@@ -34,7 +35,7 @@ OURS |= dict(max_position_embeddings=30)
 
 def words_of(task):
     """Return a tokenizer of fewer tokens than the models have."""
-    template = tokenizers.template_for(task)
+    template = TASKS[task].template
     made = tokenizers.build("char", TEXTS, V, template, min_frequency=1, show_progress=False)
     assert len(made) < V
     return made

@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 from reading import mistake, rows
 
-from tokenizer import KINDS, build, pieces, template_for
+from tokenizer import KINDS, build, pieces
 from train.data import examples
 from train.data import splits as data
 from train.data.splits import load_splits
+from train.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -41,7 +42,7 @@ def test_a_long_row_has_the_ids_of_one_call(recipe, monkeypatch, kind, task):
     made.tokenizer.kind = kind
     made.model.max_position_embeddings, made.batch.max_tokens = 9000, 20_000
     split = load_splits(made)["train"]
-    tokenizer = build(kind, lines, 300, template_for(task), show_progress=False)
+    tokenizer = build(kind, lines, 300, TASKS[task].template, show_progress=False)
     whole = examples.encode(split, tokenizer, made)
     monkeypatch.setattr(examples, "_CALL", 2000)
     monkeypatch.setattr(pieces, "encode", functools.partial(pieces.encode, size=700, guard=100))

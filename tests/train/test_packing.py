@@ -16,10 +16,12 @@ from train.errors import UserError
 from train.model import build
 from train.processes import signals
 from train.run import checkpoint, loop
-from train.settings.reading import BatchSection, DataSection, ModelSection, load_recipe
+from train.settings.reading import load_recipe
 from train.settings.recipe import Recipe
+from train.settings.sections import BatchSection, DataSection, ModelSection
+from train.tasks import TASKS
 
-TASKS = ("translation", "causal", "masked")
+TOKEN_TASKS = ("translation", "causal", "masked")
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -63,14 +65,14 @@ def make(task: str, tmp_path, **batch):
         batch=BatchSection(**{"packing": True, "max_tokens": 160, "block_size": 40} | batch),
         model=ModelSection(preset="tiny", dropout=0.0, attention_dropout=0.0, activation_dropout=0.0),
     )
-    template = tokenizers.template_for(task)
+    template = TASKS[task].template
     made = tokenizers.build("char", list("abcdefg"), 99, template, show_progress=False, min_frequency=1)
     return load_splits(recipe)["train"], made, recipe
 
 
 @pytest.mark.parametrize("kernel", ["eager", "sdpa"])
 @pytest.mark.parametrize("positions", ["sinusoidal", "learned"])
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", TOKEN_TASKS)
 def test_loss_and_gradient_are_those_of_separate_sequences(task, positions, kernel, tmp_path):
     split, tokenizer, recipe = make(task, tmp_path)
     recipe.model.attn_implementation, recipe.model.positions = kernel, positions
@@ -106,7 +108,7 @@ def test_loss_and_gradient_are_those_of_separate_sequences(task, positions, kern
         assert float((mine - expected).abs().max()) <= 1e-6 * largest
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", TOKEN_TASKS)
 def test_every_row_keeps_its_length_and_changes_with_the_epoch(task, tmp_path):
     split, tokenizer, recipe = make(task, tmp_path)
     packed = packing.training_examples(split, tokenizer, recipe)
@@ -163,7 +165,7 @@ def test_a_filler_counts_for_nothing(tmp_path):
     assert set(filler.inputs["labels"].flatten().tolist()) == {IGNORE}
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", TOKEN_TASKS)
 def test_a_packed_run_goes_on_bitwise(write_recipe, fit, monkeypatch, task):
     columns = {"source_column": 0, "target_column": 1}
     if task != "translation":

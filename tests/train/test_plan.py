@@ -23,7 +23,7 @@ SIZES = {"vocab_size": 200, "d_model": 64, "d_ff": 256, "num_heads": 4, "num_lay
 
 def case(task: str, implementation: str = "sdpa", **numbers):
     """Return a small model in training mode, a batch for it, and the load that the plan would count."""
-    model = build.HEADS[task](mv.VanillaConfig(**(SIZES | {"variant": VARIANTS[task]} | numbers))).train()
+    model = build.head_of(task)(mv.VanillaConfig(**(SIZES | {"variant": VARIANTS[task]} | numbers))).train()
     model.set_attn_implementation(implementation)
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(7, 200, (ROWS, SOURCE), generator=generator)

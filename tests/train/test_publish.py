@@ -27,6 +27,7 @@ from train.hub import folder as hub_folder
 from train.hub import publish
 from train.measure import provenance
 from train.settings.reading import load_recipe
+from train.tasks import TASKS
 
 PAIRS = [("March 1, 2020", "2020년 3월 1일"), ("2 May 1999", "1999년 5월 2일")]
 HEADS = {
@@ -49,9 +50,7 @@ def finished_run(folder, task="translation", metrics=FIGURES):
     )
     load_recipe([str(folder / "recipe.yaml")]).save(run / "recipe.yaml")
     texts = [text for pair in PAIRS for text in pair]
-    tokenizer = tokenizers.build(
-        "char", texts, 200, tokenizers.template_for(task), min_frequency=1, show_progress=False
-    )
+    tokenizer = tokenizers.build("char", texts, 200, TASKS[task].template, min_frequency=1, show_progress=False)
     sizes = {"d_model": 24, "d_ff": 29, "num_heads": 4, "num_layers": 2, "max_position_embeddings": 40}
     torch.manual_seed(0)
     model = head(VanillaConfig(variant=variant, vocab_size=len(tokenizer), **sizes))

@@ -16,8 +16,9 @@ from train.errors import UserError
 from train.model import build, loading, template
 from train.settings.recipe import Recipe
 from train.settings.sections import ModelSection, TokenizerSection
+from train.tasks import TASKS
 
-TASKS = {"translation": "seq2seq", "causal": "causal", "masked": "encoder", "classification": "encoder"}
+TEMPLATES = {"translation": "seq2seq", "causal": "causal", "masked": "encoder", "classification": "encoder"}
 TEXTS = ["the dog runs", "a cat sits", "날씨가 좋다"] * 3
 ROWS = Dataset.from_dict(
     {"source": ["<2ko> the dog"], "target": ["a cat"], "text": ["the dog"]}, split=NamedSplit("train")
@@ -46,15 +47,18 @@ def words(roles: dict[str, str], single: str | None = None) -> PreTrainedTokeniz
     return PreTrainedTokenizerFast(tokenizer_object=core, **roles)
 
 
-@pytest.mark.parametrize(("task", "other"), list(itertools.product(TASKS, tokenizer.TEMPLATES)))
+@pytest.mark.parametrize(("task", "other"), list(itertools.product(TEMPLATES, tokenizer.TEMPLATES)))
 def test_a_tokenizer_of_another_template_gets_that_of_the_task(tmp_path, caplog, task, other):
     source = tokenizer.build("bpe", TEXTS, 300, other, show_progress=False, model_max_length=40)
-    result, right = made(task, source, tmp_path), tokenizer.build("bpe", TEXTS, 300, TASKS[task], show_progress=False)
+    result, right = (
+        made(task, source, tmp_path),
+        tokenizer.build("bpe", TEXTS, 300, TEMPLATES[task], show_progress=False),
+    )
     assert result("the dog").data == right("the dog").data
     assert result("the dog", "a cat").data == right("the dog", "a cat").data
     assert (result.padding_side, result.model_max_length) == (right.padding_side, 40)
     assert result.split_special_tokens == source.split_special_tokens
-    assert [record.levelname for record in caplog.records] == ([] if other == TASKS[task] else ["WARNING"])
+    assert [record.levelname for record in caplog.records] == ([] if other == TEMPLATES[task] else ["WARNING"])
 
 
 @pytest.mark.parametrize(
@@ -92,9 +96,9 @@ def test_a_template_that_ends_a_text_stays(tmp_path, caplog, single):
     assert not caplog.records
 
 
-@pytest.mark.parametrize(("task", "role"), [(task, role) for task, roles in template.ROLES.items() for role in roles])
+@pytest.mark.parametrize(("task", "role"), [(task, role) for task, entry in TASKS.items() for role in entry.roles])
 def test_a_missing_role_is_one_line(tmp_path, task, role):
-    roles = {f"{name}_token": f"[{name}]" for name in template.ROLES[task] if name != role}
+    roles = {f"{name}_token": f"[{name}]" for name in TASKS[task].roles if name != role}
     with pytest.raises(UserError, match=rf"source: has no {template.WORDS[role]} token, which {task} needs") as caught:
         made(task, words(roles), tmp_path)
     assert "\n" not in str(caught.value)

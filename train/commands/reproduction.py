@@ -19,6 +19,7 @@ from train.measure import provenance, results
 from train.run import history
 from train.settings.reading import load_recipe
 from train.settings.recipe import Recipe
+from train.tasks import FIGURES
 
 RECIPE = "recipe.yaml"
 MOST_BYTES = {RECIPE: 1 << 16, results.FILE: 1 << 24}
@@ -32,7 +33,7 @@ class Comparison:
     """One figure, published and reproduced.
 
     Attributes:
-        allowed: how far they may lie apart, as `receipts.TOLERANCE` writes it.
+        allowed: how far they may lie apart, as `Figure.tolerance` writes it.
         forms: the two signatures of the scorer in words, where they differ: then it is another figure of the same name.
     """
 
@@ -260,7 +261,9 @@ def compare(published: dict[str, Any], reproduced: dict[str, Any], allowed: dict
         stated = part.get("tolerance") or {}
         for name, value in part["metrics"].items():
             again = new.get(split, {}).get("metrics", {}).get(name)
-            rule = allowed.get(name) or _narrower(provenance.TOLERANCE.get(name, "0"), stated.get(name), value)
+            rule = allowed.get(name) or _narrower(
+                FIGURES[name].tolerance if name in FIGURES else "0", stated.get(name), value
+            )
             forms = _differing_forms(part, new.get(split, {}), name)
             found.append(Comparison(split, name, value, again, rule, forms))
     return found
@@ -322,8 +325,8 @@ def parse_tolerance(text: str | None) -> dict[str, str]:
     found = {}
     for entry in text.split(",") if text else []:
         name, _, value = entry.strip().partition("=")
-        if name not in provenance.TOLERANCE:
-            raise UserError(f"--tolerance {entry!r}: must name a figure: {', '.join(provenance.TOLERANCE)}; {_FORM}")
+        if name not in FIGURES:
+            raise UserError(f"--tolerance {entry!r}: must name a figure: {', '.join(FIGURES)}; {_FORM}")
         if not _is_tolerance(value):
             raise UserError(f"--tolerance {entry!r}: must be a number, or one with %, not below 0; {_FORM}")
         found[name] = value

@@ -21,6 +21,7 @@ from train.hub.client import Hub
 from train.measure import provenance, scoring
 from train.processes import signals
 from train.run import checkpoint
+from train.tasks import TASKS
 
 if TYPE_CHECKING:
     from train.run.run import Run
@@ -131,7 +132,7 @@ class Pusher:
             if path.is_symlink():
                 raise UserError(f"{path}: a link, which is not followed; put the file itself there")
             _copy(path, folder / path.name, link=path.name == checkpoint.WEIGHTS)
-        if run.recipe.task == "translation":
+        if TASKS[run.recipe.task].generates:
             scoring.generation_config(run.recipe, run.bare.config).save_pretrained(folder)
         provenance.public(run.recipe).save(folder / "recipe.yaml")
         card.of_checkpoint(self.target.repo_id, run.recipe, step).save(folder / "README.md")
