@@ -49,6 +49,11 @@ def test_what_the_command_line_sets_beside_it_wins(write_recipe):
     assert (longer.loop.max_steps, longer.loop.eval_every, longer.batch.max_rows) == (900, 900, 64)
     short = load([str(write_recipe(loop={"max_steps": 4})), "--limit", "5"])
     assert (short.loop.max_steps, short.optim.warmup_steps) == (4, 1)
+    long = str(write_recipe(optim={"warmup_steps": 500}, loop={"max_steps": 3000}))
+    shorter = load([long, "--limit", "5", "--loop.max_steps", "30"])
+    assert (shorter.loop.max_steps, shorter.optim.warmup_steps) == (30, 3)
+    with pytest.raises(UserError, match="optim.warmup_steps: 500 must be below loop.max_steps, 30"):
+        load([long, "--limit", "5", "--loop.max_steps", "30", "--optim.warmup_steps", "500"])
 
 
 @pytest.mark.parametrize("words", [["--limit"], ["--limit", "0"], ["--limit=-3"], ["--limit", "few"], ["--limit="]])

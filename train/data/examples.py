@@ -420,5 +420,8 @@ def _blocks(split: "Dataset", name: str, tokenizer, recipe: Recipe, first: int) 
     most, rule, limit = min(room)
     block_size = recipe.batch.block_size or most
     if not 1 <= block_size <= most:
-        raise UserError(f"batch.block_size: {block_size} must be in 1..{most}, as {rule} is {limit}")
+        beside = "the token behind it" if causal else "a token before and one behind it"
+        raise UserError(
+            f"batch.block_size: {block_size} must be in 1..{most}, as {rule} is {limit} and a row holds a block and {beside}"
+        )
     return Blocks(stream, block_size, recipe.loop.seed, int(causal), prefix, suffix)

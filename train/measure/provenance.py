@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from train.settings.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ("modeling_vanilla", "tokenizer", "train")  # a recipe or data of the user's own, beside them, changes no code
 LIBRARIES = ("torch", "transformers", "accelerate", "tokenizers", "datasets", "evaluate", "sacrebleu")
 # What a tokenizer is made of; its settings beside these files name folders, and change with the library.
 VOCABULARIES = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "*.spm", "*.model")
@@ -41,7 +42,7 @@ def code() -> dict[str, Any]:
     top = _git("rev-parse", "--show-toplevel")
     if top is None or Path(top).resolve() != ROOT:
         return found  # no clone, or a copy that lies in somebody else's
-    return found | {"commit": _git("rev-parse", "HEAD"), "changed": bool(_git("status", "--porcelain"))}
+    return found | {"commit": _git("rev-parse", "HEAD"), "changed": bool(_git("status", "--porcelain", "--", *SOURCE))}
 
 
 def _git(*words: str) -> str | None:
