@@ -9,10 +9,10 @@ from pathlib import Path
 from transformers.utils import logging
 
 from .base import VanillaPreTrainedModel
-from .bridge_files import check_target, complete_folder, copy_tokenizer, write_folder
-from .bridges import for_ctranslate2, from_transformers, load, to_transformers
-from .doctor import Parser, doctor
-from .doctor_subject import printable
+from .convert import for_ctranslate2, from_transformers, load, to_transformers
+from .convert.folders import check_target, complete_folder, copy_tokenizer, write_folder
+from .doctor.report import Parser, doctor
+from .doctor.subject import printable
 
 USAGE = """usage: python -m modeling_vanilla COMMAND ...
 

@@ -13,7 +13,7 @@ import transformers
 from huggingface_hub.utils import enable_progress_bars, tqdm
 from transformers.utils import logging
 
-from .doctor_checks import (
+from .checks import (
     batch,
     empty_row,
     future,
@@ -26,10 +26,10 @@ from .doctor_checks import (
     right_padding,
     wrong_mask,
 )
-from .doctor_files import finite, save_load, special_ids, tied, tokenizer, weights
-from .doctor_generation import cache, cache_reorder, generate_forward, generation, unknown_input
-from .doctor_subject import Check, Finding, Subject, load, printable
-from .doctor_versions import compare as compare_versions
+from .folder_checks import finite, save_load, special_ids, tied, tokenizer, weights
+from .generation import cache, cache_reorder, generate_forward, generation, unknown_input
+from .subject import Check, Finding, Subject, load, printable
+from .versions import compare as compare_versions
 
 # Name, function, what it means that the check passes, that it fails, and what its result is compared with.
 CHECKS = [
@@ -283,8 +283,8 @@ def doctor(words: Sequence[str]) -> int:
         1 when a check failed, else 0.
 
     Raises:
-        ValueError: A word is wrong, or the model cannot be loaded; see `doctor_subject.load`. A version of transformers
-            cannot be had; see `doctor_versions`.
+        ValueError: A word is wrong, or the model cannot be loaded; see `subject.load`. A version of transformers
+            cannot be had; see `versions`.
     """
     options = _parse(words)
     if options.transformers:

@@ -17,17 +17,17 @@ import torch
 import transformers
 from transformers import MarianMTModel, PreTrainedConfig, PreTrainedModel
 
-from .base import VanillaPreTrainedModel
-from .bridge_files import complete_folder, read_json
-from .bridge_maps import LAYOUTS, Layout, State
-from .configuration_vanilla import VanillaConfig
-from .modeling_vanilla import (
+from ..base import VanillaPreTrainedModel
+from ..configuration_vanilla import VanillaConfig
+from ..modeling_vanilla import (
     VanillaForCausalLM,
     VanillaForConditionalGeneration,
     VanillaForMaskedLM,
     VanillaForSequenceClassification,
     VanillaModel,
 )
+from .folders import complete_folder, read_json
+from .layouts import LAYOUTS, Layout, State
 
 CLASSES: dict[str, Any] = {
     c.__name__: c

@@ -21,8 +21,8 @@ from transformers.initialization import no_init_weights
 from transformers.models.auto import modeling_auto
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
-from .bridge_files import INDEX, TOKENIZER_FILES, complete_folder, read_json
-from .safety import check_tokenizer
+from ..convert.folders import INDEX, TOKENIZER_FILES, complete_folder, read_json
+from ..file_checks import check_tokenizer
 
 LIMIT = 1e-4
 # The Auto class of each head that has labels for every token, and which of their logits a label belongs to.
