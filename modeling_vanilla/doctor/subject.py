@@ -46,45 +46,6 @@ class Measure:
     note: str = ""
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One row of the report: `outcome` is "pass", "FAIL" or "skipped"."""
-
-    name: str
-    outcome: str
-    measured: float | None
-    limit: float | None
-    meaning: str
-
-
-@dataclass(frozen=True)
-class Check:
-    """A check: its function, what it means that it passes, or fails, and what its result is compared with."""
-
-    name: str
-    measure: Callable[["Subject"], Measure]
-    holds: str
-    broken: str
-    reference: str
-
-    @torch.no_grad()
-    def __call__(self, subject: "Subject") -> Finding:
-        """Run it; an error inside is a failure of the model, told in one line."""
-        torch.manual_seed(subject.seed)
-        try:
-            found = self.measure(subject)
-        except Skip as reason:
-            return Finding(self.name, "skipped", None, None, str(reason))
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as error:  # noqa: BLE001 - a panic of tokenizers is no Exception
-            return Finding(self.name, "FAIL", None, None, f"stopped with {one_line(error)}")
-        passed = found.value <= found.limit  # false for NaN
-        note = f" ({found.note})" if found.note else ""
-        meaning = (self.holds if passed else self.broken) + note
-        return Finding(self.name, "pass" if passed else "FAIL", float(found.value), float(found.limit), meaning)
-
-
 def printable(text: str) -> str:
     """Write what a terminal would obey, or not show, as an escape: a folder's names and tensors may be called anything."""
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
