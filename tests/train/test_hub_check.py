@@ -137,8 +137,10 @@ MUTATIONS = {
     ),
     "no map": (lambda f: edit(f / "config.json", lambda c: c.pop("auto_map")), "auto_map lacks AutoConfig"),
     "pipeline that does not exist": (
-        lambda f: edit(f / "config.json", lambda c: c["custom_pipelines"].update(t={"impl": "pipelines.Nothing"})),
-        "custom_pipelines, t names pipelines.Nothing",
+        lambda f: edit(
+            f / "config.json", lambda c: c["custom_pipelines"].update(t={"impl": "pipeline_text2text.Nothing"})
+        ),
+        "custom_pipelines, t names pipeline_text2text.Nothing",
     ),
     "pipeline without a file": (
         lambda f: edit(f / "config.json", lambda c: c["custom_pipelines"].update(t={"impl": "elsewhere.X"})),

@@ -61,7 +61,7 @@ def test_a_published_run_passes_from_the_command_line(translator):
 # What is added to the code of a repository, and what a stranger must find.
 FAULTS = {
     "layers.py": "_forward = FeedForward.forward\nFeedForward.forward = lambda self, *a, **k: _forward(self, *a, **k) * 1.001\n",
-    "pipelines.py": "def _no(self, *a, **k):\n    raise RuntimeError('no translation today')\n\n\n"
+    "pipeline_text2text.py": "def _no(self, *a, **k):\n    raise RuntimeError('no translation today')\n\n\n"
     "TranslationPipeline.__init__ = _no\n",
     "modeling_vanilla.py": "import importlib\n\n\ndef _no(self, config):\n    importlib.import_module('modeling' + '_vanilla')\n\n\n"
     "VanillaForMultipleChoice.__init__ = _no\n",

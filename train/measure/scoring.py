@@ -20,8 +20,8 @@ from tqdm.auto import tqdm
 from transformers import GenerationConfig, PreTrainedModel, StoppingCriteria, StoppingCriteriaList
 
 from modeling_vanilla import doctor
-from modeling_vanilla.doctor_generation import generate_forward
-from modeling_vanilla.doctor_subject import Subject
+from modeling_vanilla.doctor import Subject
+from modeling_vanilla.doctor.generation import generate_forward
 from train.data import batching, collate
 from train.errors import GenerationError
 from train.processes import signals

@@ -10,7 +10,7 @@ from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 import tokenizer as tokenizers
 from modeling_vanilla import VanillaConfig
-from modeling_vanilla.safety import check_tokenizer
+from modeling_vanilla.file_checks import check_tokenizer
 from train import files
 from train.errors import UserError
 from train.model import build, template

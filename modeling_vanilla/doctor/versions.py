@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .doctor_subject import printable
+from .subject import printable
 
 NEWEST = "newest"
 # Compiled against by torch and others that stay outside, so it stays what it is.
@@ -110,7 +110,7 @@ def examine_with(folder: Path, words: Sequence[str]) -> dict[str, Any]:
     Raises:
         ValueError: It has none, with the line that it ended with.
     """
-    paths = [str(folder), str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH", "")]
+    paths = [str(folder), str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | SAFE_PATH | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     command = [sys.executable, "-m", "modeling_vanilla", "doctor", *words, "--json"]
     done = subprocess.run(

@@ -11,7 +11,7 @@ import torch
 from transformers.pipelines.base import ChunkPipeline
 
 from .pipeline_calls import example_of, pairs, without_old_arguments
-from .pipelines import longest_input
+from .pipeline_text2text import longest_input
 
 # What a call may set, with the defaults of transformers 4.
 WINDOW = 384

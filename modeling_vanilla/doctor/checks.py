@@ -7,7 +7,7 @@ Dimension letters: B batch, S source length, T length, V vocabulary.
 import torch
 from torch.nn import functional as F
 
-from .doctor_subject import LIMIT, Measure, Skip, Subject, difference
+from .subject import LIMIT, Measure, Skip, Subject, difference
 
 IGNORE = -100
 

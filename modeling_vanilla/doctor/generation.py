@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
-from .cache_name import CACHE
-from .doctor_checks import pad
-from .doctor_subject import LIMIT, Measure, Skip, Subject, difference
+from ..cache_name import CACHE
+from .checks import pad
+from .subject import LIMIT, Measure, Skip, Subject, difference
 
 STEPS = 6
 """New tokens of a text, where its positions allow so many."""

@@ -1,11 +1,9 @@
 # Copyright 2026 The modeling_vanilla authors. Licensed under the Apache License, Version 2.0.
-"""Bridges between Vanilla and BERT, RoBERTa, GPT-2, BART and Marian, and between the variants themselves.
+"""Between Vanilla and BERT, RoBERTa, GPT-2, BART and Marian.
 
 Carried along: weights, to the bit; options; special ids; class labels; the generation config. Dropped, since it has no
 place on the other side and does not touch what evaluation computes: BERT's pooler without a classifier, rows of a
 position table that no token reaches, layerdrop, a second kind of dropout, label smoothing.
-
-Dimension letters: B batch, D d_model, V vocabulary.
 """
 
 import copy
@@ -15,19 +13,19 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import MarianMTModel, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
-from .base import VanillaPreTrainedModel
-from .bridge_files import complete_folder, read_json
-from .bridge_maps import LAYOUTS, Layout, State
-from .configuration_vanilla import VanillaConfig
-from .modeling_vanilla import (
+from ..base import VanillaPreTrainedModel
+from ..configuration_vanilla import VanillaConfig
+from ..modeling_vanilla import (
     VanillaForCausalLM,
     VanillaForConditionalGeneration,
     VanillaForMaskedLM,
     VanillaForSequenceClassification,
     VanillaModel,
 )
+from .folders import complete_folder, read_json
+from .layouts import LAYOUTS, Layout, State
 
 CLASSES: dict[str, Any] = {
     c.__name__: c
@@ -45,11 +43,6 @@ FOREIGN = (
     "num_local_experts relative_attention relative_attention_num_buckets position_embedding_type sliding_window"
 ).split()
 LABELS = ("id2label", "label2id", "problem_type")
-# What an encoder and a decoder must have in common to live under one config.
-AGREE = (
-    "vocab_size d_model d_ff num_heads head_dim v_head_dim layer_norm_eps max_position_embeddings norm_order positions "
-    "activation scale_embeddings embedding_norm type_vocab_size attention_window pad_token_id"
-).split()
 
 
 def from_transformers(model_or_path: PreTrainedModel | str | PathLike) -> VanillaPreTrainedModel:
@@ -78,7 +71,7 @@ def from_transformers(model_or_path: PreTrainedModel | str | PathLike) -> Vanill
         raise ValueError(f"{type(theirs).__name__} lacks the weight {missing[0]}, and {len(missing) - 1} more")
     if over := [k for k in state.keys() - sources.values() if not k.endswith(layout.unused)]:
         raise ValueError(f"the weight {min(over)}, and {len(over) - 1} more, have no place in {cls.__name__}")
-    return _build(cls, config, {name: state[key] for name, key in sources.items()}, theirs)
+    return build(cls, config, {name: state[key] for name, key in sources.items()}, theirs)
 
 
 def to_transformers(model: VanillaPreTrainedModel) -> PreTrainedModel:
@@ -108,102 +101,7 @@ def to_transformers(model: VanillaPreTrainedModel) -> PreTrainedModel:
     state = {_their_key(name, layout, cls.base_model_prefix): value for name, value in model.state_dict().items()}
     keywords = {"add_pooling_layer": False} if kind == "bert" and type(model) is VanillaModel else {}
     # Marian's table of positions is computed.
-    return _build(cls, config, layout.write(state, config), model, new=("embed_positions",), **keywords)
-
-
-def for_ctranslate2(model: VanillaForConditionalGeneration) -> MarianMTModel:
-    """Return the Marian model from which CTranslate2's own converter makes the same translator.
-
-    For a Marian model that converter takes for granted that the last row of the vocabulary is padding, which it cuts
-    off, and that the decoder starts from a vector of zeros. So the vocabulary gets one more row, of zeros, that cannot
-    be generated; decoding starts from it; and the start token's vector moves into the decoder's position 0, where
-    nothing but the start token ever stands. The logits of all other tokens stay as they are. (A translator that came
-    from Marian has this layout already.)
-
-    Raises:
-        ValueError: See `to_transformers`; or the model cannot be held by Marian's layout.
-    """
-    if type(model) is not VanillaForConditionalGeneration or model.config.positions != "sinusoidal":
-        raise ValueError(
-            f"{type(model).__name__} with positions={model.config.positions!r} does not fit Marian's layout; it takes "
-            "VanillaForConditionalGeneration with positions='sinusoidal'"
-        )
-    marian = to_transformers(model)
-    state, config, start = marian.state_dict(), marian.config, marian.config.decoder_start_token_id
-    source = state["model.decoder.embed_tokens.weight"][start] * marian.model.decoder.embed_scale  # (D,)
-    if start == config.vocab_size - 1 and not source.any():
-        return marian  # is laid out so from the beginning
-    row = {"embed_tokens.weight": 0.0, "shared.weight": 0.0, "lm_head.weight": 0.0, "final_logits_bias": -1e4}
-    for key, value in state.items():
-        if (ending := next((e for e in row if key.endswith(e)), None)) is not None:
-            along = 1 if ending == "final_logits_bias" else 0  # (1, V), the others (V, D)
-            state[key] = torch.cat([value, torch.full_like(value.narrow(along, 0, 1), row[ending])], dim=along)
-    table = "model.decoder.embed_positions.weight"
-    state[table] = torch.cat([state[table][:1] + source, state[table][1:]])
-    wider = copy.deepcopy(config)
-    wider.decoder_start_token_id = config.vocab_size
-    wider.vocab_size = wider.decoder_vocab_size = config.vocab_size + 1
-    result = _build(MarianMTModel, wider, state, marian)
-    result.generation_config.decoder_start_token_id = config.vocab_size
-    result._keys_to_ignore_on_save = set()  # the position table is no longer the one that loading would compute
-    return result
-
-
-def assemble(encoder: VanillaPreTrainedModel, decoder: VanillaPreTrainedModel) -> VanillaForConditionalGeneration:
-    """Make an encoder-decoder of a pretrained encoder and a pretrained decoder (Rothe et al. 2020).
-
-    Cross-attention is new, drawn as the decoder's config says. The embeddings stay three matrices
-    (`tie_word_embeddings=False`) unless both sides hold the same one. Training options are the decoder's.
-
-    Args:
-        encoder: Any model of variant "encoder"; its head is left behind.
-        decoder: Any model of variant "decoder"; a language model's head is kept.
-
-    Raises:
-        ValueError: A wrong variant, or options that disagree, each named with both values.
-    """
-    for part, wanted in ((encoder, "encoder"), (decoder, "decoder")):
-        if part.config.variant != wanted:
-            raise ValueError(f"variant={part.config.variant!r} of the {wanted} must be {wanted!r}")
-    pairs = {name: (getattr(encoder.config, name), getattr(decoder.config, name)) for name in AGREE}
-    if wrong := [f"{name}={a!r} and {b!r}" for name, (a, b) in pairs.items() if a != b]:
-        raise ValueError(f"encoder and decoder disagree: {'; '.join(wrong)}")
-    state = {f"model.{k}": v for part in (encoder, decoder) for k, v in part.base_model.state_dict().items()}
-    embedding = decoder.get_input_embeddings().weight
-    if isinstance(decoder, VanillaForCausalLM):
-        state["lm_head.weight"] = decoder.lm_head.weight
-    elif decoder.config.tie_word_embeddings:
-        state["lm_head.weight"] = embedding
-    same = torch.equal(encoder.get_input_embeddings().weight, embedding)
-    start = decoder.config.decoder_start_token_id
-    config = _variant(
-        decoder.config,
-        "encoder-decoder",
-        num_layers=encoder.config.num_layers,
-        num_decoder_layers=decoder.config.num_layers,
-        tie_word_embeddings=same and decoder.config.tie_word_embeddings,
-        decoder_start_token_id=decoder.config.bos_token_id if start is None else start,
-    )
-    return _build(VanillaForConditionalGeneration, config, state, decoder, new=("cross_attn", "lm_head"))
-
-
-def cut(model: VanillaPreTrainedModel, part: str) -> VanillaModel:
-    """Cut the encoder or the decoder, without cross-attention and head, out of an encoder-decoder.
-
-    Every name stays: what is saved loads into `VanillaForMaskedLM`, `VanillaForCausalLM` or a classifier.
-
-    Raises:
-        ValueError: `part` is not "encoder" or "decoder", or the model is not an encoder-decoder.
-    """
-    if part not in ("encoder", "decoder"):
-        raise ValueError(f"part={part!r} must be 'encoder' or 'decoder'")
-    if model.config.variant != "encoder-decoder":
-        raise ValueError(f"variant={model.config.variant!r} must be 'encoder-decoder' to cut a part out")
-    whole = model.base_model.state_dict()
-    state = {k: v for k, v in whole.items() if k.startswith(f"{part}.") and ".cross_attn" not in k}
-    depth = model.config.num_layers if part == "encoder" else model.config.num_decoder_layers
-    config = _variant(model.config, part, num_layers=depth, num_decoder_layers=None, lm_head_bias=False)
-    return _build(VanillaModel, config, state, model)
+    return build(cls, config, layout.write(state, config), model, new=("embed_positions",), **keywords)
 
 
 def load(path: str | PathLike) -> PreTrainedModel:
@@ -297,12 +195,6 @@ def _their_config(layout: Layout, model: VanillaPreTrainedModel, config_class: t
     return config_class(**values)
 
 
-def _variant(config: VanillaConfig, variant: str, **changes: Any) -> VanillaConfig:
-    """Return a config with the same options for another variant."""
-    values = {name: getattr(config, name) for name in VanillaConfig.__annotations__ if name != "is_decoder"}
-    return VanillaConfig(**(values | {"variant": variant} | changes))
-
-
 def _their_key(name: str, layout: Layout, prefix: str) -> str:
     """Translate the name of one weight; `prefix` is what their heads call the model."""
     module, kind = name.rsplit(".", 1)
@@ -316,7 +208,7 @@ def _their_key(name: str, layout: Layout, prefix: str) -> str:
     return f"{theirs.replace('#', number[1]) if number else theirs}.{kind}"
 
 
-def _build(
+def build(
     cls: Any,
     config: PreTrainedConfig,
     state: State,

@@ -21,8 +21,8 @@ from transformers.initialization import no_init_weights
 from transformers.models.auto import modeling_auto
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
-from .bridge_files import INDEX, TOKENIZER_FILES, complete_folder, read_json
-from .safety import check_tokenizer
+from ..convert.folders import INDEX, TOKENIZER_FILES, complete_folder, read_json
+from ..file_checks import check_tokenizer
 
 LIMIT = 1e-4
 # The Auto class of each head that has labels for every token, and which of their logits a label belongs to.
@@ -44,45 +44,6 @@ class Measure:
     value: float
     limit: float = LIMIT
     note: str = ""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One row of the report: `outcome` is "pass", "FAIL" or "skipped"."""
-
-    name: str
-    outcome: str
-    measured: float | None
-    limit: float | None
-    meaning: str
-
-
-@dataclass(frozen=True)
-class Check:
-    """A check: its function, what it means that it passes, or fails, and what its result is compared with."""
-
-    name: str
-    measure: Callable[["Subject"], Measure]
-    holds: str
-    broken: str
-    reference: str
-
-    @torch.no_grad()
-    def __call__(self, subject: "Subject") -> Finding:
-        """Run it; an error inside is a failure of the model, told in one line."""
-        torch.manual_seed(subject.seed)
-        try:
-            found = self.measure(subject)
-        except Skip as reason:
-            return Finding(self.name, "skipped", None, None, str(reason))
-        except (KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as error:  # noqa: BLE001 - a panic of tokenizers is no Exception
-            return Finding(self.name, "FAIL", None, None, f"stopped with {one_line(error)}")
-        passed = found.value <= found.limit  # false for NaN
-        note = f" ({found.note})" if found.note else ""
-        meaning = (self.holds if passed else self.broken) + note
-        return Finding(self.name, "pass" if passed else "FAIL", float(found.value), float(found.limit), meaning)
 
 
 def printable(text: str) -> str:

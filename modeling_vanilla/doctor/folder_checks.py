@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from .doctor_subject import Measure, Skip, Subject, difference
+from .subject import Measure, Skip, Subject, difference
 
 SAMPLE = "The quick brown fox jumps over the lazy dog."
 FLOATS = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}

@@ -22,8 +22,8 @@ from transformers.modeling_outputs import (
 from transformers.utils.generic import can_return_tuple
 
 from .heads import ClassificationHead, pool, shift_right, start_places
+from .input_checks import check_labels
 from .losses import classification_loss, reduce, span_loss, token_loss
-from .validation import check_labels
 
 
 class TextReader:
@@ -46,7 +46,7 @@ class TextReader:
             (B, T) of those places, as far as they are known.
 
         Raises:
-            ValueError: See `validation.check_inputs`; embeddings alone where the decoder has embeddings of its own.
+            ValueError: See `input_checks.check_inputs`; embeddings alone where the decoder has embeddings of its own.
         """
         inputs["return_dict"] = True
         if self.config.variant == "encoder":
@@ -132,7 +132,7 @@ class SequenceClassification(TextReader):
             Logits (B, C), and the loss where labels are given.
 
         Raises:
-            ValueError: See `validation.check_inputs` and `check_labels`.
+            ValueError: See `input_checks.check_inputs` and `check_labels`.
         """
         out, ids, mask = self.read(
             input_ids,
@@ -184,7 +184,7 @@ class TokenClassification(TextReader):
             Logits (B, T, C), and the loss in nats per label where labels are given.
 
         Raises:
-            ValueError: See `validation.check_inputs` and `check_labels`.
+            ValueError: See `input_checks.check_inputs` and `check_labels`.
         """
         out, _, _ = self.read(
             input_ids,
@@ -237,7 +237,7 @@ class QuestionAnswering(TextReader):
             Start and end logits (B, T), and the loss in nats per position where positions are given.
 
         Raises:
-            ValueError: See `validation.check_inputs`; one kind of positions without the other.
+            ValueError: See `input_checks.check_inputs`; one kind of positions without the other.
         """
         if (start_positions is None) != (end_positions is None):
             raise ValueError("give both of start_positions and end_positions, or neither")
@@ -289,7 +289,7 @@ class MultipleChoice(TextReader):
             asked for, have one row per choice: (B * C, ...).
 
         Raises:
-            ValueError: The ids are not (B, C, T); see also `validation.check_inputs` and `check_labels`.
+            ValueError: The ids are not (B, C, T); see also `input_checks.check_inputs` and `check_labels`.
         """
         given = inputs_embeds if input_ids is None else input_ids
         if given is not None and given.dim() != (4 if input_ids is None else 3):

@@ -1,7 +1,7 @@
 # Copyright 2026 The modeling_vanilla authors. Licensed under the Apache License, Version 2.0.
 """Text in, text out: the pipelines translation, summarization and text2text-generation, which transformers 5 dropped.
 
-They answer as those of transformers 4 did. `answers.py` has the one for questions.
+They answer as those of transformers 4 did. `pipeline_question_answering.py` has the one for questions.
 Dimension letters: B batch, N hypotheses of one text, S source length, T target length.
 """
 
@@ -15,7 +15,7 @@ from transformers.pipelines.base import ChunkPipeline
 from transformers.utils import logging
 
 from .pipeline_calls import cuts, end_of, in_new_tokens, language_pair, settings_of_task, without_old_arguments
-from .sentences import join, split_to_fit
+from .pipeline_sentences import join, split_to_fit
 
 logger = logging.get_logger(__name__)
 

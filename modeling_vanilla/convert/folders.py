@@ -12,7 +12,7 @@ from typing import Any
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-from .safety import check_shard_names, outside
+from ..file_checks import check_shard_names, outside
 
 # Which class reads the tokenizer files of a checkpoint so old that it names none.
 TOKENIZERS = {
