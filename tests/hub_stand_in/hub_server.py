@@ -5,7 +5,7 @@ It speaks the part of the Hub's HTTP interface that huggingface_hub (1.33 to 2.4
 read repositories, keeps everything in memory, and is strict: what a right client never sends is a complaint, and a test
 that caused one fails. What the Hub does beyond that, it does not know: Xet storage, search, limits of rate, scanning.
 
-    python tests/hub/hub_server.py --port 8844
+    python tests/hub_stand_in/hub_server.py --port 8844
 
 serves it until Ctrl-C, and says which variables lead a client there.
 """

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from train.processes.deadline import Deadline
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 LIMITED = """
 import sys, time
 from train.processes.deadline import Deadline

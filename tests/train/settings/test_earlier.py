@@ -14,7 +14,7 @@ from train.settings.reading import load_recipe
 from train.settings.recipe import Recipe
 from train.settings.sections import TokenizerSection
 
-OLD = Path(__file__).parents[1] / "data" / "0.1.0" / "encoder-decoder"
+OLD = Path(__file__).parents[2] / "data" / "0.1.0" / "encoder-decoder"
 
 
 @pytest.mark.parametrize("kind", tokenizer.KINDS)

@@ -13,7 +13,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from train import __main__ as command
 from train.hub import folder as hub_folder
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 NAME = "alice/dates-en-ko"
 RECIPE = """
 name: dates-en-ko

@@ -10,7 +10,7 @@ from train.errors import UserError
 from train.settings.limit import load
 from train.settings.reading import load_recipe
 
-RECIPES = Path(__file__).resolve().parents[2] / "train" / "recipes"
+RECIPES = Path(__file__).resolve().parents[3] / "train" / "recipes"
 
 
 def test_it_sets_limits_and_a_folder_of_its_own(write_recipe, tmp_path):

@@ -17,7 +17,7 @@ from train.errors import UserError
 from train.processes import environment
 from train.processes.environment import Rule
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 READERS = {"parse_flag_from_env", "parse_choice_from_env", "get_int_from_env", "getenv"}
 # Values to try; `true` for the others.
 WISHES = {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4", "ACCELERATE_GRADIENT_CLIPPING": "0.5"}

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 import transformers
-from hub_stranger import read
-from released import BEAMS, DATA, KINDS, SEARCH, folder_of, generated
+from released import BEAMS, DATA, KINDS, SEARCH, folder_of, generated, strangers_ids
 
 import modeling_vanilla
 from modeling_vanilla import VanillaForCausalLM
@@ -23,7 +22,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 # ---- the table
@@ -170,30 +169,6 @@ def test_the_code_of_the_package_loads_a_folder_of_0_1_0_and_generates_what_that
     assert len(found) == 2 * 3 + 1
     for name, ways in found.items():
         assert ways == expected[name.split()[0]], name
-
-
-STRANGER = """
-import json
-import torch, transformers
-
-root, kinds, search, beams, inputs = json.loads(sys.argv[1])
-found = {}
-for kind, auto in kinds.items():
-    model = getattr(transformers, auto).from_pretrained(f"{root}/{kind}", trust_remote_code=True)
-    found[kind] = {way: model.generate(torch.tensor(inputs), num_beams=n, **search).tolist() for way, n in beams.items()}
-    model.save_pretrained(f"again-{kind}")
-    with open(f"again-{kind}/config.json") as file:
-        found[f"version {kind}"] = json.load(file).get("modeling_vanilla_version")
-with open("found.json", "w") as file:
-    json.dump(found, file)
-"""
-
-
-def strangers_ids(root: Path, work: Path) -> dict:
-    """Return what a process without this package generates from the folders below a place, and the versions it writes."""
-    work.mkdir(exist_ok=True)
-    read(work, STRANGER, json.dumps([str(root), KINDS, SEARCH, BEAMS, generated()["inputs"]]))
-    return json.loads((work / "elsewhere" / "found.json").read_text())
 
 
 def test_the_table_says_truly_with_what_0_1_0_is_wrong(old, tmp_path):

@@ -29,7 +29,7 @@ from train.pictures import plots
 from train.run import checkpoint
 from train.settings.reading import load_recipe
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 DIGITS, NESTED = "1" * 5000, "[" * 100_000 + "]" * 100_000
 # What Python's reader of JSON does not read, each with an error of another class.
 UNREADABLE = {

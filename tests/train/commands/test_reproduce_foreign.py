@@ -14,7 +14,7 @@ from train.errors import UserError
 from train.hub import foreign
 from train.settings import reading as recipes
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "security.md"
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "security.md"
 KEYS = [name for name in recipes._keys() if "." in name] + ["name", "task", "run_dir"]
 GOOD = {"name": "x", "task": "translation", "data": {"train": ["a.en", "a.de"]}}
 # A hostile value of each key that is not simply taken, and what comes of it: a value, or the rule that it breaks.

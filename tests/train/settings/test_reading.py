@@ -12,7 +12,7 @@ from train.settings import synonyms
 from train.settings.reading import _keys, load_recipe
 from train.settings.recipe import Recipe
 
-RECIPES = Path(__file__).parents[2] / "train" / "recipes"
+RECIPES = Path(__file__).parents[3] / "train" / "recipes"
 SHIPPED = {
     "dates-en-ko",
     "multi30k-en-de",

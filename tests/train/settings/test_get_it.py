@@ -14,7 +14,7 @@ from train.__main__ import main
 from train.settings import get_it
 from train.settings.reading import load_recipe
 
-RECIPES = Path(__file__).resolve().parents[2] / "train" / "recipes"
+RECIPES = Path(__file__).resolve().parents[3] / "train" / "recipes"
 WITH_FILES = sorted(path.name for path in RECIPES.glob("*.yaml") if load_recipe(path).data.root != ".")
 
 # Stand-ins for what the network gives: curl with the braces and numbers of its own, unzip of one table.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 HIDDEN = "import sys\nsys.modules['fcntl'] = None\n"
 HOLD = """
 from pathlib import Path

@@ -17,7 +17,7 @@ from train import __main__
 from train.hub import folder as hub_folder
 from train.hub.check import report
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 NAME = "alice/dates-en-ko"
 DATES = """
 name: dates-en-ko

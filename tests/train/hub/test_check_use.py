@@ -21,7 +21,7 @@ from train.measure import scoring
 from train.settings.recipe import Recipe
 from train.tasks import TASKS
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 TEXTS = ["to be or not to be", "that is the question"]
 CARD = "---\nlicense: apache-2.0\nlibrary_name: transformers\ntags: [vanilla]\npipeline_tag: {tag}\n---\n# Name\n"
 

@@ -15,7 +15,7 @@ from train.cost import formulas, gpus, here
 from train.model import build
 from train.settings import reading
 
-RECIPES = Path(__file__).resolve().parents[2] / "train" / "recipes"
+RECIPES = Path(__file__).resolve().parents[3] / "train" / "recipes"
 VARIANTS = {"translation": "encoder-decoder", "causal": "decoder", "masked": "encoder", "classification": "encoder"}
 ROWS, SOURCE, TARGET = 8, 32, 24
 SIZES = {"vocab_size": 200, "d_model": 64, "d_ff": 256, "num_heads": 4, "num_layers": 3, "max_position_embeddings": 64}

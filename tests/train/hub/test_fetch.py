@@ -49,7 +49,7 @@ def disk(monkeypatch):
 @pytest.mark.parametrize(
     "words", [("hub-check", NAME), ("publish", "--mend", NAME, "--dry-run")], ids=["hub-check", "mend"]
 )
-def test_a_repository_larger_than_the_disk_is_notfetched(hub_here, commit, disk, capsys, words):
+def test_a_repository_larger_than_the_disk_is_not_fetched(hub_here, commit, disk, capsys, words):
     attributes = len(hub_here.files(NAME)[".gitattributes"])
     disk(SIZE + attributes - 1)
     assert command.main(list(words)) == 2
@@ -81,7 +81,7 @@ def test_a_model_larger_than_the_disk_is_not_evaluated(hub_here, commit, disk, t
     assert fetched(NAME, commit, False)[0] == folder
 
 
-def test_a_recipe_of_any_size_is_notfetched(hub_here, commit, api):
+def test_a_recipe_of_any_size_is_not_fetched(hub_here, commit, api):
     with pytest.raises(UserError, match=f"{NAME}: recipe.yaml has 70,000 bytes, at most 65,536 are read"):
         reproduction.fetch(NAME, None)
     assert hub_here.sent(FETCHED) == []

@@ -16,7 +16,7 @@ from train.__main__ import COMMANDS, USAGE, main
 from train.run import loop
 from train.settings.sections import ModelSection
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 MODULE = [sys.executable, "-m", "train"]
 
 

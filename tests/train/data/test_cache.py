@@ -17,7 +17,7 @@ from train.settings.recipe import Recipe
 from train.settings.sections import BatchSection, DataSection
 from train.tasks import TASKS
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 LINES = ["a fat cat", "", "sat on </s> the mat", "<unk> \u2028 und so weiter", "eine Katze"]
 
 

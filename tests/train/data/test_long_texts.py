@@ -20,7 +20,7 @@ from train.data import splits as data
 from train.data.splits import load_splits
 from train.tasks import TASKS
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def prose(size: int, ends: float, seed: int = 0) -> str:

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 from huggingface_hub import CommitOperationAdd, HfApi
-from released import folder_of, generated
-from test_releases import KINDS, strangers_ids
+from released import KINDS, folder_of, generated, strangers_ids
 
 from train import __main__, files
 from train.hub import mend, releases, upload
