@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from dates_recipe import dates_recipe
 from huggingface_hub import HfApi
 from transformers import AutoTokenizer
 
@@ -19,18 +20,12 @@ from train.hub.check import report
 
 ROOT = Path(__file__).resolve().parents[3]
 NAME = "alice/dates-en-ko"
-DATES = """
-name: dates-en-ko
-task: translation
-model: {attn_implementation: eager, d_model: 32, d_ff: 48, num_heads: 4, num_layers: 1, dropout: 0.1,
-  max_position_embeddings: 64}
-tokenizer: {kind: char, vocab_size: 200}
-data: {generator: dates, generator_args: {train: 300, validation: 20, test: 20}}
-batch: {max_tokens: 512}
-optim: {lr: 2.0e-3, schedule: cosine, warmup_steps: 5, clip_norm: 1.0}
-loop: {max_steps: 12, eval_every: 6, save_every: 2, log_every: 1, keep_last: 2, tracker: none}
-eval: {metrics: [loss, exact_match], beams: 1}
-"""
+DATES = dates_recipe(
+    "dates-en-ko",
+    optim={"warmup_steps": 5},
+    loop={"max_steps": 12, "eval_every": 6},
+    eval={"metrics": ["loss", "exact_match"]},
+)
 # A process that has nothing of this project, and loads what it is told.
 STRANGER = """
 import sys

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from dates_recipe import dates_recipe
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 from train import __main__ as command
@@ -15,17 +16,7 @@ from train.hub import folder as hub_folder
 
 ROOT = Path(__file__).resolve().parents[3]
 NAME = "alice/dates-en-ko"
-RECIPE = """
-name: dates-en-ko
-task: translation
-model: {d_model: 32, d_ff: 48, num_heads: 4, num_layers: 1, max_position_embeddings: 64}
-tokenizer: {kind: char, vocab_size: 200}
-data: {generator: dates, generator_args: {train: 200, validation: 20, test: 20}}
-batch: {max_tokens: 512}
-optim: {lr: 2.0e-3, schedule: cosine, warmup_steps: 3}
-loop: {max_steps: 4, eval_every: 100, save_every: 100, tracker: none}
-eval: {metrics: [loss, chrf], beams: 1}
-"""
+RECIPE = dates_recipe("dates-en-ko", loop={"max_steps": 4, "eval_every": 100, "save_every": 100}, eval={"metrics": ["loss", "chrf"]})
 
 
 @pytest.fixture(scope="module")
