@@ -72,6 +72,7 @@ def fit(monkeypatch):
     """Return `loop.fit` on a recipe's path and overrides, with accelerate's global state cleared before each call."""
     from accelerate.state import AcceleratorState, GradientState
 
+    from train.hub import push
     from train.run import loop
     from train.settings import reading
 
@@ -82,7 +83,7 @@ def fit(monkeypatch):
     def run(path, *overrides: str) -> Path:
         AcceleratorState._reset_state(reset_partial_state=True)
         GradientState._reset_state()
-        return loop.fit(reading.load_recipe([str(path), *overrides]))
+        return loop.fit(reading.load_recipe([str(path), *overrides]), push)
 
     yield run
     AcceleratorState._reset_state(reset_partial_state=True)

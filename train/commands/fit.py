@@ -41,10 +41,15 @@ def train(recipe: "Recipe") -> int:
     from train.processes import peers, ranks, signals
     from train.run import loop
 
+    publishing = None
+    if recipe.loop.push_to is not None:
+        from train.hub import push  # here: no other run needs the uploader
+
+        publishing = push
     code = 0
     with contextlib.ExitStack() as end:
         try:
-            loop.fit(recipe)
+            loop.fit(recipe, publishing)
         except signals.Stopped as stopped:
             signals.ignore(end)
             code = console.report(stopped, 128 + stopped.signal)

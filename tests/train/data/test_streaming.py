@@ -249,7 +249,7 @@ def test_what_needs_all_rows_first_is_refused(load, overrides, words):
 
 
 def test_a_plan_counts_the_first_window_and_claims_no_epochs(write_recipe, capsys):
-    from train.cost import plan
+    from train.commands import plan
 
     assert plan.run([str(write_recipe()), "--data.stream_rows", "20"]) in (0, None)
     shown = capsys.readouterr().out

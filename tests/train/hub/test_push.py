@@ -200,7 +200,7 @@ def test_a_run_that_is_resumed_at_its_end_pushes_its_last_checkpoint(fit, write_
     killed = []
 
     def kill(run):
-        killed.append(run.pusher)
+        killed.append(run.publisher)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
