@@ -14,6 +14,7 @@ from pathlib import Path
 
 from transformers.utils import logging
 
+from train import files
 from train.data import dates
 from train.errors import print_anything
 from train.hub.check import stranger
@@ -79,12 +80,12 @@ def main() -> int:
         return done.returncode
 
     _say("2/3  load the result in a process that does not know this project")
-    code = _translate_as_stranger(run / "final", recipe)
+    code = _translate_as_stranger(run / files.FINAL, recipe)
     if code:
         return code
 
     _say("3/3  draw where the model looks while it writes")
-    picture = plots.attention(run, PICTURED, run / "attention.png")
+    picture = plots.attention(run, PICTURED, run / files.ATTENTION)
     print(picture)
     _farewell(run, picture, time.monotonic() - started)
     return 0
@@ -117,10 +118,10 @@ def _farewell(run: Path, picture: Path, seconds: float) -> None:
     figures = ", ".join(f"{name} {value:.4f}" for name, value in content["metrics"].items())
     _say(f"done in {seconds / 60:.1f} minutes: {figures}, on {content['settings'].get('examples', 0):,} unseen dates")
     print(f"""\
-model and tokenizer   {run / "final"}   (AutoModelForSeq2SeqLM.from_pretrained loads it)
+model and tokenizer   {run / files.FINAL}   (AutoModelForSeq2SeqLM.from_pretrained loads it)
 where it looks        {picture}
-course of the loss    {run / "curves.png"}
-every figure          {run / "results.json"}
+course of the loss    {run / files.CURVES}
+every figure          {run / files.RESULTS}
 
 Try next:
   .venv/bin/python -m train attention {run} "the 3rd of May, 1999" --output {run / "another.png"}

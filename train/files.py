@@ -19,7 +19,12 @@ from train.errors import UserError
 from train.processes import locks
 from train.processes.locks import no_link
 
-MANIFEST = "manifest.json"
+# What a run folder holds.
+RECIPE, METRICS, RESULTS, FINISHED = "recipe.yaml", "metrics.jsonl", "results.json", "finished.json"
+CHECKPOINTS, BEST, FINAL, AVERAGE, TOKENIZER, HUB = "checkpoints", "best", "final", "average", "tokenizer", "hub"
+CURVES, ATTENTION = "curves.png", "attention.png"
+# What a model folder, or a repository, holds beside weights and code.
+CONFIG, GENERATION, CARD, MANIFEST = "config.json", "generation_config.json", "README.md", "manifest.json"
 # Names the start of a run may delete: what a killed process left behind, never complete data.
 STAGING, RETIRED = ".staging-", ".retired-"
 # The permissions that new files lose. It can only be read by changing it, so it is read before there are threads.
@@ -232,7 +237,7 @@ def tidy(folder: Path) -> None:
 
 def has_progress(folder: Path) -> bool:
     """Tell whether a run folder holds something of a run that could be lost."""
-    return any((folder / "checkpoints").glob("step-*")) or (folder / "final").exists()
+    return any((folder / CHECKPOINTS).glob("step-*")) or (folder / FINAL).exists()
 
 
 def digest(path: Path) -> dict[str, int | str]:

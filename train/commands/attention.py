@@ -19,9 +19,10 @@ def run(words: list[str]) -> int:
     )
     options = console.parse(parser, words)
 
+    from train import files
     from train.model import loading
     from train.pictures import plots
 
     run, model = loading.locate(Path(options.folder))
-    print(plots.attention(options.folder, options.text, options.output or (run or model) / "attention.png"))
+    print(plots.attention(options.folder, options.text, options.output or (run or model) / files.ATTENTION))
     return 0

@@ -19,7 +19,7 @@ def run(words: list[str]) -> int:
     from train.run import checkpoint
 
     files.refuse_missing(options.run_dir)
-    if not (Path(options.run_dir) / "checkpoints").is_dir():
+    if not (Path(options.run_dir) / files.CHECKPOINTS).is_dir():
         raise UserError(f"{options.run_dir}: not the folder of a run, it has no checkpoints/")
     folder = checkpoint.average(Path(options.run_dir), options.last)
     print(f"average of the last {options.last} checkpoints: {folder}")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
+from train import files
 from train.data import splits as data
 from train.errors import UserError
 from train.hub import fetch
@@ -54,7 +55,7 @@ def evaluate_folder(
         output = output or Path("runs") / "evaluated" / str(folder).replace("/", "--")
         folder, about = fetched(str(folder), revision, trust_remote_code)
     run_dir, model_folder = (None, Path(folder)) if about else loading.locate(Path(folder))
-    own = run_dir / "recipe.yaml" if run_dir and recipe is None else None
+    own = run_dir / files.RECIPE if run_dir and recipe is None else None
     recipe = _recipe_for(recipe, run_dir, Path(folder))
     if accelerator is None:
         environment.settle()
@@ -64,7 +65,7 @@ def evaluate_folder(
     if own:  # in words of the version that wrote it, which may have known fewer keys
         content["recipe_hash"] = provenance.hash_of_file(own)
     content["model"] = about | {"class": type(loaded[0]).__name__}
-    home = Path(output) if output else run_dir if run_dir and model_folder == run_dir / "final" else model_folder
+    home = Path(output) if output else run_dir if run_dir and model_folder == run_dir / files.FINAL else model_folder
     if accelerator.is_main_process:
         home.mkdir(parents=True, exist_ok=True)
         path = results.write(home, content, recipe.eval.split)
@@ -118,7 +119,7 @@ def _recipe_for(recipe, run_dir: Path | None, folder: Path):
     """Return the recipe itself, the recipe of that path, or that of the run."""
     if recipe is not None and not isinstance(recipe, (str, os.PathLike)):
         return recipe
-    path = recipe or (run_dir / "recipe.yaml" if run_dir else None)
+    path = recipe or (run_dir / files.RECIPE if run_dir else None)
     if path is None:
         raise UserError(f"{folder}: belongs to no run, so say how to score it: --recipe RECIPE.yaml")
     return load_recipe([str(path)])

@@ -20,8 +20,7 @@ from train.run import history
 from train.settings.reading import load_recipe
 from train.settings.recipe import Recipe
 
-RECIPE = "recipe.yaml"
-MOST_BYTES = {RECIPE: 1 << 16, results.FILE: 1 << 24}
+MOST_BYTES = {files.RECIPE: 1 << 16, files.RESULTS: 1 << 24}
 SPLITS = ("train", "validation", "test")
 OBJECTS = ("versions", "code")
 MOST_PARTS = 1000
@@ -85,7 +84,7 @@ def reproduce(
     if folder.resolve() == Path(place).resolve():
         raise UserError(f"--run_dir {folder}: is what was published; train into another folder")
     if (wanted := published.get("recipe_hash")) not in (None, provenance.hash_of_file(recipe_path)):
-        raise UserError(f"{place}: {RECIPE} is not the recipe of its figures (recipe_hash {str(wanted)[:12]})")
+        raise UserError(f"{place}: {files.RECIPE} is not the recipe of its figures (recipe_hash {str(wanted)[:12]})")
     recipe, changed = foreign.obeyed(load_recipe(recipe_path), str(folder), root)
     _say(f"published: {place}, {', '.join(published['metrics'])} on split {published['split']!r}")
     say_lines([*changed, *differences(published)])
@@ -120,10 +119,10 @@ def fetch(place: str, revision: str | None) -> tuple[Path, dict[str, Any]]:
     found: dict[str, Path | None]
     commit = hub_fetch.commit_at(place, revision)
     if commit is None:
-        found = {name: Path(place) / name for name in (RECIPE, results.FILE)}
+        found = {name: Path(place) / name for name in (files.RECIPE, files.RESULTS)}
     else:
         _say(f"{place} at commit {commit}")
-        found = {name: hub_fetch.file(place, commit, name, MOST_BYTES[name]) for name in (RECIPE, results.FILE)}
+        found = {name: hub_fetch.file(place, commit, name, MOST_BYTES[name]) for name in (files.RECIPE, files.RESULTS)}
     paths = {}
     for name, path in found.items():
         if path is None or not path.is_file():
@@ -134,13 +133,13 @@ def fetch(place: str, revision: str | None) -> tuple[Path, dict[str, Any]]:
             )
         paths[name] = path
     try:
-        content = files.parse_json(paths[results.FILE].read_bytes())
+        content = files.parse_json(paths[files.RESULTS].read_bytes())
         problem = _problem(content)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{place}: {results.FILE}: cannot be read ({type(error).__name__}: {error})") from None
+        raise UserError(f"{place}: {files.RESULTS}: cannot be read ({type(error).__name__}: {error})") from None
     if problem:
-        raise UserError(f"{place}: {results.FILE}: {problem}")
-    return paths[RECIPE], content
+        raise UserError(f"{place}: {files.RESULTS}: {problem}")
+    return paths[files.RECIPE], content
 
 
 def _problem(content: dict[str, Any]) -> str | None:
@@ -304,7 +303,7 @@ def table(compared: list[Comparison]) -> str:
 
 def _weights(published: dict[str, Any], folder: Path) -> str:
     """Say whether the weights are the same to the bit, which they can be on the same machine and versions only."""
-    old, new = published.get("weights"), provenance.weights(folder / "final")
+    old, new = published.get("weights"), provenance.weights(folder / files.FINAL)
     if not old:
         return "weights: no sha256 was published"
     return f"weights: {'the same sha256' if old == new else 'another sha256'} ({', '.join(new.values())})"

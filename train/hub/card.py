@@ -6,6 +6,7 @@ from pathlib import Path
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from modeling_vanilla.configuration_vanilla import TESTED
+from train import files
 from train.errors import plain
 from train.hub import fetch
 from train.measure import results
@@ -13,7 +14,7 @@ from train.model import loading
 from train.run import history
 from train.tasks import FIGURES, in_words
 
-TEMPLATE = Path(__file__).resolve().parents[1] / "model_card.md"
+TEMPLATE = Path(__file__).resolve().parents[2] / "model_card.md"
 TASKS = {
     "translation": {
         "pipeline_tag": "translation",
@@ -84,8 +85,8 @@ def render(repo_id: str, recipe, content: dict, model, pictures=()) -> ModelCard
         "base": _base(recipe),
         "settings": _settings(recipe, content, model.config),
         "receipts": _receipts(content),
-        "curves": "curves.png" if "curves.png" in pictures else None,
-        "attention": "attention.png" if "attention.png" in pictures else None,
+        "curves": files.CURVES if files.CURVES in pictures else None,
+        "attention": files.ATTENTION if files.ATTENTION in pictures else None,
         "limits": _limits(model.config),
     }
     return ModelCard.from_template(
@@ -207,8 +208,8 @@ def _data_sentence(recipe) -> str:
     if data.generator:
         arguments = ", ".join(f"{name}={value!r}" for name, value in sorted(data.generator_args.items()))
         return f"Made by the generator `{data.generator}({arguments})` of the training code."
-    files = [data.train] if isinstance(data.train, str) else data.train or []
-    return f"Local files of the recipe `{recipe.name}`: {', '.join(f'`{Path(name).name}`' for name in files)}."
+    names = [data.train] if isinstance(data.train, str) else data.train or []
+    return f"Local files of the recipe `{recipe.name}`: {', '.join(f'`{Path(name).name}`' for name in names)}."
 
 
 def _named(samples: list[dict], config) -> list[dict]:

@@ -19,13 +19,12 @@ from train.measure import provenance, results, scoring
 from train.model import loading
 from train.settings.reading import load_recipe
 
-FOLDER = "hub"
 # What a Hub folder holds beside the code; nothing else goes in, whatever else lies in the run.
-REQUIRED = ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "README.md", "recipe.yaml")
-COPIED = (results.FILE, "metrics.jsonl")
-PICTURES = ("curves.png", "attention.png")
-OF_A_RUN = ("recipe.yaml", *COPIED, "final")
-ALLOWED = {*REQUIRED, *COPIED, *PICTURES, "generation_config.json", files.MANIFEST}
+REQUIRED = ("model.safetensors", files.CONFIG, "tokenizer.json", "tokenizer_config.json", files.CARD, files.RECIPE)
+COPIED = (files.RESULTS, files.METRICS)
+PICTURES = (files.CURVES, files.ATTENTION)
+OF_A_RUN = (files.RECIPE, *COPIED, files.FINAL)
+ALLOWED = {*REQUIRED, *COPIED, *PICTURES, files.GENERATION, files.MANIFEST}
 
 
 def write_hub_folder(run_dir, repo_id: str, output=None) -> Path:
@@ -44,21 +43,21 @@ def write_hub_folder(run_dir, repo_id: str, output=None) -> Path:
     """
     run_dir = Path(run_dir)
     recipe, _ = finished(run_dir, repo_id)
-    model, tokenizer = loading.load(run_dir / "final", recipe.task)
+    model, tokenizer = loading.load(run_dir / files.FINAL, recipe.task)
     # generate() must do by itself what was measured; its own default ends every text after 20 tokens.
     model.generation_config = scoring.generation_config(recipe, model.config)
-    output = Path(output) if output else run_dir / FOLDER
+    output = Path(output) if output else run_dir / files.HUB
     with files.staged_folder(output, manifest=True) as staging:
         model.save_pretrained(staging, max_shard_size="1TB")
         tokenizers.write(tokenizer, staging)
-        _write_recipe(run_dir / "recipe.yaml", staging)
+        _write_recipe(run_dir / files.RECIPE, staging)
         for name in COPIED:
             _copy_text(run_dir / name, staging)
-        content = _without_places(files.read_object(staging / results.FILE))
-        files.write_json(staging / results.FILE, content)
+        content = _without_places(files.read_object(staging / files.RESULTS))
+        files.write_json(staging / files.RESULTS, content)
         _draw(run_dir, staging, model, tokenizer, content, recipe.name)
         pictures = [name for name in PICTURES if (staging / name).is_file()]
-        card.render(repo_id, recipe, content, model, pictures).save(staging / "README.md")
+        card.render(repo_id, recipe, content, model, pictures).save(staging / files.CARD)
         keep_allowed(staging)
     return output
 
@@ -68,9 +67,9 @@ def _draw(run_dir: Path, folder: Path, model, tokenizer, content: dict, title: s
     from train.pictures import plots  # here: a push during training needs none of it
 
     source = next((sample["source"] for sample in content.get("samples") or [] if "source" in sample), None)
-    drawings = [("curves.png", lambda path: plots.loss_curve(run_dir / "metrics.jsonl", path, title))]
+    drawings = [(files.CURVES, lambda path: plots.loss_curve(run_dir / files.METRICS, path, title))]
     if model.config.variant == "encoder-decoder" and source is not None:
-        drawings.append(("attention.png", lambda path: plots.draw_attention(model, tokenizer, source, path)))
+        drawings.append((files.ATTENTION, lambda path: plots.draw_attention(model, tokenizer, source, path)))
     for name, draw in drawings:
         try:
             draw(folder / name)
@@ -88,20 +87,20 @@ def finished(run_dir: Path, repo_id: str):
     if "/" not in repo_id:
         raise UserError(f"repo-id {repo_id!r}: must be user/name")
     files.refuse_missing(run_dir)
-    if not (run_dir / "recipe.yaml").is_file():
+    if not (run_dir / files.RECIPE).is_file():
         raise UserError(f"{run_dir}: not a run, it has no recipe.yaml")
     _refuse_links(run_dir)
-    if not (run_dir / "final" / "config.json").is_file():
+    if not (run_dir / files.FINAL / files.CONFIG).is_file():
         raise UserError(f"{run_dir}: a run without final/: train it to its end first (python -m train fit)")
     content = results.read(run_dir)
     if not content or not content.get("metrics"):
         raise UserError(
-            f"{run_dir}: a run without {results.FILE}: a card needs figures, run python -m train evaluate {run_dir}"
+            f"{run_dir}: a run without {files.RESULTS}: a card needs figures, run python -m train evaluate {run_dir}"
         )
-    recipe = load_recipe([str(run_dir / "recipe.yaml")])
-    if content.get("recipe_hash") not in (None, provenance.hash_of_file(run_dir / "recipe.yaml")):
+    recipe = load_recipe([str(run_dir / files.RECIPE)])
+    if content.get("recipe_hash") not in (None, provenance.hash_of_file(run_dir / files.RECIPE)):
         raise UserError(
-            f"{run_dir}: {results.FILE} has the figures of another recipe, or an older version wrote it: "
+            f"{run_dir}: {files.RESULTS} has the figures of another recipe, or an older version wrote it: "
             f"run python -m train evaluate {run_dir}"
         )
     return recipe, content
@@ -113,7 +112,7 @@ def _refuse_links(run_dir: Path) -> None:
     Raises:
         UserError: a link, or no file, with where it leads.
     """
-    for path in (*(run_dir / name for name in OF_A_RUN), *sorted((run_dir / "final").rglob("*"))):
+    for path in (*(run_dir / name for name in OF_A_RUN), *sorted((run_dir / files.FINAL).rglob("*"))):
         target = path.resolve()
         if path.exists() and not target.is_relative_to(run_dir.resolve()):
             raise UserError(f"{path}: a link to {target}, which is not of this run; put the file itself there")

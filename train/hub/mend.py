@@ -24,7 +24,6 @@ from train.hub.check import listing, use
 from train.hub.check import report as hub_check
 from train.hub.client import Hub
 
-CONFIG = "config.json"
 # What of config.json depends on the code: where the classes are, which pipelines there are, and which version wrote it.
 OF_THE_CODE = ("auto_map", "custom_pipelines", releases.FIELD)
 
@@ -136,15 +135,15 @@ def plan(folder: Path, name: str) -> Repair:
     """
     if wrong := next(listing.entry_problems(folder), None):  # before anything of it is read or copied
         raise UserError(f"{name}: {wrong}")
-    if not (folder / CONFIG).is_file():
-        run = (folder / "recipe.yaml").is_file()
-        hint = f": a run; mend {name}/hub, or publish it again" if run else f": no {CONFIG}, so no model to mend"
+    if not (folder / files.CONFIG).is_file():
+        run = (folder / files.RECIPE).is_file()
+        hint = f": a run; mend {name}/hub, or publish it again" if run else f": no {files.CONFIG}, so no model to mend"
         raise UserError(f"{name}{hint}")
-    content = files.read_object(folder / CONFIG)
+    content = files.read_object(folder / files.CONFIG)
     if content.get("model_type") != VanillaConfig.model_type:
         kind = content.get("model_type")
         raise UserError(
-            f"{name}: {CONFIG}: model_type={kind!r} must be {VanillaConfig.model_type!r}, nothing else is mended"
+            f"{name}: {files.CONFIG}: model_type={kind!r} must be {VanillaConfig.model_type!r}, nothing else is mended"
         )
     if not any((folder / weights).is_file() for weights in ("model.safetensors", INDEX)):
         raise UserError(f"{name}: no model.safetensors, so no model to mend")
@@ -152,14 +151,14 @@ def plan(folder: Path, name: str) -> Repair:
         raise UserError(_refusal(name, foreign, content.get(releases.FIELD)))
     config, code = _config_of(content, name), releases.code_in(folder)
     new = {path.name: files.sha256(path) for path in releases.shipped()}
-    written = [file for file in new if code.get(file) != new[file]] + [CONFIG] * (config != content)
+    written = [file for file in new if code.get(file) != new[file]] + [files.CONFIG] * (config != content)
     return Repair(releases.name_of(folder), config, written, sorted(set(code) - set(new)))
 
 
 def _refusal(name: str, foreign: list[str], claimed: Any) -> str:
     """Return why code of somebody else is not replaced."""
     known = ", ".join(releases.known())
-    newer = f" ({CONFIG} says version {claimed})" if isinstance(claimed, str) and claimed != VERSION else ""
+    newer = f" ({files.CONFIG} says version {claimed})" if isinstance(claimed, str) and claimed != VERSION else ""
     return (
         f"{name}: {', '.join(foreign)}: neither code of {VERSION} nor of a known release ({known}){newer}; mending "
         "replaces only what this project released: put other files elsewhere, or use the version that wrote them"
@@ -171,7 +170,7 @@ def _config_of(content: dict[str, Any], name: str) -> dict[str, Any]:
     try:
         written = VanillaConfig.from_dict(files.parse_json(json.dumps(content))).to_dict()
     except (ValueError, TypeError) as error:
-        raise UserError(f"{name}: {CONFIG}: {error}") from None
+        raise UserError(f"{name}: {files.CONFIG}: {error}") from None
     kept = {field: value for field, value in content.items() if field not in OF_THE_CODE}
     return kept | {field: written[field] for field in OF_THE_CODE if field in written}
 
@@ -184,8 +183,8 @@ def _write(folder: Path, target: Path, repair: Repair) -> None:
     for path in releases.shipped():
         if path.name in repair.written:
             shutil.copyfile(path, target / path.name)
-    if CONFIG in repair.written:  # as transformers writes it
-        files.write_text(target / CONFIG, json.dumps(repair.config, indent=2, sort_keys=True) + "\n")
+    if files.CONFIG in repair.written:  # as transformers writes it
+        files.write_text(target / files.CONFIG, json.dumps(repair.config, indent=2, sort_keys=True) + "\n")
     listed = files.read_object(target / files.MANIFEST).get("files")
     if isinstance(listed, dict):
         # The other entries stay as they are: the check compares them with the files, weights above all.

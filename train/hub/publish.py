@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from train import files
 from train.errors import PublishError, UserError
 from train.hub import upload
 from train.hub.check import report as hub_check
@@ -55,7 +56,7 @@ def publish(run_dir, target: upload.Target, dry_run: bool = False) -> upload.Sen
     if dry_run:
         print(f"complete Hub folder of {target.repo_id}; nothing was uploaded")
         return None
-    recipe = load_recipe([str(folder / "recipe.yaml")])
+    recipe = load_recipe([str(folder / files.RECIPE)])
     sent = upload.send(hub, folder, target, f"Publish {recipe.name}")
     print(farewell(target, sent, loading.AUTO_OF_TASK[recipe.task]))
     return sent

@@ -125,7 +125,7 @@ class Pusher:
         folder = run.folder / f"{files.STAGING}push-{step:08d}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        for path in [*source.iterdir(), *(run.folder / "tokenizer").iterdir()]:
+        for path in [*source.iterdir(), *(run.folder / files.TOKENIZER).iterdir()]:
             if not hub_folder.is_allowed(path.name) or path.name == files.MANIFEST:
                 continue
             if path.is_symlink():
@@ -133,8 +133,8 @@ class Pusher:
             _copy(path, folder / path.name, link=path.name == checkpoint.WEIGHTS)
         if run.recipe.task == "translation":
             scoring.generation_config(run.recipe, run.bare.config).save_pretrained(folder)
-        provenance.public(run.recipe).save(folder / "recipe.yaml")
-        card.of_checkpoint(self.target.repo_id, run.recipe, step).save(folder / "README.md")
+        provenance.public(run.recipe).save(folder / files.RECIPE)
+        card.of_checkpoint(self.target.repo_id, run.recipe, step).save(folder / files.CARD)
         return folder
 
     def _work(self) -> None:

@@ -114,7 +114,7 @@ def problems(folder: Path) -> Iterator[str]:
             f"code of {release.version}, known; wrong with transformers {release.wrong_since} and newer, this is "
             f"{transformers.__version__}: `python -m train publish --mend MODEL_OR_ID` brings the code of {VERSION}"
         )
-    claimed = files.read_object(folder / "config.json").get(FIELD)
+    claimed = files.read_object(folder / files.CONFIG).get(FIELD)
     if claimed not in (None, release.version):
         yield f"config.json: {FIELD} is {claimed!r}, its code is that of {release.version}"
 

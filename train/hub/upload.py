@@ -19,7 +19,7 @@ from train.hub.folder import is_allowed
 
 MAIN = "main"
 # What the Hub itself, or its web page, puts into a new repository.
-INITIAL = {".gitattributes", "README.md"}
+INITIAL = {".gitattributes", files.CARD}
 WEIGHTS = (
     ".safetensors",
     ".bin",
@@ -170,7 +170,7 @@ def _refuse_foreign(hub: Hub, repo_id: str, remote: Remote) -> Remote:
     content = sorted(set(remote.files) - INITIAL)
     if not content:
         return remote
-    kind = hub.attempt("look", lambda: _read_json(hub, repo_id, "config.json", remote)).get("model_type")
+    kind = hub.attempt("look", lambda: _read_json(hub, repo_id, files.CONFIG, remote)).get("model_type")
     if kind != VanillaConfig.model_type:
         what = f"a model of type {kind!r}" if kind else f"other files ({', '.join(content[:3])})"
         raise UserError(f"{repo_id}: holds {what}, which has nothing to do with this run; name another repository")

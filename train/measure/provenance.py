@@ -24,7 +24,7 @@ from train.settings.sections import PUSH_REVISION
 if TYPE_CHECKING:
     from train.settings.recipe import Recipe
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 LIBRARIES = ("torch", "transformers", "accelerate", "tokenizers", "datasets", "evaluate", "sacrebleu")
 # How far a figure may lie from the published one, where another machine trained: in its own unit, or in percent of the
 # published value. One run with another seed moves about as much.

@@ -8,8 +8,6 @@ from train import files
 from train.errors import UserError
 from train.measure import provenance
 
-FILE = "results.json"
-
 
 def build(results, *, recipe, model, folder: Path, split: str, data_hash: str, train: dict | None) -> dict:
     """Return the content of results.json for one evaluation.
@@ -76,7 +74,7 @@ def write(folder: Path, content: dict, main_split: str) -> Path:
     The top level always speaks of the recipe's own split where that was measured, so that a later look at the training
     split does not replace the figure of the test split.
     """
-    path = Path(folder) / FILE
+    path = Path(folder) / files.RESULTS
     old = read(folder) or {}
     others = old.pop("other_splits", {})
     if old and old.get("split") != content["split"]:
@@ -96,7 +94,7 @@ def read(folder: Path) -> dict | None:
     Raises:
         UserError: it cannot be read.
     """
-    path = Path(folder) / FILE
+    path = Path(folder) / files.RESULTS
     if not path.is_file():
         return None
     content = files.read_json(path)
@@ -132,7 +130,7 @@ def table(content: dict) -> str:
 
 def train_summary(run_dir: Path) -> dict | None:
     """Return how a run was trained, from the last training line of its metrics.jsonl; None where there is none."""
-    for event in reversed(files.read_events(Path(run_dir) / "metrics.jsonl")):
+    for event in reversed(files.read_events(Path(run_dir) / files.METRICS)):
         if event.get("event") == "train":
             names = ("step", "epoch", "tokens", "seconds", "loss")
             return {"hardware": provenance.hardware()} | {name: event[name] for name in names if name in event}

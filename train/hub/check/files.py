@@ -16,7 +16,7 @@ PICKLED = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".npy", ".npz", ".
 MAGIC = {b"PK\x03\x04": "a zip, as torch.save writes it"} | {
     bytes([0x80, version]): "a pickle" for version in range(2, 6)
 }
-REQUIRED = ("config.json", "tokenizer.json", "tokenizer_config.json")
+REQUIRED = (files.CONFIG, "tokenizer.json", "tokenizer_config.json")
 WEIGHTS = "model.safetensors"
 # Classes whose `generate` a reader will call.
 GENERATING = ("AutoModelForSeq2SeqLM", "AutoModelForCausalLM")
@@ -34,7 +34,7 @@ def file_problems(folder: Path, own: str | None) -> Iterator[str]:
             yield f"{name}: missing"
     if not (folder / WEIGHTS).is_file() and not (folder / INDEX).is_file():
         yield f"{WEIGHTS}: missing; weights must be safetensors"
-    if own in GENERATING and not (folder / "generation_config.json").is_file():
+    if own in GENERATING and not (folder / files.GENERATION).is_file():
         yield f"generation_config.json: missing; without it {own} stops after 20 tokens"
     yield from _length_problems(folder, own)
     for path in paths(folder):
@@ -51,8 +51,8 @@ def file_problems(folder: Path, own: str | None) -> Iterator[str]:
 
 def _length_problems(folder: Path, own: str | None) -> Iterator[str]:
     """Yield a limit of the output with which `generate` of a decoder runs past its positions: its prompt takes some."""
-    most = files.read_object(folder / "config.json").get("max_position_embeddings")
-    wanted = files.read_object(folder / "generation_config.json").get("max_new_tokens")
+    most = files.read_object(folder / files.CONFIG).get("max_position_embeddings")
+    wanted = files.read_object(folder / files.GENERATION).get("max_new_tokens")
     if own == "AutoModelForCausalLM" and isinstance(most, int) and isinstance(wanted, int) and wanted >= most - 1:
         yield f"generation_config.json: max_new_tokens={wanted} leaves a prompt no place in {most} positions; set max_length"
 

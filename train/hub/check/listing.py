@@ -8,6 +8,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from train import files
+
 # Kinds of files that run nothing, whatever they hold; pickles and archives are not among them.
 DATA = {".json", ".jsonl", ".md", ".yaml", ".yml", ".txt", ".safetensors", ".png", ".jpg", ".jpeg"}
 DATA_NAMES = {"LICENSE", ".gitattributes"}
@@ -15,7 +17,7 @@ MOST_FILES = 10_000
 MEBIBYTE = 1 << 20
 # The most bytes of a file that is read as a whole, by its name or its kind; tables and lists grow with a vocabulary.
 MOST_BYTES = {
-    "recipe.yaml": MEBIBYTE // 16,
+    files.RECIPE: MEBIBYTE // 16,
     "tokenizer.json": 64 * MEBIBYTE,
     "model.safetensors.index.json": 64 * MEBIBYTE,
     ".json": 16 * MEBIBYTE,

@@ -12,7 +12,7 @@ from train import files
 from train.hub.check import listing
 
 # Tables whose keys are words of a text, or figures: a word may be called anything, and no library reads settings there.
-TABLES = ("tokenizer.json", "vocab.json", "added_tokens.json", "results.json", "manifest.json")
+TABLES = ("tokenizer.json", "vocab.json", "added_tokens.json", files.RESULTS, files.MANIFEST)
 # What config.json may name, and `hub_check_code` looks up in the folder.
 OF_THE_CONFIG = ("auto_map", "custom_pipelines")
 RUNS = {
@@ -40,7 +40,7 @@ def mechanism_problems(folder: Path) -> Iterator[str]:
         except files.JsonError:
             continue  # the check of the files has said so
         for field, value, depth in _fields(content):
-            if name == "config.json" and depth == 1 and field in OF_THE_CONFIG:
+            if name == files.CONFIG and depth == 1 and field in OF_THE_CONFIG:
                 continue
             if reason := _reason(field, value):
                 yield f"{name}: {field} {reason}"

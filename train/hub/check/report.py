@@ -113,10 +113,10 @@ def _refuse_run(folder: Path) -> None:
     Raises:
         UserError: the folder is a run.
     """
-    if (folder / "recipe.yaml").is_file() and not (folder / "config.json").is_file():
+    if (folder / files.RECIPE).is_file() and not (folder / files.CONFIG).is_file():
         command = f"python -m train publish {folder} --repo-id USER/NAME --dry-run"
         raise UserError(
-            f"{folder}: a run, not what is published of it: `{command}` writes and checks {folder / 'hub'}"
+            f"{folder}: a run, not what is published of it: `{command}` writes and checks {folder / files.HUB}"
         )
 
 
@@ -156,7 +156,7 @@ def _check_all(
         return
     from train.hub.check import use  # here: it needs transformers, which takes seconds
 
-    own = use.own_class(files.read_object(folder / "config.json"))
+    own = use.own_class(files.read_object(folder / files.CONFIG))
     report.add("files", hub_check_files.file_problems(folder, own), "complete, and only kinds that run nothing")
     report.add("no pickle", hub_check_files.pickle_problems(folder), "no file is one, by name or by content")
     report.add("weights", hub_check_files.weight_problems(folder), "safetensors as long as announced, all finite")
@@ -168,7 +168,7 @@ def _check_all(
     unfit = report.failed
     report.add("card", card.card_problems(folder), "front matter, links and pictures")
     traced = "those of results.json; what it has the sha256 of is what is here, weights above all"
-    traced = traced if (folder / "results.json").is_file() else "there is no results.json to compare with"
+    traced = traced if (folder / files.RESULTS).is_file() else "there is no results.json to compare with"
     report.add("figures", card.figure_problems(folder), traced)
     report.add("release", releases.problems(folder), releases.note_on(folder))
     try:

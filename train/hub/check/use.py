@@ -82,7 +82,7 @@ def findings(
         text: that the tokenizer and the pipelines are tried on; None = an English sentence.
         deadline: of the whole check.
     """
-    config = files.read_object(folder / "config.json")
+    config = files.read_object(folder / files.CONFIG)
     job = _job(folder, config, tag, text)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as work:
         job["numbers"] = str(Path(work, "stranger", "numbers.safetensors"))
@@ -125,7 +125,7 @@ def _job(folder: Path, config: dict, tag: str | None, text: str | None) -> dict[
         "remote": remote,
         "own": own,
         "ours": config.get("model_type") == VanillaConfig.model_type,
-        "own_paths": [str(PACKAGE), str(SCRIPT.parent)],
+        "own_paths": [str(PACKAGE), str(SCRIPT.parents[2])],
         "trust": any(path.suffix == ".py" for path in code),
         "code": [files.sha256(path) for path in code],
         "memory": confine.memory_for(sum(path.stat().st_size for path in folder.glob("*.safetensors"))),
