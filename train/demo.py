@@ -4,7 +4,6 @@ make demo        (or: python -m train.demo [--run_dir DIR])
 """
 
 import argparse
-import inspect
 import os
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from transformers.utils import logging
 from train import files
 from train.data import dates
 from train.errors import print_anything
-from train.hub.check import stranger
+from train.hub.check import alone
 from train.measure import results
 from train.pictures import plots
 from train.settings import get_it
@@ -29,13 +28,8 @@ NEXT = Path("train") / "recipes" / "shakespeare-char-cpu.yaml"
 SHOWN = 5
 PICTURED = "Friday the 20th of November 2026"  # the other way round in Korean, from end to end
 
-# Run by a Python that starts outside this folder, ignores the environment (-I), and refuses the packages of this project
-# even where somebody has installed them: what works there works for anybody who has transformers.
-STRANGER = (
-    f"import sys\n\nOURS = {stranger.OURS!r}\n\n\n{inspect.getsource(stranger.Refuse)}"
-    + """
+STRANGER = """
 sys.stdout.reconfigure(errors="backslashreplace")
-sys.meta_path.insert(0, Refuse())
 try:
     import modeling_vanilla
 except ModuleNotFoundError as error:
@@ -57,7 +51,6 @@ written = model.generate(input_ids=inputs["input_ids"], attention_mask=inputs["a
 for source, target, text in zip(sources, targets, tokenizer.batch_decode(written, skip_special_tokens=True), strict=True):
     print(f"  {source:<38} {text}" + ("" if text == target else f"     (should be {target})"))
 """
-)
 
 
 def main() -> int:
@@ -104,12 +97,7 @@ def _translate_as_stranger(folder: Path, recipe) -> int:
     with tempfile.TemporaryDirectory() as elsewhere:
         # Its own cache: nothing that an earlier run left there can help.
         environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": elsewhere}
-        # -I ignores PYTHON* variables, so the encoding of the output is asked for as an option.
-        python = [sys.executable, "-I", "-X", "utf8"]
-        done = subprocess.run(
-            [*python, "-c", STRANGER, str(folder.resolve()), *texts], cwd=elsewhere, env=environment, check=False
-        )
-    return done.returncode
+        return alone.run(STRANGER, [str(folder.resolve()), *texts], Path(elsewhere), environment).returncode
 
 
 def _farewell(run: Path, picture: Path, seconds: float) -> None:

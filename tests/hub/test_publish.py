@@ -15,7 +15,7 @@ from transformers import AutoTokenizer
 from modeling_vanilla import VanillaForConditionalGeneration
 from train import __main__
 from train.hub import folder as hub_folder
-from train.hub.check import report
+from train.hub.check import alone, report
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "alice/dates-en-ko"
@@ -31,9 +31,8 @@ optim: {lr: 2.0e-3, schedule: cosine, warmup_steps: 5, clip_norm: 1.0}
 loop: {max_steps: 12, eval_every: 6, save_every: 2, log_every: 1, keep_last: 2, tracker: none}
 eval: {metrics: [loss, exact_match], beams: 1}
 """
-# A process that has nothing of this project, and loads what it is told.
+# For a process that has nothing of this project, and loads what it is told.
 STRANGER = """
-import sys
 for name in ("modeling_vanilla", "train", "tokenizer"):
     try:
         __import__(name)
@@ -46,11 +45,11 @@ print(tokenizer.decode(model.generate(**inputs)[0], skip_special_tokens=True))
 """
 
 
-def call(words, environment=None, folder=ROOT) -> tuple[int, str, str]:
+def call(words, environment=None) -> tuple[int, str, str]:
     """Run a process to its end; return exit code, stdout and stderr."""
     done = subprocess.run(
         [sys.executable, *map(str, words)],
-        cwd=folder,
+        cwd=ROOT,
         env=(environment or os.environ) | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -113,11 +112,10 @@ def test_published_and_used_by_a_stranger(hub_here, run, tmp_path):
     assert f"commit {sha}, tag v1\n" in output
     lines = re.search(r"^from transformers import .*\n.*\n.*\n", output, re.MULTILINE).group()
     assert lines.count(f'"{NAME}", revision="{sha}"') == 2
-    found = call(
-        ["-I", "-c", STRANGER, lines, "May 1, 2020"], hub.environment(tmp_path / "elsewhere", token=None), tmp_path
-    )
-    assert found[0] == 0, found[2]
-    assert found[1].strip() == translated(run / "final", "May 1, 2020") != ""
+    environment = hub.environment(tmp_path / "elsewhere", token=None)
+    done = alone.run(STRANGER, [lines, "May 1, 2020"], tmp_path, environment, capture_output=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == translated(run / "final", "May 1, 2020") != ""
 
 
 def translated(folder, text: str) -> str:
