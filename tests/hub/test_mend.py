@@ -12,7 +12,7 @@ from released import folder_of, generated
 from test_releases import KINDS, strangers_ids
 
 from train import __main__, files
-from train.hub import mend, releases, upload
+from train.hub import mend, releases, repository
 from train.hub.check import report, use
 
 NAME = "alice/dates"
@@ -287,7 +287,7 @@ def test_code_that_this_version_lost_goes_without_a_manifest_too(repo, unused, m
     shipped = [path for path in releases.shipped() if path.name != "sentences.py"]
     HfApi().delete_file("manifest.json", NAME)
     monkeypatch.setattr(releases, "shipped", lambda: shipped)
-    monkeypatch.setattr(mend, "_check", lambda *_: None)  # something else imports it
+    monkeypatch.setattr(mend.publish, "refuse_unfit", lambda *_: None)  # something else imports it
     monkeypatch.setattr(releases, "known", lambda: {"0.1.0": old})
     assert publish(NAME) == 0
     del before["manifest.json"]
@@ -296,7 +296,7 @@ def test_code_that_this_version_lost_goes_without_a_manifest_too(repo, unused, m
 
 def test_what_somebody_committed_meanwhile_is_not_undone(repo, unused, monkeypatch, capsys):
     hub, before = repo
-    survey = upload.survey
+    survey = repository.survey
 
     def late(*words):
         if not hub.files(NAME)["README.md"].startswith(b"---\nnew"):
@@ -305,7 +305,7 @@ def test_what_somebody_committed_meanwhile_is_not_undone(repo, unused, monkeypat
             )
         return survey(*words)
 
-    monkeypatch.setattr(upload, "survey", late)
+    monkeypatch.setattr(repository, "survey", late)
     assert publish(NAME) == 1
     assert "somebody else changed it meanwhile" in capsys.readouterr().err
     assert hub.files(NAME) == before | {"README.md": b"---\nnew: 1\n---\n"}

@@ -47,7 +47,7 @@ def run(words: list[str]) -> int:
 def _publish(options: "Namespace") -> None:
     """Publish a run."""
     from train.hub import publish as publishing
-    from train.hub.upload import Target
+    from train.hub.repository import Target
 
     if options.repo_id is None:
         raise UserError("publish: --repo-id USER/NAME is missing; to mend what is published already, add --mend")
@@ -59,7 +59,7 @@ def _mend(options: "Namespace") -> None:
     """Mend a folder, or a repository of the Hub."""
     from train import files
     from train.hub import fetch, mend
-    from train.hub.upload import Target
+    from train.hub.repository import Target
 
     if options.repo_id is not None or options.private:
         raise UserError("publish --mend: takes neither --repo-id nor --private; what is mended stays where it is")

@@ -144,6 +144,21 @@ def _asked(error: Exception) -> float:
     return float(value) if value.isdigit() else 0.0
 
 
+def log_in(hub: Hub) -> list[str]:
+    """Return whose token this is: the user's name, then those of the user's organisations.
+
+    Raises:
+        UserError: offline by request, no token, one that the Hub does not know, or one that may only read.
+        PublishError: the Hub does not answer.
+    """
+    require_login()
+    with in_words(hub.api.endpoint, "log in"):
+        whose = hub.attempt("log in", hub.api.whoami)
+    if ((whose.get("auth") or {}).get("accessToken") or {}).get("role") == "read":
+        raise UserError(f"the token of {whose.get('name')} may only read: {LOG_IN}")
+    return [whose["name"], *(group["name"] for group in whose.get("orgs") or [])]
+
+
 @contextlib.contextmanager
 def in_words(repo_id: str, doing: str) -> Iterator[None]:
     """Turn what the block raises into one line.

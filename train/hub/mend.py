@@ -4,11 +4,9 @@ A folder carries the code that it was saved with. When transformers renames some
 weights are as good as ever.
 """
 
-import contextlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +16,13 @@ from modeling_vanilla.bridge_files import INDEX
 from modeling_vanilla.configuration_vanilla import VERSION
 from train import files
 from train.errors import PublishError, UserError
-from train.hub import fetch, publish, releases, upload
-from train.hub import folder as hub_folder
-from train.hub.check import listing, use
-from train.hub.check import report as hub_check
-from train.hub.client import Hub
+from train.hub import client, fetch, publish, releases, repository, upload
+from train.hub.check import listing, report, use
+from train.hub.folder import keep_allowed
 
 # What of config.json depends on the code: where the classes are, which pipelines there are, and which version wrote it.
 OF_THE_CODE = ("auto_map", "custom_pipelines", releases.FIELD)
+UNFIT = "{}: as it was; not fit to be published with the new code either"
 
 
 @dataclass(frozen=True)
@@ -72,15 +69,15 @@ def mend_folder(folder: Path, dry_run: bool = False) -> None:
         print(f"{folder}: nothing to mend, it has the code of {VERSION}")
         return
     try:
-        with _dropped() if dry_run else files.staged_folder(folder) as staging:
-            _write(folder, staging, repair)
-            _check(staging, str(folder))
+        with tempfile.TemporaryDirectory() if dry_run else files.staged_folder(folder) as staging:
+            _write(folder, Path(staging), repair)
+            publish.refuse_unfit(Path(staging), UNFIT.format(folder))
     except OSError as error:
         raise PublishError(f"{folder}: as it was; the mended copy could not be written: {error}") from None
     print(f"{folder}: {repair}" + ("; checked, nothing was written" if dry_run else "; checked"))
 
 
-def mend_repository(target: upload.Target, dry_run: bool = False) -> upload.Sent | None:
+def mend_repository(target: repository.Target, dry_run: bool = False) -> upload.Sent | None:
     """Mend a repository of the Hub in one commit on top of the one that was read and checked.
 
     Args:
@@ -94,28 +91,28 @@ def mend_repository(target: upload.Target, dry_run: bool = False) -> upload.Sent
         UserError: nothing that can be mended, or the name or the token is not as it must be.
         PublishError: the mended folder fails its check, or the Hub or the way there fails.
     """
-    hub, repo_id = Hub(), target.repo_id
+    hub, repo_id = client.Hub(), target.repo_id
     publish.refuse_contradictions(target)
     if not dry_run:
-        upload.log_in(hub)
+        client.log_in(hub)
     commit = fetch.commit_of(repo_id, target.revision)
     with tempfile.TemporaryDirectory() as work:
-        listing = fetch.listing(repo_id, commit)
-        hub_check.refuse_number(repo_id, listing)
-        there, mended = fetch.folder(repo_id, commit, Path(work) / "there", listing), Path(work) / "mended"
+        entries = fetch.listing(repo_id, commit)
+        report.refuse_number(repo_id, entries)
+        there, mended = fetch.folder(repo_id, commit, Path(work) / "there", entries), Path(work) / "mended"
         repair = plan(there, repo_id)
         if not repair.is_needed and not target.tag:
             print(f"{repo_id} at commit {commit}: nothing to mend, it has the code of {VERSION}")
             return None
         if not dry_run:
-            upload.survey(hub, target)  # now, and not after minutes of checks
+            repository.survey(hub, target)  # now, and not after minutes of checks
         _write(there, mended, repair)
-        _check(mended, repo_id)
+        publish.refuse_unfit(mended, UNFIT.format(repo_id))
         print(f"{repo_id} at commit {commit}: {repair}; checked")
         if dry_run:
             print("nothing was uploaded")
             return None
-        hub_folder.keep_allowed(mended)  # what somebody added stays there as it is
+        keep_allowed(mended)  # what others added stays there as it is
         base = upload.Base(commit, frozenset(repair.removed))
         sent = upload.send(hub, mended, target, f"Mend: {repair.before} becomes that of {VERSION}", base)
     auto = use.own_class(repair.config) or "AutoModel"
@@ -156,7 +153,7 @@ def plan(folder: Path, name: str) -> Repair:
 
 
 def _refusal(name: str, foreign: list[str], claimed: Any) -> str:
-    """Return why code of somebody else is not replaced."""
+    """Return why code that this project did not release is not replaced."""
     known = ", ".join(releases.known())
     newer = f" ({files.CONFIG} says version {claimed})" if isinstance(claimed, str) and claimed != VERSION else ""
     return (
@@ -191,23 +188,3 @@ def _write(folder: Path, target: Path, repair: Repair) -> None:
         kept = {name: entry for name, entry in listed.items() if name not in repair.removed}
         new = {name: files.digest(target / name) for name in repair.written}
         files.write_json(target / files.MANIFEST, {"files": dict(sorted((kept | new).items()))})
-
-
-def _check(folder: Path, name: str) -> None:
-    """Check a mended folder as one that is published.
-
-    Raises:
-        PublishError: it is not fit for a stranger.
-    """
-    report = hub_check.check_folder(folder)
-    if report.failed:
-        print(report)
-        problem = (report.problems or ["nothing was checked"])[0]
-        raise PublishError(f"{name}: as it was; not fit to be published with the new code either: {problem}")
-
-
-@contextlib.contextmanager
-def _dropped() -> Iterator[Path]:
-    """Yield a folder to fill that is gone afterwards."""
-    with tempfile.TemporaryDirectory() as work:
-        yield Path(work)

@@ -15,9 +15,8 @@ from tqdm import tqdm
 
 from train import files
 from train.errors import PublishError, UserError
-from train.hub import card, upload
-from train.hub import folder as hub_folder
-from train.hub.client import Hub
+from train.hub import card, client, repository, upload
+from train.hub.folder import is_allowed
 from train.measure import provenance, scoring
 from train.processes import signals
 from train.run import checkpoint
@@ -37,9 +36,9 @@ class Waiting(NamedTuple):
     folder: Path
 
 
-def target_of(recipe: "Recipe") -> upload.Target:
+def target_of(recipe: "Recipe") -> repository.Target:
     """Return where a recipe's checkpoints go."""
-    return upload.Target(recipe.loop.push_to, recipe.loop.push_revision, private=True)
+    return repository.Target(recipe.loop.push_to, recipe.loop.push_revision, private=True)
 
 
 def check(recipe: "Recipe") -> None:
@@ -50,10 +49,10 @@ def check(recipe: "Recipe") -> None:
     """
     if recipe.loop.push_to is None:
         return
-    hub = Hub(say=_silent, waits=())
+    hub = client.Hub(say=_silent, waits=())
     try:
-        upload.log_in(hub)
-        upload.survey(hub, target_of(recipe))
+        client.log_in(hub)
+        repository.survey(hub, target_of(recipe))
     except PublishError as error:  # the network may be back when there is something to send
         _say(f"warning: loop.push_to: {error}")
 
@@ -126,7 +125,7 @@ class Pusher:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         for path in [*source.iterdir(), *(run.folder / files.TOKENIZER).iterdir()]:
-            if not hub_folder.is_allowed(path.name) or path.name == files.MANIFEST:
+            if not is_allowed(path.name) or path.name == files.MANIFEST:
                 continue
             if path.is_symlink():
                 raise UserError(f"{path}: a link, which is not followed; put the file itself there")
@@ -146,7 +145,9 @@ class Pusher:
             disable_progress_bars()  # the run has its own; whoever saves a checkpoint switches these on again
             try:
                 files.write_manifest(folder)
-                sent = upload.send(Hub(say=_silent, waits=()), folder, self.target, f"Checkpoint of step {step}")
+                sent = upload.send(
+                    client.Hub(say=_silent, waits=()), folder, self.target, f"Checkpoint of step {step}"
+                )
                 _say(f"pushed step {step} to {self._place}, commit {sent.commit[:12]}")
             except Exception as error:  # noqa: BLE001  (nothing that happens here may reach the run)
                 self._warn(step, error)
