@@ -137,14 +137,14 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, data: bytes) -> None:
     """Write a file that a reader sees either as it was or complete; a link of that name is replaced, not followed."""
     staged = path.with_name(f"{STAGING}{path.name}")
     try:
         with named(path):
             staged.unlink(missing_ok=True)  # of a killed process, or a link that somebody put there
             with open(staged, "xb", opener=no_link) as file:
-                file.write(content)
+                file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
         staged.replace(path)
@@ -242,11 +242,11 @@ def has_progress(folder: Path) -> bool:
 
 def digest(path: Path) -> dict[str, int | str]:
     """Return size in bytes and sha256 of a file."""
-    found = hashlib.sha256()
+    hasher = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
-            found.update(block)
-    return {"size": path.stat().st_size, "sha256": found.hexdigest()}
+            hasher.update(block)
+    return {"size": path.stat().st_size, "sha256": hasher.hexdigest()}
 
 
 def sha256(path: Path) -> str:
@@ -256,8 +256,8 @@ def sha256(path: Path) -> str:
 
 def git_hash(path: Path) -> str:
     """Return the name that git gives to a file's content."""
-    content = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+    data = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -290,16 +290,16 @@ def damage(folder: Path) -> str | None:
         return f"{MANIFEST} is missing"
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         return f"{MANIFEST} cannot be read ({type(error).__name__})"
-    for name, wanted in items:
+    for name, entry in items:
         path = inside(folder, name)
-        if path is None or not isinstance(wanted, dict) or not {"size", "sha256"} <= wanted.keys():
+        if path is None or not isinstance(entry, dict) or not {"size", "sha256"} <= entry.keys():
             return f"{MANIFEST}: {name!r} must be a file of the folder, with its size and sha256"
         if not path.is_file():
             return f"{name} is missing"
-        found = digest(path)
-        if found["size"] != wanted["size"]:
-            return f"{name} has {found['size']} bytes, its manifest says {wanted['size']}"
-        if found["sha256"] != wanted["sha256"]:
+        actual = digest(path)
+        if actual["size"] != entry["size"]:
+            return f"{name} has {actual['size']} bytes, its manifest says {entry['size']}"
+        if actual["sha256"] != entry["sha256"]:
             return f"{name} does not have the sha256 of its manifest"
     return None
 

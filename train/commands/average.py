@@ -6,14 +6,14 @@ from train.commands import console
 from train.errors import UserError
 
 
-def run(words: list[str]) -> int:
+def run(arguments: list[str]) -> int:
     """Average the last checkpoints of a run."""
     parser = console.parser_of(
         "average", "Write the mean of the last checkpoints' weights as a model folder, RUN/average."
     )
     parser.add_argument("run_dir", metavar="RUN", type=str, help="folder of the run")
     parser.add_argument("--last", type=int, default=5, help="how many checkpoints")
-    options = console.parse(parser, words)
+    options = console.parse(parser, arguments)
 
     from train import files
     from train.run import checkpoint

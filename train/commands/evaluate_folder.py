@@ -50,28 +50,30 @@ def evaluate_folder(
     Raises:
         UserError: no model there, or no recipe to be found.
     """
-    about: dict[str, str] = {}
+    identity: dict[str, str] = {}
     if _on_the_hub(str(folder), recipe, revision):
         output = output or Path("runs") / "evaluated" / str(folder).replace("/", "--")
-        folder, about = fetched(str(folder), revision, trust_remote_code)
-    run_dir, model_folder = (None, Path(folder)) if about else loading.locate(Path(folder))
-    own = run_dir / files.RECIPE if run_dir and recipe is None else None
+        folder, identity = fetched(str(folder), revision, trust_remote_code)
+    run_dir, model_folder = (None, Path(folder)) if identity else loading.locate(Path(folder))
+    recipe_path = run_dir / files.RECIPE if run_dir and recipe is None else None
     recipe = _recipe_for(recipe, run_dir, Path(folder))
     if accelerator is None:
         environment.settle()
         accelerator = Accelerator(mixed_precision="bf16" if recipe.loop.precision == "bf16" else "no")
     loaded = loading.load(model_folder, recipe.task, run_dir, trust_remote_code)
-    content = _measured(loaded, model_folder, run_dir, recipe, splits, split or recipe.eval.split, accelerator)
-    if own:  # in words of the version that wrote it, which may have known fewer keys
-        content["recipe_hash"] = provenance.hash_of_file(own)
-    content["model"] = about | {"class": type(loaded[0]).__name__}
-    home = Path(output) if output else run_dir if run_dir and model_folder == run_dir / files.FINAL else model_folder
+    record = _measured(loaded, model_folder, run_dir, recipe, splits, split or recipe.eval.split, accelerator)
+    if recipe_path:  # in words of the version that wrote it, which may have known fewer keys
+        record["recipe_hash"] = provenance.hash_of_file(recipe_path)
+    record["model"] = identity | {"class": type(loaded[0]).__name__}
+    output_folder = (
+        Path(output) if output else run_dir if run_dir and model_folder == run_dir / files.FINAL else model_folder
+    )
     if accelerator.is_main_process:
-        home.mkdir(parents=True, exist_ok=True)
-        path = results.write(home, content, recipe.eval.split)
-        print(f"{results.table(content)}\nwritten to {path}")
+        output_folder.mkdir(parents=True, exist_ok=True)
+        path = results.write(output_folder, record, recipe.eval.split)
+        print(f"{results.table(record)}\nwritten to {path}")
     accelerator.wait_for_everyone()
-    return content
+    return record
 
 
 def _measured(loaded, folder: Path, run_dir: Path | None, recipe, splits, split: str, accelerator) -> dict:
@@ -95,15 +97,17 @@ def _measured(loaded, folder: Path, run_dir: Path | None, recipe, splits, split:
     )
 
 
-def _on_the_hub(place: str, recipe, revision: str | None) -> bool:
+def _on_the_hub(folder_or_id: str, recipe, revision: str | None) -> bool:
     """Say whether a place is a repository of the Hub; the words that only one of the two takes are checked."""
-    if Path(place).is_dir() or not fetch.is_id(place):
+    if Path(folder_or_id).is_dir() or not fetch.is_id(folder_or_id):
         if revision:
-            raise UserError(f"--revision {revision}: {place} is no repository of the Hub, so it has no revisions")
+            raise UserError(
+                f"--revision {revision}: {folder_or_id} is no repository of the Hub, so it has no revisions"
+            )
         return False
     if recipe is None:
         rule = "for a repository of the Hub, say how to score it: --recipe RECIPE.yaml"
-        raise UserError(f"{place}: no such folder; {rule}")
+        raise UserError(f"{folder_or_id}: no such folder; {rule}")
     return True
 
 

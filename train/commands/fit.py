@@ -20,12 +20,12 @@ nothing sent to the Hub, in a run folder of its own, <run folder>-limit-N. A key
 """
 
 
-def run(words: list[str]) -> int:
+def run(arguments: list[str]) -> int:
     """Train a recipe."""
     from train.settings import limit
     from train.settings.reading import parser  # here: the help of the other commands needs none of it
 
-    if "-h" in words or "--help" in words:
+    if "-h" in arguments or "--help" in arguments:
         from train.settings import meanings
 
         keys = parser()
@@ -33,7 +33,7 @@ def run(words: list[str]) -> int:
         keys.usage = "python -m train fit RECIPE.yaml [--KEY VALUE ...]"
         print(HELP + keys.format_help().split("\n\n", 1)[-1])
         return 0
-    return train(limit.load(words))
+    return train(limit.load(arguments))
 
 
 def train(recipe: "Recipe") -> int:

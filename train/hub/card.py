@@ -42,20 +42,20 @@ WIDGET_SAMPLES = 3
 
 
 def render(
-    repo_id: str, recipe: Recipe, content: dict[str, Any], model: PreTrainedModel, pictures: Collection[str] = ()
+    repo_id: str, recipe: Recipe, record: dict[str, Any], model: PreTrainedModel, pictures: Collection[str] = ()
 ) -> ModelCard:
     """Return the card of a run.
 
     Args:
         repo_id: "user/name" on the Hub.
         recipe: the run's resolved recipe.
-        content: the run's results.json.
+        record: the run's results.json.
         model: the model that is published.
         pictures: names of the pictures beside the card, of curves.png and attention.png.
     """
     task = TASKS[recipe.task]
-    columns, rows = card_text.samples(content, model.config)
-    notes = [f"{name}: `{signature}`" for name, signature in content["settings"]["signatures"].items()]
+    columns, rows = card_text.samples(record, model.config)
+    notes = [f"{name}: `{signature}`" for name, signature in record["settings"]["signatures"].items()]
     values = {
         "summary": task["summary"],
         "intended_use": task["intended_use"],
@@ -64,41 +64,40 @@ def render(
         "needed": TESTED[0],
         "own_class": type(model).__name__,
         "task": task["pipeline_tag"],
-        "parameters": f"{content['parameters']:,}",
+        "parameters": f"{record['parameters']:,}",
         "variant": model.config.variant,
-        "pipeline_usage": card_text.pipeline_usage(recipe, content),
-        "usage": card_text.usage(recipe, content),
-        "split_sentence": f"On {content['settings']['examples']:,} examples of the split `{content['split']}`.",
+        "pipeline_usage": card_text.pipeline_usage(recipe, record),
+        "usage": card_text.usage(recipe, record),
+        "split_sentence": f"On {record['settings']['examples']:,} examples of the split `{record['split']}`.",
         "figures": [
-            (in_words(name, recipe.task), f"{value:.{FIGURES[name][2]}f}")
-            for name, value in content["metrics"].items()
+            (in_words(name, recipe.task), f"{value:.{FIGURES[name][2]}f}") for name, value in record["metrics"].items()
         ],
-        "figure_notes": notes + card_text.search_notes(recipe, content),
-        "command": content["command"],
-        "versions": ", ".join(f"{name} {version}" for name, version in content["versions"].items()),
+        "figure_notes": notes + card_text.search_notes(recipe, record),
+        "command": record["command"],
+        "versions": ", ".join(f"{name} {version}" for name, version in record["versions"].items()),
         "tolerance": ", ".join(
-            f"{in_words(name, recipe.task)} {value}" for name, value in (content.get("tolerance") or {}).items()
+            f"{in_words(name, recipe.task)} {value}" for name, value in (record.get("tolerance") or {}).items()
         ),
         "sample_columns": columns,
         "samples": rows,
-        "first_source": card_text.cell(card_text.first_text(content)),
+        "first_source": card_text.cell(card_text.first_text(record)),
         "data_sentence": card_text.data_sentence(recipe),
         "license_sentence": card_text.license_sentence(recipe),
         "base": _base(recipe),
-        "settings": card_text.settings(recipe, content, model.config),
-        "receipts": card_text.receipts(content),
+        "settings": card_text.settings(recipe, record, model.config),
+        "receipts": card_text.receipts(record),
         "curves": files.CURVES if files.CURVES in pictures else None,
         "attention": files.ATTENTION if files.ATTENTION in pictures else None,
         "limits": card_text.limits(model.config),
     }
     return ModelCard.from_template(
-        _card_data(repo_id, recipe, content), template_path=str(TEMPLATE), repo_id=repo_id, **values
+        _card_data(repo_id, recipe, record), template_path=str(TEMPLATE), repo_id=repo_id, **values
     )
 
 
-def _card_data(repo_id: str, recipe: Recipe, content: dict[str, Any]) -> ModelCardData:
+def _card_data(repo_id: str, recipe: Recipe, record: dict[str, Any]) -> ModelCardData:
     """Return the front matter, measured figures as the model index included."""
-    task, names = TASKS[recipe.task], list(content["metrics"])
+    task, names = TASKS[recipe.task], list(record["metrics"])
     source = _source(recipe)
     results = [
         EvalResult(
@@ -106,10 +105,10 @@ def _card_data(repo_id: str, recipe: Recipe, content: dict[str, Any]) -> ModelCa
             dataset_type=source,
             dataset_name=source,
             dataset_config=recipe.data.hub_config,
-            dataset_split=content["split"],
+            dataset_split=record["split"],
             metric_type=FIGURES[name][0],
             metric_name=in_words(name, recipe.task),
-            metric_value=round(content["metrics"][name], 6),
+            metric_value=round(record["metrics"][name], 6),
         )
         for name in names
     ]
@@ -124,7 +123,7 @@ def _card_data(repo_id: str, recipe: Recipe, content: dict[str, Any]) -> ModelCa
         metrics=sorted({FIGURES[name][0] for name in names}),
         model_name=repo_id.split("/")[-1],
         eval_results=results,
-        widget=_widget(recipe, content) or None,
+        widget=_widget(recipe, record) or None,
     )
 
 
@@ -165,9 +164,9 @@ def license_of(recipe: Recipe) -> str:
     return recipe.data.license or (card_text.OWN_LICENSE if recipe.data.generator else "unknown")
 
 
-def _widget(recipe: Recipe, content: dict[str, Any]) -> list[dict[str, Any]]:
+def _widget(recipe: Recipe, record: dict[str, Any]) -> list[dict[str, Any]]:
     """Return texts to try on the page of the model, with what the model answered where that was measured."""
-    samples = (content.get("samples") or [])[:WIDGET_SAMPLES]
+    samples = (record.get("samples") or [])[:WIDGET_SAMPLES]
     if recipe.task == "translation":
         return [{"text": one["source"], "output": {"text": one["prediction"]}} for one in samples if "source" in one]
     return [{"text": one["text"]} for one in samples if "text" in one]

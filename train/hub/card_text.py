@@ -50,9 +50,9 @@ def _named(samples: list[dict], config: PreTrainedConfig) -> list[dict]:
     ]
 
 
-def samples(content: Results, config: PreTrainedConfig) -> tuple[list[str], list[list[str]]]:
+def samples(record: Results, config: PreTrainedConfig) -> tuple[list[str], list[list[str]]]:
     """Return the columns and the first rows of the samples, fit for a Markdown table."""
-    samples = _named(content.get("samples") or [], config)
+    samples = _named(record.get("samples") or [], config)
     rows = [[cell(value) for value in sample.values()] for sample in samples[:SHOWN_SAMPLES]]
     return (list(samples[0]), rows) if samples else ([], [])
 
@@ -67,23 +67,23 @@ def cell(value: Any) -> str:
     return re.sub(r":(?=//)", "&#58;", re.sub(r"(?i)(?<=www)\.", "&#46;", text))
 
 
-def first_text(content: Results) -> str:
+def first_text(record: Results) -> str:
     """Return the text of the first sample, to try the model with."""
-    samples = content.get("samples") or []
+    samples = record.get("samples") or []
     return next((sample[key] for sample in samples[:1] for key in ("source", "text") if key in sample), "Some text")
 
 
-def pipeline_usage(recipe: Recipe, content: Results) -> str:
+def pipeline_usage(recipe: Recipe, record: Results) -> str:
     """Return the line of Python that uses the pipeline."""
     if recipe.task == "masked":
         return 'print(pipe(f"Some text with a {pipe.tokenizer.mask_token} in it"))'
-    return f"print(pipe({first_text(content)!r}{', max_new_tokens=200' if recipe.task == 'causal' else ''}))"
+    return f"print(pipe({first_text(record)!r}{', max_new_tokens=200' if recipe.task == 'causal' else ''}))"
 
 
-def usage(recipe: Recipe, content: Results) -> str:
+def usage(recipe: Recipe, record: Results) -> str:
     """Return the lines of Python that use the model."""
     # User text is text: a typed `</s>` must not become the end of the sentence.
-    encode = f'inputs = tokenizer({first_text(content)!r}, return_tensors="pt", split_special_tokens=True)'
+    encode = f'inputs = tokenizer({first_text(record)!r}, return_tensors="pt", split_special_tokens=True)'
     if recipe.task == "translation":
         return f"{encode}\nprint(tokenizer.decode(model.generate(**inputs)[0], skip_special_tokens=True))"
     if recipe.task == "causal":
@@ -98,9 +98,9 @@ def usage(recipe: Recipe, content: Results) -> str:
     )
 
 
-def search_notes(recipe: Recipe, content: Results) -> list[str]:
+def search_notes(recipe: Recipe, record: Results) -> list[str]:
     """Say how translations were searched."""
-    settings = content["settings"]
+    settings = record["settings"]
     if recipe.task != "translation":
         return []
     limit = f"at most {settings['max_extra_tokens']} tokens more than the input"
@@ -110,9 +110,9 @@ def search_notes(recipe: Recipe, content: Results) -> list[str]:
     return [f"beam search of width {settings['beams']}, {limit}, {penalty}"]
 
 
-def settings(recipe: Recipe, content: Results, config: PreTrainedConfig) -> list[tuple[str, str]]:
+def settings(recipe: Recipe, record: Results, config: PreTrainedConfig) -> list[tuple[str, str]]:
     """Return the table of the training settings."""
-    optim, batch, loop, train = recipe.optim, recipe.batch, recipe.loop, content.get("train") or {}
+    optim, batch, loop, train = recipe.optim, recipe.batch, recipe.loop, record.get("train") or {}
     lr = f"{optim.lr:g}" if optim.lr is not None else "d_model^-0.5 x warm-up^-0.5 (equation 3)"
     layers = f"{config.num_layers} layers"
     if config.variant == "encoder-decoder":
@@ -139,42 +139,42 @@ def settings(recipe: Recipe, content: Results, config: PreTrainedConfig) -> list
     return rows
 
 
-def receipts(content: Results) -> list[tuple[str, str]]:
+def receipts(record: Results) -> list[tuple[str, str]]:
     """Return the table of what identifies the run, all of it from results.json."""
-    train = content.get("train") or {}
-    parts = history.of_results(content)
+    train = record.get("train") or {}
+    stretches = history.of_results(record)
     rows = {
-        "code": history.in_words(parts, _code),
-        "recipe, sha256": _quoted(content.get("recipe_hash")),
-        "data, sha256 over its rows": _quoted(content["data_hash"]),
-        **{f"{name}, sha256": _quoted(value) for name, value in (content.get("weights") or {}).items()},
-        "seed": str(content.get("seed")),
-        "hardware": history.in_words(parts, _hardware),
-        "versions": history.in_words(parts, _versions) if len(parts) > 1 else None,
+        "code": history.in_words(stretches, _code),
+        "recipe, sha256": _quoted(record.get("recipe_hash")),
+        "data, sha256 over its rows": _quoted(record["data_hash"]),
+        **{f"{name}, sha256": _quoted(value) for name, value in (record.get("weights") or {}).items()},
+        "seed": str(record.get("seed")),
+        "hardware": history.in_words(stretches, _hardware),
+        "versions": history.in_words(stretches, _versions) if len(stretches) > 1 else None,
         "training time": f"{train['seconds'] / 60:,.1f} minutes" if "seconds" in train else None,
         "arithmetic": f"{train['flops']:.3g} FLOPs of the model over the real tokens" if "flops" in train else None,
     }
     return [(name, value) for name, value in rows.items() if value is not None]
 
 
-def _code(part: dict) -> str | None:
+def _code(stretch: dict) -> str | None:
     """Return in words which code a run, or a part of it, was trained with; a release has no commit."""
-    code = part.get("code") or {}
+    code = stretch.get("code") or {}
     if not code.get("version"):
         return None
     commit = f", commit `{code['commit']}`" if code.get("commit") else ""
     return f"version {code['version']}{commit}{', with changes that are not committed' if code.get('changed') else ''}"
 
 
-def _hardware(part: dict) -> str | None:
+def _hardware(stretch: dict) -> str | None:
     """Return in words what a run, or a part of it, was trained on."""
-    known = "hardware" in part or "step" in part  # a part of the way knows its processes at least
-    return f"{part.get('hardware', 'unknown')}, {part.get('processes', 1)} process(es)" if known else None
+    known = "hardware" in stretch or "step" in stretch  # a part of the way knows its processes at least
+    return f"{stretch.get('hardware', 'unknown')}, {stretch.get('processes', 1)} process(es)" if known else None
 
 
-def _versions(part: dict) -> str | None:
+def _versions(stretch: dict) -> str | None:
     """Return the versions of the libraries of a part of a run."""
-    return ", ".join(f"{name} {version}" for name, version in part.get("versions", {}).items()) or "unknown"
+    return ", ".join(f"{name} {version}" for name, version in stretch.get("versions", {}).items()) or "unknown"
 
 
 def _quoted(value: str | None) -> str | None:

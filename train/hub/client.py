@@ -64,9 +64,9 @@ def is_conflict(error: Exception) -> bool:
 def reason(error: Exception) -> str:
     """Return in a few words what the Hub said, or that it said nothing."""
     status = status_of(error)
-    words = getattr(error, "server_message", None) or ("" if status else str(error).strip())
+    message = getattr(error, "server_message", None) or ("" if status else str(error).strip())
     named = f"HTTP {status}" if status else type(error).__name__
-    return f"{named}: {' '.join(words.split())[:200]}" if words else named
+    return f"{named}: {' '.join(message.split())[:200]}" if message else named
 
 
 class _OneLine(logging.Filter):

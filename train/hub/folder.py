@@ -53,20 +53,20 @@ def write_hub_folder(run_dir, repo_id: str, output=None) -> Path:
         _write_recipe(run_dir / files.RECIPE, staging)
         for name in COPIED:
             _copy_text(run_dir / name, staging)
-        content = _without_places(files.read_object(staging / files.RESULTS))
-        files.write_json(staging / files.RESULTS, content)
-        _draw(run_dir, staging, model, tokenizer, content, recipe.name)
+        record = _without_places(files.read_object(staging / files.RESULTS))
+        files.write_json(staging / files.RESULTS, record)
+        _draw(run_dir, staging, model, tokenizer, record, recipe.name)
         pictures = [name for name in PICTURES if (staging / name).is_file()]
-        card.render(repo_id, recipe, content, model, pictures).save(staging / files.CARD)
+        card.render(repo_id, recipe, record, model, pictures).save(staging / files.CARD)
         keep_allowed(staging)
     return output
 
 
-def _draw(run_dir: Path, folder: Path, model, tokenizer, content: dict, title: str) -> None:
+def _draw(run_dir: Path, folder: Path, model, tokenizer, record: dict, title: str) -> None:
     """Draw the course of the run, and where an encoder-decoder looks in the first sample; no picture is worth a failure."""
     from train.pictures import plots  # here: a push during training needs none of it
 
-    source = next((sample["source"] for sample in content.get("samples") or [] if "source" in sample), None)
+    source = next((sample["source"] for sample in record.get("samples") or [] if "source" in sample), None)
     drawings = [(files.CURVES, lambda path: plots.loss_curve(run_dir / files.METRICS, path, title))]
     if model.config.variant == "encoder-decoder" and source is not None:
         drawings.append((files.ATTENTION, lambda path: plots.draw_attention(model, tokenizer, source, path)))
@@ -92,18 +92,18 @@ def finished(run_dir: Path, repo_id: str):
     _refuse_links(run_dir)
     if not (run_dir / files.FINAL / files.CONFIG).is_file():
         raise UserError(f"{run_dir}: a run without final/: train it to its end first (python -m train fit)")
-    content = results.read(run_dir)
-    if not content or not content.get("metrics"):
+    record = results.read(run_dir)
+    if not record or not record.get("metrics"):
         raise UserError(
             f"{run_dir}: a run without {files.RESULTS}: a card needs figures, run python -m train evaluate {run_dir}"
         )
     recipe = load_recipe([str(run_dir / files.RECIPE)])
-    if content.get("recipe_hash") not in (None, provenance.hash_of_file(run_dir / files.RECIPE)):
+    if record.get("recipe_hash") not in (None, provenance.hash_of_file(run_dir / files.RECIPE)):
         raise UserError(
             f"{run_dir}: {files.RESULTS} has the figures of another recipe, or an older version wrote it: "
             f"run python -m train evaluate {run_dir}"
         )
-    return recipe, content
+    return recipe, record
 
 
 def _refuse_links(run_dir: Path) -> None:
@@ -122,8 +122,8 @@ def _refuse_links(run_dir: Path) -> None:
 
 def _write_recipe(path: Path, folder: Path) -> None:
     """Write a run's recipe without paths, and without keys that its version did not know: its hash is in the results."""
-    content = yaml.safe_dump(provenance.public_content(path), sort_keys=False, allow_unicode=True)
-    (folder / path.name).write_text(content, encoding="utf-8")
+    text = yaml.safe_dump(provenance.public_content(path), sort_keys=False, allow_unicode=True)
+    (folder / path.name).write_text(text, encoding="utf-8")
 
 
 def _copy_text(path: Path, folder: Path) -> None:
@@ -131,21 +131,23 @@ def _copy_text(path: Path, folder: Path) -> None:
     if not path.is_file():
         return
     text = path.read_text(encoding="utf-8")
-    places = [(Path.cwd(), "."), (path.resolve().parents[1], ".")]
+    replacements = [(Path.cwd(), "."), (path.resolve().parents[1], ".")]
     with contextlib.suppress(RuntimeError):  # a container's user may have no home
-        places.append((Path.home(), "~"))
-    for place, instead in places:
-        if place != Path(place.anchor):
-            text = text.replace(f"{place}/", f"{instead}/")
+        replacements.append((Path.home(), "~"))
+    for machine_path, instead in replacements:
+        if machine_path != Path(machine_path.anchor):
+            text = text.replace(f"{machine_path}/", f"{instead}/")
     (folder / path.name).write_text(text, encoding="utf-8")
 
 
-def _without_places(content: dict) -> dict:
+def _without_places(record: dict) -> dict:
     """Return results.json with commands that name no folder: a run may have been trained on another machine than this."""
-    for part in (part for part in results.parts(content).values() if "command" in part):
-        words = [re.sub(r"^(--[^=]+=)?/(?:.*/)?([^/]+)/*$", r"\1\2", word) for word in shlex.split(part["command"])]
-        part["command"] = shlex.join(words)
-    return content
+    for evaluation in (evaluation for evaluation in results.by_split(record).values() if "command" in evaluation):
+        words = [
+            re.sub(r"^(--[^=]+=)?/(?:.*/)?([^/]+)/*$", r"\1\2", word) for word in shlex.split(evaluation["command"])
+        ]
+        evaluation["command"] = shlex.join(words)
+    return record
 
 
 def is_allowed(name: str) -> bool:

@@ -74,10 +74,10 @@ def workers(value: int) -> int:
 
 def arguments(value: dict[str, Any]) -> dict[str, Any]:
     """Take arguments of a generator whose numbers do not fill the memory."""
-    for name, one in value.items():
-        if isinstance(one, int | float) and abs(one) > MOST_ROWS:
+    for name, argument in value.items():
+        if isinstance(argument, int | float) and abs(argument) > MOST_ROWS:
             raise ValueError(f"{name} must be at most {MOST_ROWS:,}")
-        if isinstance(one, str) and len(one) > 1000:
+        if isinstance(argument, str) and len(argument) > 1000:
             raise ValueError(f"{name} must have at most 1,000 characters")
     return value
 
@@ -157,10 +157,10 @@ def obeyed(recipe: Recipe, run_dir: str, root: str | None) -> tuple[Recipe, list
             sections[item.name] = run_dir if item.name == "run_dir" else _decided(item.name, value, lines)
             continue
         values = {
-            one.name: root
-            if root is not None and (item.name, one.name) == ("data", "root")
-            else _decided(f"{item.name}.{one.name}", getattr(value, one.name), lines)
-            for one in dataclasses.fields(value)
+            key.name: root
+            if root is not None and (item.name, key.name) == ("data", "root")
+            else _decided(f"{item.name}.{key.name}", getattr(value, key.name), lines)
+            for key in dataclasses.fields(value)
         }
         sections[item.name] = dataclasses.replace(value, **values)  # type: ignore[type-var]
     return Recipe(**sections), lines

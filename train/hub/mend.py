@@ -130,26 +130,26 @@ def plan(folder: Path, name: str) -> Repair:
     Raises:
         UserError: a link or a file without end is in it; it is no model of this project, has no weights, or has code that this project did not release.
     """
-    if wrong := next(listing.entry_problems(folder), None):  # before anything of it is read or copied
-        raise UserError(f"{name}: {wrong}")
+    if problem := next(listing.entry_problems(folder), None):  # before anything of it is read or copied
+        raise UserError(f"{name}: {problem}")
     if not (folder / files.CONFIG).is_file():
         run = (folder / files.RECIPE).is_file()
         hint = f": a run; mend {name}/hub, or publish it again" if run else f": no {files.CONFIG}, so no model to mend"
         raise UserError(f"{name}{hint}")
-    content = files.read_object(folder / files.CONFIG)
-    if content.get("model_type") != VanillaConfig.model_type:
-        kind = content.get("model_type")
+    config = files.read_object(folder / files.CONFIG)
+    if config.get("model_type") != VanillaConfig.model_type:
+        kind = config.get("model_type")
         raise UserError(
             f"{name}: {files.CONFIG}: model_type={kind!r} must be {VanillaConfig.model_type!r}, nothing else is mended"
         )
     if not any((folder / weights).is_file() for weights in ("model.safetensors", INDEX)):
         raise UserError(f"{name}: no model.safetensors, so no model to mend")
     if foreign := releases.foreign_names(folder):
-        raise UserError(_refusal(name, foreign, content.get(releases.FIELD)))
-    config, code = _config_of(content, name), releases.code_in(folder)
+        raise UserError(_refusal(name, foreign, config.get(releases.FIELD)))
+    repaired, code = _config_of(config, name), releases.code_in(folder)
     new = {path.name: files.sha256(path) for path in releases.shipped()}
-    written = [file for file in new if code.get(file) != new[file]] + [files.CONFIG] * (config != content)
-    return Repair(releases.name_of(folder), config, written, sorted(set(code) - set(new)))
+    written = [file for file in new if code.get(file) != new[file]] + [files.CONFIG] * (repaired != config)
+    return Repair(releases.name_of(folder), repaired, written, sorted(set(code) - set(new)))
 
 
 def _refusal(name: str, foreign: list[str], claimed: Any) -> str:
@@ -162,13 +162,13 @@ def _refusal(name: str, foreign: list[str], claimed: Any) -> str:
     )
 
 
-def _config_of(content: dict[str, Any], name: str) -> dict[str, Any]:
+def _config_of(config: dict[str, Any], name: str) -> dict[str, Any]:
     """Return config.json with what belongs to the code of this version; every other field stays as the file has it."""
     try:
-        written = VanillaConfig.from_dict(files.parse_json(json.dumps(content))).to_dict()
+        written = VanillaConfig.from_dict(files.parse_json(json.dumps(config))).to_dict()
     except (ValueError, TypeError) as error:
         raise UserError(f"{name}: {files.CONFIG}: {error}") from None
-    kept = {field: value for field, value in content.items() if field not in OF_THE_CODE}
+    kept = {field: value for field, value in config.items() if field not in OF_THE_CODE}
     return kept | {field: written[field] for field in OF_THE_CODE if field in written}
 
 

@@ -112,8 +112,8 @@ class Pusher:
         with self.changed:
             while self.waiting is not None or self.busy:
                 if signals.is_asked() or time.monotonic() > end:
-                    words = "a signal" if signals.is_asked() else f"{patience:.0f} s"
-                    _say(f"warning: {self._place}: the last push is not through after {words}; the run ends without")
+                    reason = "a signal" if signals.is_asked() else f"{patience:.0f} s"
+                    _say(f"warning: {self._place}: the last push is not through after {reason}; the run ends without")
                     return
                 self.changed.wait(0.2)
 
@@ -163,8 +163,8 @@ class Pusher:
 
     def _warn(self, step: int, error: Exception) -> None:
         """Say in one line that a push failed."""
-        words = str(error).replace("; run the same command again", "")  # the next push does it
-        _say(f"warning: step {step} not pushed to {self._place}: {' '.join(words.split())}")
+        message = str(error).replace("; run the same command again", "")  # the next push does it
+        _say(f"warning: step {step} not pushed to {self._place}: {' '.join(message.split())}")
 
 
 def _copy(path: Path, target: Path, link: bool) -> None:

@@ -121,8 +121,8 @@ def problems(folder: Path) -> Iterator[str]:
 
 def row() -> dict[str, dict]:
     """Return the row of the code in this clone; it goes into the table with the commit that releases the version."""
-    words = ["git", "rev-parse", "HEAD"]
-    commit = subprocess.run(words, cwd=PACKAGE, capture_output=True, text=True, check=True).stdout.strip()
+    command = ["git", "rev-parse", "HEAD"]
+    commit = subprocess.run(command, cwd=PACKAGE, capture_output=True, text=True, check=True).stdout.strip()
     return {VERSION: {"commit": commit, "files": {path.name: files.sha256(path) for path in shipped()}}}
 
 

@@ -53,7 +53,7 @@ def evaluate(
         UserError: no such split, or a figure that has no meaning for the task.
         GenerationError: a figure of generated texts is wanted, and `generate` is broken.
     """
-    wanted = check_metrics(recipe.eval.metrics if metrics is None else metrics, recipe.task)
+    figures = check_metrics(recipe.eval.metrics if metrics is None else metrics, recipe.task)
     rows = _rows(splits, split, recipe.eval.limit if limit is None else limit)
     encoded = _encoded(rows, tokenizer, recipe)
     if accelerator.is_main_process:
@@ -63,21 +63,21 @@ def evaluate(
             f"data.too_long: {recipe.data.too_long!r} left rows of split {split!r} out; must be truncate here"
         )
     module = accelerator.unwrap_model(model)
-    bar = description or f"evaluate {split}"
+    label = description or f"evaluate {split}"
     values, details = {}, {"split": split, "examples": len(encoded), "signatures": {}, "samples": []}
     with scoring.undisturbed(module):
-        if set(wanted) & set(GENERATION):
+        if set(figures) & set(GENERATION):
             scoring.check_generate(module, accelerator.mixed_precision != "no")
-        if set(wanted) - set(GENERATION):
-            totals, classes = scoring.score(module, encoded, tokenizer, recipe, accelerator, epoch, bar)
-            values |= _likelihood(totals, rows, recipe, accelerator, wanted)
+        if set(figures) - set(GENERATION):
+            totals, classes = scoring.score(module, encoded, tokenizer, recipe, accelerator, epoch, label)
+            values |= _likelihood(totals, rows, recipe, accelerator, figures)
             details["sums"] = totals
             if recipe.task == "classification":
                 values |= _classification(classes, rows, accelerator, details)
-        if set(wanted) & set(GENERATION):
-            predictions = scoring.generate(module, encoded, tokenizer, recipe, accelerator, bar)
-            values |= _compare(predictions, rows, recipe, wanted, accelerator, details)
-    return Results({name: float(values[name]) for name in wanted}, details)
+        if set(figures) & set(GENERATION):
+            predictions = scoring.generate(module, encoded, tokenizer, recipe, accelerator, label)
+            values |= _compare(predictions, rows, recipe, figures, accelerator, details)
+    return Results({name: float(values[name]) for name in figures}, details)
 
 
 def check_metrics(names, task: str) -> list[str]:
@@ -122,14 +122,14 @@ def _warn_of_unknown(encoded, tokenizer, split: str) -> None:
         _warn(f"split {split!r}: {count:,} of the tokens read are unknown to the model")
 
 
-def _likelihood(totals, rows, recipe, accelerator, wanted) -> dict[str, float]:
+def _likelihood(totals, rows, recipe, accelerator, figures) -> dict[str, float]:
     """Return loss, share of labels that are the first choice, and the perplexities where one is wanted."""
     nll, tokens = totals["nll"], int(totals["tokens"])
     if not tokens:
         raise UserError(f"{recipe.name}: no token to predict in these {len(rows)} rows; there must be at least one")
     values = {"loss": nll / tokens, "masked_accuracy": totals["hits"] / tokens}
-    if set(wanted) & set(PERPLEXITIES):
-        if "word_perplexity" in wanted:
+    if set(figures) & set(PERPLEXITIES):
+        if "word_perplexity" in figures:
             texts = rows[_scored_column(recipe)][:]
             _warn_of_unspaced(texts, "word_perplexity", "compare bits_per_byte instead", accelerator)
         values |= _on_main(
@@ -147,8 +147,8 @@ def _text_size(rows, recipe) -> dict[str, int]:
     column = _scored_column(recipe)
     texts = rows[column][:] if column else []
     ends = 0 if recipe.data.text_unit == "file" else len(texts)
-    words = sum(len(text.split()) for text in texts) + ends
-    return {"words": words, "bytes": sum(len(text.encode("utf-8")) for text in texts) + ends}
+    spaced = sum(len(text.split()) for text in texts) + ends
+    return {"words": spaced, "bytes": sum(len(text.encode("utf-8")) for text in texts) + ends}
 
 
 def _scored_column(recipe) -> str | None:
@@ -186,16 +186,16 @@ def _classification(classes, rows, accelerator, details) -> dict[str, float]:
     return values
 
 
-def _compare(predictions, rows, recipe, wanted, accelerator, details) -> dict[str, float]:
+def _compare(predictions, rows, recipe, figures, accelerator, details) -> dict[str, float]:
     """Score translations against the references and keep the first few to look at."""
     references, sources = rows["target"][:], rows["source"][:]
-    values, signatures, words = {}, details["signatures"], bleu_tokenizer(recipe)
-    if {"bleu", "bleu_lowercase"} & set(wanted) and words in BY_SPACES:
+    values, signatures, tokenize = {}, details["signatures"], bleu_tokenizer(recipe)
+    if {"bleu", "bleu_lowercase"} & set(figures) and tokenize in BY_SPACES:
         remedy = "name the language in data.language, such as [en, zh], or set eval.bleu_tokenizer, such as char"
-        _warn_of_unspaced(references, f"bleu with the tokenizer {words}", remedy, accelerator)
-    for name in (name for name in wanted if name in GENERATION):
+        _warn_of_unspaced(references, f"bleu with the tokenizer {tokenize}", remedy, accelerator)
+    for name in (name for name in figures if name in GENERATION):
         module = "bleu" if name == "bleu_lowercase" else name
-        options = {"lowercase": name != module, "tokenize": words} if module == "bleu" else {}
+        options = {"lowercase": name != module, "tokenize": tokenize} if module == "bleu" else {}
         result = _on_main(accelerator, module, predictions=predictions, references=references, **options)
         values[name] = result[module]
         if "signature" in result:

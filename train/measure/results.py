@@ -68,23 +68,23 @@ def passed_over(train: dict, recipe) -> str | None:
     return f"{figure}, and the weights are those of the last step, {step:,}; loop.final: best takes those of the best"
 
 
-def write(folder: Path, content: dict, main_split: str) -> Path:
+def write(folder: Path, record: dict, main_split: str) -> Path:
     """Write or update results.json in one step; figures of other splits than `main_split` go under "other_splits".
 
     The top level always speaks of the recipe's own split where that was measured, so that a later look at the training
     split does not replace the figure of the test split.
     """
     path = Path(folder) / files.RESULTS
-    old = read(folder) or {}
-    others = old.pop("other_splits", {})
-    if old and old.get("split") != content["split"]:
-        if old.get("split") == main_split:
-            old, content = content, old
-        others[old["split"]] = old
-    others.pop(content["split"], None)
+    main = read(folder) or {}
+    others = main.pop("other_splits", {})
+    if main and main.get("split") != record["split"]:
+        if main.get("split") == main_split:
+            main, record = record, main
+        others[main["split"]] = main
+    others.pop(record["split"], None)
     if others:
-        content = content | {"other_splits": others}
-    files.write_json(path, content)
+        record = record | {"other_splits": others}
+    files.write_json(path, record)
     return path
 
 
@@ -97,17 +97,17 @@ def read(folder: Path) -> dict | None:
     path = Path(folder) / files.RESULTS
     if not path.is_file():
         return None
-    content = files.read_json(path)
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: {type(content).__name__} found; it must hold one JSON object")
-    if not isinstance(content.get("split", ""), str) or not isinstance(content.get("other_splits", {}), dict):
+    record = files.read_json(path)
+    if not isinstance(record, dict):
+        raise UserError(f"{path}: {type(record).__name__} found; it must hold one JSON object")
+    if not isinstance(record.get("split", ""), str) or not isinstance(record.get("other_splits", {}), dict):
         raise UserError(f"{path}: split must be a name, and other_splits an object")
-    return content
+    return record
 
 
-def parts(content: dict) -> dict[str, dict]:
+def by_split(record: dict) -> dict[str, dict]:
     """Return the evaluations that a results.json holds by split, the recipe's own first."""
-    return {content.get("split", ""): content} | (content.get("other_splits") or {})
+    return {record.get("split", ""): record} | (record.get("other_splits") or {})
 
 
 def command() -> str:
@@ -118,13 +118,13 @@ def command() -> str:
     return shlex.join(["python", program.name, *arguments])
 
 
-def table(content: dict) -> str:
+def table(record: dict) -> str:
     """Return the figures as a small table for people."""
-    rows = [(name, f"{value:.4f}") for name, value in content["metrics"].items()]
+    rows = [(name, f"{value:.4f}") for name, value in record["metrics"].items()]
     width = max([len(name) for name, _ in rows], default=0)
-    lines = [f"{content['settings']['examples']} examples of split {content['split']!r}"]
+    lines = [f"{record['settings']['examples']} examples of split {record['split']!r}"]
     lines += [f"  {name:<{width}}  {value:>12}" for name, value in rows]
-    lines += [f"  {name}: {signature}" for name, signature in content["settings"]["signatures"].items()]
+    lines += [f"  {name}: {signature}" for name, signature in record["settings"]["signatures"].items()]
     return "\n".join(lines)
 
 

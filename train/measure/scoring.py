@@ -41,7 +41,7 @@ _checked: weakref.WeakSet = weakref.WeakSet()
 @contextlib.contextmanager
 def undisturbed(module):
     """Evaluate without gradients, and give back the training mode and the random state that were found."""
-    modes = [(part, part.training) for part in module.modules()]
+    modes = [(submodule, submodule.training) for submodule in module.modules()]
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     device_states = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     module.eval()
@@ -49,8 +49,8 @@ def undisturbed(module):
         with torch.inference_mode():
             yield
     finally:
-        for part, mode in modes:
-            part.training = mode  # part by part: a user may train a head on a body that stays in evaluation mode
+        for submodule, mode in modes:
+            submodule.training = mode  # part by part: a user may train a head on a body that stays in evaluation mode
         random.setstate(states[0])
         np.random.set_state(states[1])
         torch.set_rng_state(states[2])
@@ -71,14 +71,14 @@ def generation_config(recipe, model_config, max_new_tokens: int | None = None) -
     """
     search = recipe.task == "translation" and recipe.eval.beams > 1
     # What a decoder writes stands behind its prompt: the positions limit both together.
-    own = getattr(model_config, "is_encoder_decoder", False) or max_new_tokens is not None
-    most = max_new_tokens or model_config.max_position_embeddings - own
+    is_bounded = getattr(model_config, "is_encoder_decoder", False) or max_new_tokens is not None
+    most = max_new_tokens or model_config.max_position_embeddings - is_bounded
     return GenerationConfig(
         do_sample=False,
         num_beams=recipe.eval.beams if search else 1,
         # generate warns, rightly, about a penalty where nothing is ranked by it.
         length_penalty=recipe.eval.length_penalty if search else None,
-        **{"max_new_tokens" if own else "max_length": most},
+        **{"max_new_tokens" if is_bounded else "max_length": most},
         pad_token_id=model_config.pad_token_id,
         bos_token_id=model_config.bos_token_id,
         eos_token_id=model_config.eos_token_id,
@@ -142,10 +142,10 @@ def _sum_over_ranks(values, accelerator) -> list[float]:
     return accelerator.reduce(torch.tensor(values, dtype=dtype, device=accelerator.device), "sum").tolist()
 
 
-def check_count(seen, wanted: int) -> None:
+def check_count(seen, expected: int) -> None:
     """Refuse to report a figure over fewer or more examples than the split has."""
-    if int(seen) != wanted:
-        raise RuntimeError(f"evaluation saw {int(seen)} examples of {wanted}: every one must count exactly once")
+    if int(seen) != expected:
+        raise RuntimeError(f"evaluation saw {int(seen)} examples of {expected}: every one must count exactly once")
 
 
 def check_generate(module: PreTrainedModel, mixed_precision: bool = False) -> None:
@@ -164,11 +164,11 @@ def check_generate(module: PreTrainedModel, mixed_precision: bool = False) -> No
     check = next(check for check in doctor.CHECKS if check.name == "generate-forward")
     measure = functools.partial(generate_forward, limit=EXACT if exact else ROUNDED)
     head = "seq2seq" if module.config.is_encoder_decoder else "causal"
-    found = dataclasses.replace(check, measure=measure)(Subject(module, head))
-    if found.outcome == "FAIL":
-        measured = "" if found.measured is None else f", {found.measured:.2g} where {found.limit:g} is allowed"
+    finding = dataclasses.replace(check, measure=measure)(Subject(module, head))
+    if finding.outcome == "FAIL":
+        measured = "" if finding.measured is None else f", {finding.measured:.2g} where {finding.limit:g} is allowed"
         raise GenerationError(
-            f"{type(module).__name__} with transformers {transformers.__version__}: {found.meaning}{measured}"
+            f"{type(module).__name__} with transformers {transformers.__version__}: {finding.meaning}{measured}"
         )
     _checked.add(module)
 

@@ -57,8 +57,8 @@ def import_problems(folder: Path) -> Iterator[str]:
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and node.level:
                 if node.level > 1 or not node.module or not (path.parent / f"{node.module}.py").is_file():
-                    wanted = node.module or ", ".join(alias.name for alias in node.names)
-                    yield f"{name}:{node.lineno}: relative import of {wanted}, which is not a file of the folder"
+                    module = node.module or ", ".join(alias.name for alias in node.names)
+                    yield f"{name}:{node.lineno}: relative import of {module}, which is not a file of the folder"
             elif isinstance(node, ast.Import | ast.ImportFrom):
                 names = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
                 for package in (imported.split(".")[0] for imported in names if imported):

@@ -39,13 +39,13 @@ def paths(folder: Path) -> list[Path]:
     Raises:
         OSError: a folder in it cannot be read.
     """
-    found = []
+    listed = []
     for parent, folders, names in os.walk(folder, onerror=_raise, followlinks=False):
         linked = [name for name in folders if os.path.islink(os.path.join(parent, name))]
-        found += [Path(parent, name) for name in [*names, *linked]]
-        if len(found) > MOST_FILES:
+        listed += [Path(parent, name) for name in [*names, *linked]]
+        if len(listed) > MOST_FILES:
             break
-    return sorted(found)
+    return sorted(listed)
 
 
 def _raise(error: OSError) -> None:
@@ -64,11 +64,11 @@ def code_files(folder: Path) -> list[Path]:
 
 def entry_problems(folder: Path) -> Iterator[str]:
     """Yield every entry that must not be opened: no file of its own, too large for its kind, a name that deceives."""
-    found = paths(folder)
-    if len(found) > MOST_FILES:
+    entries = paths(folder)
+    if len(entries) > MOST_FILES:
         yield f"holds more than {MOST_FILES:,} files"
         return
-    for path in found:
+    for path in entries:
         name, state = name_of(path, folder), path.lstat()
         kind = path.suffix.lower()
         most = MOST_BYTES.get(path.name, MOST_BYTES.get(kind, MOST_BYTES_ELSE))

@@ -36,10 +36,10 @@ def mechanism_problems(folder: Path) -> Iterator[str]:
             continue
         name = listing.name_of(path, folder)
         try:
-            content = files.parse_json(path.read_bytes())
+            document = files.parse_json(path.read_bytes())
         except files.JsonError:
             continue  # the check of the files has said so
-        for field, value, depth in _fields(content):
+        for field, value, depth in _fields(document):
             if name == files.CONFIG and depth == 1 and field in OF_THE_CONFIG:
                 continue
             if reason := _reason(field, value):
@@ -47,12 +47,12 @@ def mechanism_problems(folder: Path) -> Iterator[str]:
         if path.name in LEADS:
             yield f"{name}: an adapter, which is loaded into another model"
         if path.name == "modules.json":
-            yield from (f"{name}: type {kind!r} is imported" for kind in _foreign_modules(content))
+            yield from (f"{name}: type {kind!r} is imported" for kind in _foreign_modules(document))
 
 
-def _fields(content: Any) -> Iterator[tuple[str, Any, int]]:
+def _fields(document: Any) -> Iterator[tuple[str, Any, int]]:
     """Yield every field of a document with its depth, without recursion."""
-    waiting = [(content, 1)]
+    waiting = [(document, 1)]
     while waiting:
         value, depth = waiting.pop()
         if isinstance(value, dict):
@@ -81,9 +81,9 @@ def _reason(field: str, value: Any) -> str | None:
     return None
 
 
-def _foreign_modules(content: Any) -> Iterator[str]:
+def _foreign_modules(document: Any) -> Iterator[str]:
     """Yield the classes that sentence-transformers would import from elsewhere than its own package."""
-    for entry in content if isinstance(content, list) else ():
+    for entry in document if isinstance(document, list) else ():
         kind = entry.get("type") if isinstance(entry, dict) else None
         if isinstance(kind, str) and not kind.startswith("sentence_transformers."):
             yield kind

@@ -24,10 +24,12 @@ def main(path: str) -> None:
 
     bound = confine.limit(job["memory"])
     watch.forbid()
-    found = list(use.of_the_package(job))
+    findings = list(use.of_the_package(job))
     # What held has been said of the stranger's process; here it matters when something did not.
-    found += [(f"installed {name}", held, detail) for name, held, detail in watch.findings(alone, bound) if not held]
-    (work / "findings.json").write_text(json.dumps(found), encoding="utf-8")
+    findings += [
+        (f"installed {name}", held, detail) for name, held, detail in watch.findings(alone, bound) if not held
+    ]
+    (work / "findings.json").write_text(json.dumps(findings), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -57,14 +57,14 @@ class Report:
 
     def add(self, name: str, problems: Iterable[str], seen: str) -> None:
         """Take in a check: what it yields are its faults; `seen` says what was looked at where there is none."""
-        found = []
+        faults = []
         try:
             for problem in itertools.islice(problems, MOST_FOUND):
-                found.append(_shown(problem))
+                faults.append(_shown(problem))
         except Exception as error:  # noqa: BLE001 - a folder may hold anything, a list where a table belongs
-            found.append(_unforeseen(error))
+            faults.append(_unforeseen(error))
         name = _shown(name)
-        self.findings += [Finding(name, False, problem) for problem in found] or [Finding(name, True, _shown(seen))]
+        self.findings += [Finding(name, False, problem) for problem in faults] or [Finding(name, True, _shown(seen))]
 
     def __str__(self) -> str:
         """Return the report as a table for people."""
@@ -74,37 +74,37 @@ class Report:
         return "\n".join([*lines, "", f"{len(self.findings) - failed} passed, {failed} failed"])
 
 
-def check(place: str, revision: str | None = None, trust_remote_code: bool = False) -> Report:
+def check(folder_or_id: str, revision: str | None = None, trust_remote_code: bool = False) -> Report:
     """Check a folder, or a repository of the Hub at the commit that a revision means now.
 
     Args:
-        place: a folder, or user/name.
+        folder_or_id: a folder, or user/name.
         revision: branch, tag or commit of a repository; None = its main branch.
         trust_remote_code: run code that is not, byte for byte, that of the installed package.
 
     Raises:
         UserError: there is nothing to check.
     """
-    commit = fetch.commit_at(place, revision)
+    commit = fetch.commit_at(folder_or_id, revision)
     if commit is None:
-        _refuse_run(Path(place))
-        return check_folder(Path(place), trust_remote_code)
-    print(f"{place} at commit {commit}", flush=True)
-    listing = fetch.listing(place, commit)
+        _refuse_run(Path(folder_or_id))
+        return check_folder(Path(folder_or_id), trust_remote_code)
+    print(f"{folder_or_id} at commit {commit}", flush=True)
+    listing = fetch.listing(folder_or_id, commit)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as empty:
-        refuse_number(place, listing)
-        folder = fetch.folder(place, commit, Path(empty) / "repository", listing)
+        refuse_number(folder_or_id, listing)
+        folder = fetch.folder(folder_or_id, commit, Path(empty) / "repository", listing)
         return check_folder(folder, trust_remote_code, listing)
 
 
-def refuse_number(place: str, listing: dict[str, dict[str, Any]]) -> None:
+def refuse_number(repo_id: str, listing: dict[str, dict[str, Any]]) -> None:
     """Refuse a repository of more files than are checked, before anything of it is fetched.
 
     Raises:
         UserError: it has too many.
     """
     if len(listing) > entries.MOST_FILES:
-        raise UserError(f"{place}: has {len(listing):,} files, at most {entries.MOST_FILES:,} are checked")
+        raise UserError(f"{repo_id}: has {len(listing):,} files, at most {entries.MOST_FILES:,} are checked")
 
 
 def _refuse_run(folder: Path) -> None:
@@ -156,8 +156,8 @@ def _check_all(
         return
     from train.hub.check import use  # here: it needs transformers, which takes seconds
 
-    own = use.own_class(files.read_object(folder / files.CONFIG))
-    report.add("files", hub_check_files.file_problems(folder, own), "complete, and only kinds that run nothing")
+    auto_class = use.own_class(files.read_object(folder / files.CONFIG))
+    report.add("files", hub_check_files.file_problems(folder, auto_class), "complete, and only kinds that run nothing")
     report.add("no pickle", hub_check_files.pickle_problems(folder), "no file is one, by name or by content")
     report.add("weights", hub_check_files.weight_problems(folder), "safetensors as long as announced, all finite")
     compared = "as the Hub lists them" if listing is not None else "as in manifest.json, where there is one"
