@@ -28,18 +28,14 @@ MOST_PARTS = 1000
 
 @dataclass(frozen=True)
 class Comparison:
-    """One figure, published and reproduced.
-
-    Attributes:
-        allowed: how far they may lie apart, as `receipts.TOLERANCE` writes it.
-        forms: the two signatures of the scorer in words, where they differ: then it is another figure of the same name.
-    """
+    """One figure, published and reproduced."""
 
     split: str
     name: str
     published: float
     reproduced: float | None
-    allowed: str
+    allowed: str  # how far they may lie apart, as `receipts.TOLERANCE` writes it
+    # The two signatures of the scorer in words, where they differ: then it is another figure of the same name.
     forms: str = ""
 
     @property

@@ -90,17 +90,11 @@ class _OneLine(logging.Filter):
 
 @dataclass(frozen=True)
 class Hub:
-    """The way to the Hub, and how much patience there is.
+    """The way to the Hub, and how much patience there is."""
 
-    Attributes:
-        api: its client.
-        say: takes a line for people.
-        waits: seconds before each further try where the way there or the Hub failed.
-    """
-
-    api: HfApi = field(default_factory=HfApi)
-    say: Say = show
-    waits: tuple[float, ...] = WAITS
+    api: HfApi = field(default_factory=HfApi)  # its client
+    say: Say = show  # takes a line for people
+    waits: tuple[float, ...] = WAITS  # seconds before each further try where the way there or the Hub failed
 
     def attempt(
         self, doing: str, action: Callable[[], Result], recover: Callable[[], Result | None] | None = None

@@ -27,19 +27,12 @@ UNFIT = "{}: as it was; not fit to be published with the new code either"
 
 @dataclass(frozen=True)
 class Repair:
-    """What mending does to a folder.
+    """What mending does to a folder."""
 
-    Attributes:
-        before: whose code it has, in words.
-        config: new content of config.json.
-        written: names of the files that are new or get new content, without the manifest.
-        removed: names of the files of code that this version does not have.
-    """
-
-    before: str
-    config: dict[str, Any]
-    written: list[str]
-    removed: list[str]
+    before: str  # whose code it has, in words
+    config: dict[str, Any]  # new content of config.json
+    written: list[str]  # names of the files that are new or get new content, without the manifest
+    removed: list[str]  # names of the files of code that this version does not have
 
     @property
     def is_needed(self) -> bool:

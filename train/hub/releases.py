@@ -27,19 +27,12 @@ FIELD = "modeling_vanilla_version"
 
 @dataclass(frozen=True)
 class Release:
-    """A version that was released.
+    """A version that was released."""
 
-    Attributes:
-        version: of the package.
-        commit: one that has this code.
-        files: sha256 of each file of code that its `save_pretrained` wrote.
-        wrong_since: oldest transformers with which this code computes wrongly; None = none is known.
-    """
-
-    version: str
-    commit: str
-    files: dict[str, str]
-    wrong_since: str | None = None
+    version: str  # of the package
+    commit: str  # one that has this code
+    files: dict[str, str]  # sha256 of each file of code that its `save_pretrained` wrote
+    wrong_since: str | None = None  # oldest transformers with which this code computes wrongly; None = none is known
 
     @property
     def is_wrong_here(self) -> bool:

@@ -21,44 +21,26 @@ WEIGHTS = tuple(".safetensors .bin .pt .pth .ckpt .h5 .msgpack .pkl .pickle .npz
 
 @dataclasses.dataclass(frozen=True)
 class Target:
-    """Where a folder goes.
+    """Where a folder goes."""
 
-    Attributes:
-        repo_id: "user/name".
-        revision: branch.
-        private: of the repository, where it has to be made.
-        create_pr: ask for the change instead of making it.
-        tag: name for the commit.
-    """
-
-    repo_id: str
-    revision: str = MAIN
-    private: bool = False
-    create_pr: bool = False
-    tag: str | None = None
+    repo_id: str  # "user/name"
+    revision: str = MAIN  # branch
+    private: bool = False  # of the repository, where it has to be made
+    create_pr: bool = False  # ask for the change instead of making it
+    tag: str | None = None  # name for the commit
 
 
 @dataclasses.dataclass(frozen=True)
 class Remote:
-    """A repository as it was at one moment.
+    """A repository as it was at one moment."""
 
-    Attributes:
-        exists: whether there is such a repository; all else means something only then.
-        private: whether only its owner sees it.
-        branch: whether the target's branch is there; where it is not, the rest is that of main.
-        head: newest commit.
-        files: files by name.
-        published: those of them that an earlier publish wrote.
-        tagged: whether the newest commit has the target's tag already.
-    """
-
-    exists: bool
-    private: bool = False
-    branch: bool = True
-    head: str | None = None
-    files: dict[str, RepoSibling] = dataclasses.field(default_factory=dict)
-    published: frozenset[str] = frozenset()
-    tagged: bool = False
+    exists: bool  # whether there is such a repository; all else means something only then
+    private: bool = False  # whether only its owner sees it
+    branch: bool = True  # whether the target's branch is there; where it is not, the rest is that of main
+    head: str | None = None  # newest commit
+    files: dict[str, RepoSibling] = dataclasses.field(default_factory=dict)  # files by name
+    published: frozenset[str] = frozenset()  # those of them that an earlier publish wrote
+    tagged: bool = False  # whether the newest commit has the target's tag already
 
 
 def survey(hub: Hub, target: Target) -> Remote:

@@ -18,30 +18,20 @@ from train.hub.repository import INITIAL, Remote, Target, differences
 
 @dataclasses.dataclass(frozen=True)
 class Base:
-    """What a folder was made from, where that is what the repository had.
+    """What a folder was made from, where that is what the repository had."""
 
-    Attributes:
-        commit: whose files they were; whatever was committed since must not be undone.
-        replaced: files that go where the folder lacks them, also those that no manifest says were published.
-    """
-
-    commit: str
+    commit: str  # whose files they were; whatever was committed since must not be undone
+    # Files that go where the folder lacks them, also those that no manifest says were published.
     replaced: frozenset[str] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True)
 class Sent:
-    """What came of it.
+    """What came of it."""
 
-    Attributes:
-        commit: sha of the commit that has the folder's content.
-        url: page of the commit, or of the pull request.
-        new: whether the commit was made now.
-    """
-
-    commit: str
-    url: str
-    new: bool = True
+    commit: str  # sha of the commit that has the folder's content
+    url: str  # page of the commit, or of the pull request
+    new: bool = True  # whether the commit was made now
 
 
 def send(hub: Hub, folder: Path, target: Target, message: str, base: Base | None = None) -> Sent:

@@ -13,7 +13,7 @@ from train.hub.check import listing
 
 # Tables whose keys are words of a text, or figures: a word may be called anything, and no library reads settings there.
 TABLES = ("tokenizer.json", "vocab.json", "added_tokens.json", files.RESULTS, files.MANIFEST)
-# What config.json may name, and `hub_check_code` looks up in the folder.
+# What config.json may name, and `code.py` looks up in the folder.
 OF_THE_CONFIG = ("auto_map", "custom_pipelines")
 RUNS = {
     "auto_map": "names classes that are imported",

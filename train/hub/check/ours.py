@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def main(path: str) -> None:
-    """Do the job that a JSON file describes, see `hub_check_stranger.of_the_package`."""
+    """Do the job that a JSON file describes, see `use.of_the_package`."""
     job = json.loads(Path(path).read_text(encoding="utf-8"))
     work = Path(path).parent
     sys.path[:0] = [str(ROOT), *job["paths"]]

@@ -2,7 +2,7 @@
 
 It knows torch and transformers and refuses to import this project, so it must not import anything of it either; only
 `confine.py`, which knows nothing but Python, is loaded by its path. The network, other processes, writes outside its folder
-and code that is not listed are refused, and an attempt is a fault. `hub_check_stranger` starts it in an empty cache and reads
+and code that is not listed are refused, and an attempt is a fault. `use.py` starts it in an empty cache and reads
 what it writes: `findings.json`, and `numbers.safetensors` with what the model computed.
 
 Dimension letters: B batch, S source length, T target length.
@@ -66,7 +66,7 @@ class Stranger:
     """One visit to one folder.
 
     Attributes:
-        job: see `hub_check_stranger`.
+        job: see `use._job`.
         work: an empty folder to write into.
         findings: (name, passed, detail), what the visit is for.
         numbers: what each class computed, by "Auto class/part".
