@@ -142,7 +142,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     staged = path.with_name(f"{STAGING}{path.name}")
     try:
         with named(path):
-            staged.unlink(missing_ok=True)  # of a killed process, or a link that somebody put there
+            staged.unlink(missing_ok=True)  # of a killed process, or a link that was put there
             with open(staged, "xb", opener=no_link) as file:
                 file.write(data)
                 file.flush()

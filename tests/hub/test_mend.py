@@ -307,7 +307,7 @@ def test_what_somebody_committed_meanwhile_is_not_undone(repo, unused, monkeypat
 
     monkeypatch.setattr(repository, "survey", late)
     assert publish(NAME) == 1
-    assert "somebody else changed it meanwhile" in capsys.readouterr().err
+    assert "it was changed meanwhile" in capsys.readouterr().err
     assert hub.files(NAME) == before | {"README.md": b"---\nnew: 1\n---\n"}
 
 

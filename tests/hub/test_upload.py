@@ -231,7 +231,7 @@ def test_somebody_else_is_faster(hub_here, way, folder, monkeypatch):
         return commit(*arguments)
 
     monkeypatch.setattr(upload, "_commit", late)
-    with pytest.raises(PublishError, match="somebody else changed it meanwhile.*nothing of this run is in it"):
+    with pytest.raises(PublishError, match="it was changed meanwhile.*nothing of this run is in it"):
         upload.send(way, folder, repository.Target(NAME), "second")
     assert there(hub_here) == before | {"bob.py": b"z = 1\n"}
 

@@ -37,7 +37,7 @@ def run(arguments: list[str]) -> int:
 
 
 def train(recipe: "Recipe") -> int:
-    """Train and return the exit code; whatever ends a run is said in one line."""
+    """Train and return the exit code; whatever ends a run is reported in one line."""
     from train.processes import peers, ranks, signals
     from train.run import loop
 
@@ -53,6 +53,6 @@ def train(recipe: "Recipe") -> int:
         except peers.LostPeerError as error:
             leave(f"error: {error}" if error.speaks else None)
         except ranks.PeerError:
-            leave(None)  # the rank that failed has said why
+            leave(None)  # the rank that failed reports why
         peers.part(recipe.loop.timeout)
     return code

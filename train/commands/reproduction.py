@@ -1,4 +1,4 @@
-"""Train what somebody published once more, and compare every figure with theirs."""
+"""Train a published run again, and compare every figure with the published one."""
 
 import math
 import os
@@ -34,7 +34,7 @@ class Comparison:
     name: str
     published: float
     reproduced: float | None
-    allowed: str  # how far they may lie apart, as `receipts.TOLERANCE` writes it
+    allowed: str  # how far they may lie apart, as `provenance.TOLERANCE` writes it
     # The two signatures of the scorer in words, where they differ: then it is another figure of the same name.
     forms: str = ""
 
@@ -97,7 +97,7 @@ def reproduce(
 
 
 def say_lines(lines: list[str]) -> None:
-    """Print one line each: a text of somebody else must not write lines of ours, such as those of the table."""
+    """Print one line each: a foreign text must not write lines of ours, such as those of the table."""
     for line in lines:
         _say(" ".join(line.split()))
 
@@ -283,7 +283,7 @@ def _signature(evaluation: dict[str, Any], name: str) -> str:
 
 
 def _narrower(rule: str, stated: Any, published: float) -> str:
-    """Return the narrower tolerance of a figure: whoever is judged may promise more than the rule, and not less."""
+    """Return the narrower tolerance of a figure: the publisher may promise more than the rule, and not less."""
     if not _is_tolerance(stated) or _limit(stated, published) >= _limit(rule, published):
         return rule
     return str(stated)

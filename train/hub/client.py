@@ -31,7 +31,7 @@ Say = Callable[[str], None]
 
 
 def require_login() -> None:
-    """Check, without the network, that this machine may speak to the Hub at all.
+    """Check, without the network, that this machine may use the Hub at all.
 
     Raises:
         UserError: offline by request, or no token.
@@ -62,7 +62,7 @@ def is_conflict(error: Exception) -> bool:
 
 
 def reason(error: Exception) -> str:
-    """Return in a few words what the Hub said, or that it said nothing."""
+    """Return in a few words what the Hub answered, or that it gave no answer."""
     status = status_of(error)
     message = getattr(error, "server_message", None) or ("" if status else str(error).strip())
     named = f"HTTP {status}" if status else type(error).__name__
@@ -99,7 +99,7 @@ class Hub:
     def attempt(
         self, doing: str, action: Callable[[], Result], recover: Callable[[], Result | None] | None = None
     ) -> Result:
-        """Do something, again after a while where that may help; each further try is said.
+        """Do something, again after a while where that may help; each further try is logged.
 
         Args:
             doing: in words, for the line.
@@ -192,7 +192,7 @@ def _explained(error: Exception, repo_id: str, doing: str) -> Exception:
         return UserError(f"{repo_id}: no such repository, or this token may not see it ({reason(error)})")
     if is_conflict(error):
         return PublishError(
-            f"{repo_id}: somebody else changed it meanwhile ({reason(error)}); look, and publish again"
+            f"{repo_id}: it was changed meanwhile ({reason(error)}); look, and publish again"
         )
     if status is not None and status < 500 and status not in (408, 429):
         return UserError(f"{repo_id}: the Hub refuses to {doing}: {reason(error)}")

@@ -1,4 +1,4 @@
-"""Reading from the Hub: an id and a revision become a commit, and files of that commit; what fails is said in one line."""
+"""Reading from the Hub: an id and a revision become a commit, and files of that commit; what fails is reported in one line."""
 
 import contextlib
 import re
@@ -11,7 +11,7 @@ from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HFValidationError,
-    HTTPError,  # of whichever library the client speaks HTTP with
+    HTTPError,  # of the HTTP library that the client uses
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )

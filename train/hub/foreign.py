@@ -1,4 +1,4 @@
-"""What a recipe of somebody else may decide: what is trained, and nothing beside it. One rule for every key of a recipe.
+"""What a foreign recipe may decide: what is trained, and nothing else. One rule for every key of a recipe.
 
 `docs/security.md` lists the keys by their rule, and a test goes through all of them: a new key needs one.
 """

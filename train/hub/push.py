@@ -142,7 +142,7 @@ class Pusher:
             with self.changed:
                 self.changed.wait_for(lambda: self.waiting is not None)
                 (step, folder), self.waiting, self.busy = self.waiting, None, True
-            disable_progress_bars()  # the run has its own; whoever saves a checkpoint switches these on again
+            disable_progress_bars()  # the run has its own; saving a checkpoint switches these on again
             try:
                 files.write_manifest(folder)
                 sent = upload.send(

@@ -57,7 +57,7 @@ def send(hub: Hub, folder: Path, target: Target, message: str, base: Base | None
     if base is not None:
         if before.head != base.commit:
             raise PublishError(
-                f"{target.repo_id}: somebody else changed it meanwhile, from {base.commit} to {before.head}; "
+                f"{target.repo_id}: it was changed meanwhile, from {base.commit} to {before.head}; "
                 "run the same command again"
             )
         before = dataclasses.replace(before, published=before.published | (base.replaced & set(before.files)))

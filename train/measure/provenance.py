@@ -1,4 +1,4 @@
-"""Receipts: what identifies a run, so that somebody else can say whether theirs is the same one.
+"""Provenance: what identifies a run, so that another run can be told to be the same or not.
 
 Every hash is a sha256 that `sha256sum` or `hash_of_file` gives again, and that the Hub shows for a file of weights.
 """
@@ -55,7 +55,7 @@ def code() -> dict[str, Any]:
     state: dict[str, Any] = {"version": modeling_vanilla.__version__}
     top = _git("rev-parse", "--show-toplevel")
     if top is None or Path(top).resolve() != ROOT:
-        return state  # no clone, or a copy that lies in somebody else's
+        return state  # no clone, or a copy that lies in another one
     return state | {"commit": _git("rev-parse", "HEAD"), "changed": bool(_git("status", "--porcelain"))}
 
 
@@ -88,7 +88,7 @@ def tokenizer(folder: Path) -> dict[str, str]:
 
 
 def public(recipe: "Recipe") -> "Recipe":
-    """Return the recipe without the paths of the machine it ran on: nobody else has them, and they name people."""
+    """Return the recipe without the paths of the machine it ran on: no other machine has them, and they name people."""
     data, tokenizer_section, model = recipe.data, recipe.tokenizer, recipe.model
     names = {name: _name(getattr(data, name)) for name in ("train", "validation", "test", "hub")}
     root = "." if Path(data.root).is_absolute() else data.root
@@ -98,7 +98,7 @@ def public(recipe: "Recipe") -> "Recipe":
         data=dataclasses.replace(data, root=root, **names),
         tokenizer=dataclasses.replace(tokenizer_section, path=_name(tokenizer_section.path)),
         model=dataclasses.replace(model, init_from=_name(model.init_from)),
-        # Whoever trains it again must not push to where this run did.
+        # Who trains it again must not push to where this run did.
         loop=dataclasses.replace(recipe.loop, push_to=None, push_every=None, push_revision=PUSH_REVISION),
     )
 

@@ -18,7 +18,7 @@ def build(results, *, recipe, model, folder: Path, split: str, data_hash: str, t
         model: the model that was scored.
         folder: the model folder it lies in.
         split: the split it was scored on.
-        data_hash: sha256 over the raw rows, from `data.fingerprint`.
+        data_hash: sha256 over the raw rows, from `splits.fingerprint`.
         train: how the model was trained (steps, seconds, tokens, FLOPs, processes, code), where that is known.
     """
     details = results.details
@@ -71,8 +71,8 @@ def passed_over(train: dict, recipe) -> str | None:
 def write(folder: Path, record: dict, main_split: str) -> Path:
     """Write or update results.json in one step; figures of other splits than `main_split` go under "other_splits".
 
-    The top level always speaks of the recipe's own split where that was measured, so that a later look at the training
-    split does not replace the figure of the test split.
+    The top level is that of the recipe's own split where that was measured, so that a later look at the training split
+    does not replace the figure of the test split.
     """
     path = Path(folder) / files.RESULTS
     main = read(folder) or {}

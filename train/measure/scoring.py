@@ -131,7 +131,7 @@ def score(module, encoded, tokenizer, recipe, accelerator, epoch, description):
 def _hits(best, labels, task: str) -> int:
     """Count the labels that are the model's first choice; -100 never is."""
     if task == "causal":
-        best, labels = best[:, :-1], labels[:, 1:]  # the output at t speaks of the token at t + 1
+        best, labels = best[:, :-1], labels[:, 1:]  # the output at t predicts the token at t + 1
     return int((best == labels).sum())
 
 

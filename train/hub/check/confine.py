@@ -79,15 +79,15 @@ def run(arguments: list[str], work: Path, deadline: Deadline) -> tuple[int, str]
         deadline: of all of it.
 
     Returns:
-        Its exit code, and the last line that it said.
+        Its exit code, and the last line of its errors.
     """
     home = work / "home"
     home.mkdir(exist_ok=True)
     environment = {name: os.environ[name] for name in KEPT if name in os.environ}
     environment |= {"HOME": str(home), "HF_HOME": str(home / "hf"), "HF_HUB_OFFLINE": "1", "TMPDIR": str(work)}
     environment |= {"TOKENIZERS_PARALLELISM": "false", "CUDA_VISIBLE_DEVICES": ""}
-    output = work / "said.txt"
-    with open(output, "wb") as errors, _ended_orphans():
+    error_file = work / "errors.txt"
+    with open(error_file, "wb") as errors, _ended_orphans():
         process = subprocess.Popen(
             [sys.executable, "-X", "utf8", "-B", *arguments],
             cwd=home,
@@ -106,7 +106,7 @@ def run(arguments: list[str], work: Path, deadline: Deadline) -> tuple[int, str]
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL) if hasattr(os, "killpg") else process.kill()
             process.wait()
-    return code, last_line(output)
+    return code, last_line(error_file)
 
 
 @contextlib.contextmanager
@@ -335,7 +335,7 @@ class Watch:
 
         Args:
             alone: whether `leave_network` did.
-            bound: what `limit` said.
+            bound: what `limit` returned.
         """
         network = "in an empty network namespace" if alone else "without a network namespace: only Python was watched"
         held = {

@@ -88,7 +88,7 @@ def weight_problems(folder: Path) -> Iterator[str]:
             yield f"{INDEX}: weight_map names {outside[0]!r}, must be a file of the folder"
             return
     if not (folder / names[0]).is_file() and names == [WEIGHTS]:
-        return  # said already
+        return  # reported already
     try:
         complete_folder(folder, lambda config: None)
     except ValueError as error:

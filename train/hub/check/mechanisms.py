@@ -38,7 +38,7 @@ def mechanism_problems(folder: Path) -> Iterator[str]:
         try:
             document = files.parse_json(path.read_bytes())
         except files.JsonError:
-            continue  # the check of the files has said so
+            continue  # the check of the files reports it
         for field, value, depth in _fields(document):
             if name == files.CONFIG and depth == 1 and field in OF_THE_CONFIG:
                 continue

@@ -25,7 +25,7 @@ def main(path: str) -> None:
     bound = confine.limit(job["memory"])
     watch.forbid()
     findings = list(use.of_the_package(job))
-    # What held has been said of the stranger's process; here it matters when something did not.
+    # The stranger's process reports what held; here it matters when something did not.
     findings += [
         (f"installed {name}", held, detail) for name, held, detail in watch.findings(alone, bound) if not held
     ]

@@ -83,7 +83,7 @@ class Stranger:
         self.tokenizer: Any = None
 
     def look(self, name: str, function: Callable[[], str]) -> None:
-        """Run one check; what it returns is said of a success, an error is a finding in one line."""
+        """Run one check; what it returns is the detail of a success, an error is a finding in one line."""
         try:
             self.findings.append((name, True, function()))
         except Exception as error:  # noqa: BLE001 - a repository may raise anything
@@ -93,7 +93,7 @@ class Stranger:
             self.findings.append((name, False, message))
 
     def visit(self) -> None:
-        """Do everything; what depends on a model that does not load is left out, for its fault is said already."""
+        """Do everything; what depends on a model that does not load is left out, for its fault is reported already."""
         if self.job["tokenizer"]:
             self.look("tokenizer", self.load_tokenizer)
         for auto in self.job["autos"]:
@@ -268,7 +268,7 @@ def main(path: str) -> None:
     alone = confine.leave_network()
     job = json.loads(Path(path).read_text(encoding="utf-8"))
     work = Path(path).parent
-    sys.path[:0] = job["paths"]  # the libraries of whoever asks: the isolated mode ignores PYTHONPATH
+    sys.path[:0] = job["paths"]  # the libraries of the process that asks: the isolated mode ignores PYTHONPATH
     sys.meta_path.insert(0, Refuse())
     watch = confine.Watch(work, job["paths"], job["code"])
 
