@@ -85,7 +85,7 @@ def test_results_that_cannot_be_read_are_named(tmp_path, value, rule):
         results.read(tmp_path)
     (tmp_path / "recipe.yaml").write_text("name: x\ntask: causal\n")
     with pytest.raises(UserError, match=f"{files.RESULTS}: cannot be read .*{rule}"):
-        reproduction.fetch(str(tmp_path), None)
+        reproduction.published_at(str(tmp_path), None)
 
 
 @unreadable

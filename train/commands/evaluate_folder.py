@@ -7,7 +7,7 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from train import files
-from train.data import splits as data
+from train.data.splits import fingerprint, load_splits
 from train.errors import UserError
 from train.hub import fetch
 from train.measure import provenance, results
@@ -79,7 +79,7 @@ def evaluate_folder(
 def _measured(loaded, folder: Path, run_dir: Path | None, recipe, splits, split: str, accelerator) -> dict:
     """Return the content of results.json for a (model, tokenizer) that was loaded from a folder."""
     model, tokenizer = loaded
-    splits = splits or data.load_splits(recipe)
+    splits = splits or load_splits(recipe)
     if recipe.task == "classification":
         loading.check_classes(model, next(iter(splits.values())).features["label"].names, folder)
     measured = evaluate(
@@ -91,7 +91,7 @@ def _measured(loaded, folder: Path, run_dir: Path | None, recipe, splits, split:
         model=model,
         folder=folder,
         split=split,
-        data_hash=data.fingerprint(splits),
+        data_hash=fingerprint(splits),
         # What the run itself wrote at its end knows more than its log.
         train=((results.read(run_dir) or {}).get("train") or results.train_summary(run_dir)) if run_dir else None,
     )

@@ -15,9 +15,9 @@ def run(arguments: list[str]) -> int:
     console.add_trust(parser, "run code that is not that of the installed package")
     options = console.parse(parser, arguments)
 
-    from train.hub.check import report as checking
+    from train.hub.check import report
 
     console.without_bars()
-    report = checking.check(options.place, options.revision, options.trust)
-    print(report)
-    return int(report.failed)
+    examined = report.check(options.place, options.revision, options.trust)
+    print(examined)
+    return int(examined.failed)

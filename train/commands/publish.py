@@ -46,13 +46,13 @@ def run(arguments: list[str]) -> int:
 
 def _publish(options: "Namespace") -> None:
     """Publish a run."""
-    from train.hub import publish as publishing
+    from train.hub import publish
     from train.hub.repository import Target
 
     if options.repo_id is None:
         raise UserError("publish: --repo-id USER/NAME is missing; to mend what is published already, add --mend")
     target = Target(options.repo_id, options.revision, options.private, options.create_pr, options.tag)
-    publishing.publish(options.run_dir, target, options.dry_run)
+    publish.publish(options.run_dir, target, options.dry_run)
 
 
 def _mend(options: "Namespace") -> None:

@@ -1,5 +1,6 @@
 """Train a published run again, and compare every figure with the published one."""
 
+import itertools
 import math
 import os
 import re
@@ -12,8 +13,7 @@ from train import files
 from train.commands.evaluate_folder import evaluate_folder
 from train.data import splits
 from train.errors import UserError, plain
-from train.hub import fetch as hub_fetch
-from train.hub import foreign
+from train.hub import fetch, foreign
 from train.hub.check.card import is_figure
 from train.measure import provenance, results
 from train.run import history
@@ -22,7 +22,6 @@ from train.settings.recipe import Recipe
 
 MOST_BYTES = {files.RECIPE: 1 << 16, files.RESULTS: 1 << 24}
 SPLITS = ("train", "validation", "test")
-OBJECTS = ("versions", "code")
 MOST_PARTS = 1000
 
 
@@ -75,7 +74,7 @@ def reproduce(
         UserError: nothing published there, other data, or a recipe that the figures do not belong to.
     """
     tolerances = parse_tolerance(tolerance)
-    recipe_path, published = fetch(folder_or_id, revision)
+    recipe_path, published = published_at(folder_or_id, revision)
     folder = Path(run_dir) if run_dir else Path("runs") / f"{load_recipe(recipe_path).name}-reproduced"
     if folder.resolve() == Path(folder_or_id).resolve():
         raise UserError(f"--run_dir {folder}: is what was published; train into another folder")
@@ -108,30 +107,22 @@ def _say(line: str) -> None:
         print(plain(line), flush=True)
 
 
-def fetch(folder_or_id: str, revision: str | None) -> tuple[Path, dict[str, Any]]:
+def published_at(folder_or_id: str, revision: str | None) -> tuple[Path, dict[str, Any]]:
     """Return the recipe's file and the content of results.json, from a folder or from the Hub.
 
     Raises:
         UserError: one of them is missing or cannot be read.
     """
-    candidates: dict[str, Path | None]
-    commit = hub_fetch.commit_at(folder_or_id, revision)
-    if commit is None:
-        candidates = {name: Path(folder_or_id) / name for name in (files.RECIPE, files.RESULTS)}
-    else:
+    commit = fetch.commit_at(folder_or_id, revision)
+    if commit:
         _say(f"{folder_or_id} at commit {commit}")
-        candidates = {
-            name: hub_fetch.file(folder_or_id, commit, name, MOST_BYTES[name])
-            for name in (files.RECIPE, files.RESULTS)
-        }
     paths = {}
-    for name, path in candidates.items():
+    for name, most in MOST_BYTES.items():
+        path = fetch.file(folder_or_id, commit, name, most) if commit else Path(folder_or_id) / name
         if path is None or not path.is_file():
             raise UserError(f"{folder_or_id}: has no {name}, so there is nothing to reproduce")
-        if path.stat().st_size > MOST_BYTES[name]:
-            raise UserError(
-                f"{folder_or_id}: {name} has {path.stat().st_size:,} bytes, at most {MOST_BYTES[name]:,} are read"
-            )
+        if path.stat().st_size > most:
+            raise UserError(f"{folder_or_id}: {name} has {path.stat().st_size:,} bytes, at most {most:,} are read")
         paths[name] = path
     try:
         record = files.parse_json(paths[files.RESULTS].read_bytes())
@@ -162,7 +153,7 @@ def _problem(record: dict[str, Any]) -> str | None:
             return f"{name}: must be an object"
     stretches = history.of_results(record)
     if len(stretches) > MOST_PARTS or not all(
-        isinstance(stretch.get(name) or {}, dict) for stretch in stretches for name in OBJECTS
+        isinstance(stretch.get(name) or {}, dict) for stretch in stretches for name in ("versions", "code")
     ):
         return f"train: must have objects for versions and code, in at most {MOST_PARTS} parts of history"
     return None
@@ -175,11 +166,11 @@ def differences(published: dict[str, Any]) -> list[str]:
     """
     stretches = history.of_results(published)
     lines = [line for stretch in stretches for line in _differences_of(stretch)]
-    ways = [
-        f"step {str(stretch.get('step', 0))[:20]}: {str(stretch.get('processes', 1))[:20]} process(es)"
-        for stretch in stretches
-    ]
     if len(stretches) > 1:
+        ways = [
+            f"step {str(stretch.get('step', 0))[:20]}: {str(stretch.get('processes', 1))[:20]} process(es)"
+            for stretch in stretches
+        ]
         lines.append(f"the published run changed on its way: {', '.join(ways)}")
     return list(dict.fromkeys(lines))
 
@@ -204,8 +195,8 @@ def _differences_of(stretch: dict[str, Any]) -> list[str]:
 def _code(state: dict[str, Any]) -> str:
     """Return in words which code ran."""
     commit = state.get("commit")
-    words = f"commit {str(commit)[:12]}" if commit else f"version {str(state.get('version', 'unknown'))[:40]}"
-    return f"{words} with changes" if state.get("changed") else words
+    name = f"commit {str(commit)[:12]}" if commit else f"version {str(state.get('version', 'unknown'))[:40]}"
+    return f"{name} with changes" if state.get("changed") else name
 
 
 def check_data(recipe: Recipe, published: dict[str, Any]) -> None:
@@ -233,7 +224,7 @@ def _needed(recipe: Recipe) -> str:
     if data.generator:
         return f"the recipe makes it with the generator {data.generator}"
     lists = [[value] if isinstance(value, str) else value or [] for value in (data.train, data.validation, data.test)]
-    names = ", ".join(name for names in lists for name in names)
+    names = ", ".join(itertools.chain(*lists))
     return f"the recipe reads {names} below {data.root!r}: put them there, or say --data.root DIR"
 
 

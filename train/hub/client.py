@@ -191,9 +191,7 @@ def _explained(error: Exception, repo_id: str, doing: str) -> Exception:
     if status in (401, 404):
         return UserError(f"{repo_id}: no such repository, or this token may not see it ({reason(error)})")
     if is_conflict(error):
-        return PublishError(
-            f"{repo_id}: it was changed meanwhile ({reason(error)}); look, and publish again"
-        )
+        return PublishError(f"{repo_id}: it was changed meanwhile ({reason(error)}); look, and publish again")
     if status is not None and status < 500 and status not in (408, 429):
         return UserError(f"{repo_id}: the Hub refuses to {doing}: {reason(error)}")
     if isinstance(error, HTTPError) or is_transient(error):

@@ -2,6 +2,8 @@
 
 import functools
 import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from accelerate.utils import broadcast_object_list, gather_object
 
@@ -12,6 +14,14 @@ from train.measure import scoring
 from train.processes import ranks
 from train.settings.rules import bleu_tokenizer
 from train.tasks import CLASSIFICATION, GENERATION, METRICS_OF_TASK, PERPLEXITIES, metrics_rule
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from datasets import Dataset
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase
+
+    from train.settings.recipe import Recipe
 
 SHOWN_SAMPLES = 20
 # Tokenizers of BLEU for which a word ends at a space.
@@ -27,13 +37,23 @@ class Results(dict):
             (or text, label, prediction), all of them in the order of the split.
     """
 
-    def __init__(self, values: dict[str, float], details: dict):
+    def __init__(self, values: dict[str, float], details: dict[str, Any]):
         super().__init__(values)
         self.details = details
 
 
 def evaluate(
-    model, tokenizer, splits, recipe, accelerator, split, metrics=None, *, limit=None, epoch=0, description=None
+    model: "nn.Module",
+    tokenizer: "PreTrainedTokenizerBase",
+    splits: "dict[str, Dataset]",
+    recipe: "Recipe",
+    accelerator: "Accelerator",
+    split: str,
+    metrics: Sequence[str] | None = None,
+    *,
+    limit: int | None = None,
+    epoch: int = 0,
+    description: str | None = None,
 ) -> Results:
     """Measure the wanted figures of a model on one split; every rank calls it and gets the same answer.
 
@@ -80,7 +100,7 @@ def evaluate(
     return Results({name: float(values[name]) for name in figures}, details)
 
 
-def check_metrics(names, task: str) -> list[str]:
+def check_metrics(names: Sequence[str], task: str) -> list[str]:
     """Return the names as a list, or say which of them means nothing for this task.
 
     Raises:
@@ -92,7 +112,7 @@ def check_metrics(names, task: str) -> list[str]:
     return list(names)
 
 
-def _rows(splits, split: str, limit: int | None):
+def _rows(splits: "dict[str, Dataset]", split: str, limit: int | None) -> "Dataset":
     """Return the wanted rows of a split, the first `limit` of them."""
     if splits.get(split) is None:
         present = ", ".join(name for name, rows in splits.items() if rows is not None) or "none"
@@ -101,7 +121,7 @@ def _rows(splits, split: str, limit: int | None):
     return rows if limit is None or limit >= len(rows) else rows.select(range(limit))
 
 
-def _encoded(rows, tokenizer, recipe):
+def _encoded(rows: "Dataset", tokenizer: "PreTrainedTokenizerBase", recipe: "Recipe") -> examples.Examples:
     """Encode rows, or return what the last call made of the very same rows: a loop evaluates one split many times."""
     # Datasets are immutable, so content and transformations are known by their fingerprint.
     key = (rows._fingerprint, len(rows), id(tokenizer), repr((recipe.task, recipe.data, recipe.batch)))
@@ -112,17 +132,19 @@ def _encoded(rows, tokenizer, recipe):
     return _LAST_ENCODED["encoded"]
 
 
-_LAST_ENCODED: dict = {}
+_LAST_ENCODED: dict[str, Any] = {}
 
 
-def _warn_of_unknown(encoded, tokenizer, split: str) -> None:
+def _warn_of_unknown(encoded: examples.Examples, tokenizer: "PreTrainedTokenizerBase", split: str) -> None:
     """Warn once of tokens read that the model never learnt: they all mean the same to it."""
     ids = encoded.stream if isinstance(encoded, examples.Blocks) else encoded.sides["input_ids"].flat
     if tokenizer.unk_token_id is not None and (count := int((ids == tokenizer.unk_token_id).sum())):
         _warn(f"split {split!r}: {count:,} of the tokens read are unknown to the model")
 
 
-def _likelihood(totals, rows, recipe, accelerator, figures) -> dict[str, float]:
+def _likelihood(
+    totals: dict[str, float], rows: "Dataset", recipe: "Recipe", accelerator: "Accelerator", figures: Sequence[str]
+) -> dict[str, float]:
     """Return loss, share of labels that are the first choice, and the perplexities where one is wanted."""
     nll, tokens = totals["nll"], int(totals["tokens"])
     if not tokens:
@@ -138,7 +160,7 @@ def _likelihood(totals, rows, recipe, accelerator, figures) -> dict[str, float]:
     return values
 
 
-def _text_size(rows, recipe) -> dict[str, int]:
+def _text_size(rows: "Dataset", recipe: "Recipe") -> dict[str, int]:
     """Count the white-space separated words and the UTF-8 bytes that a model of whole texts predicted.
 
     A row ends with a line end, which the model predicts too: it counts as one word and one byte, as in the usual
@@ -151,12 +173,12 @@ def _text_size(rows, recipe) -> dict[str, int]:
     return {"words": spaced, "bytes": sum(len(text.encode("utf-8")) for text in texts) + ends}
 
 
-def _scored_column(recipe) -> str | None:
+def _scored_column(recipe: "Recipe") -> str | None:
     """Return the column that a model of whole texts predicts; None for a task whose loss is not that of a text."""
     return {"translation": "target", "causal": "text"}.get(recipe.task)
 
 
-def _warn_of_unspaced(texts: list[str], figure: str, remedy: str, accelerator) -> None:
+def _warn_of_unspaced(texts: list[str], figure: str, remedy: str, accelerator: "Accelerator") -> None:
     """Warn once of a figure over words where most lines hold no space, so that a whole line counts as one word."""
     lines = [line for text in texts for line in text.split("\n") if line.strip()]
     unspaced = sum(len(line.split()) == 1 for line in lines)
@@ -170,7 +192,9 @@ def _warn(message: str) -> None:
     logger.warning("%s", message)
 
 
-def _classification(classes, rows, accelerator, details) -> dict[str, float]:
+def _classification(
+    classes: dict[int, tuple[int, int]], rows: "Dataset", accelerator: "Accelerator", details: dict[str, Any]
+) -> dict[str, float]:
     """Return accuracy and macro F1 over the classes all processes predicted."""
     by_id = dict(gather_object(list(classes.items())))
     scoring.check_count(len(by_id), details["examples"])
@@ -186,7 +210,14 @@ def _classification(classes, rows, accelerator, details) -> dict[str, float]:
     return values
 
 
-def _compare(predictions, rows, recipe, figures, accelerator, details) -> dict[str, float]:
+def _compare(
+    predictions: list[str],
+    rows: "Dataset",
+    recipe: "Recipe",
+    figures: Sequence[str],
+    accelerator: "Accelerator",
+    details: dict[str, Any],
+) -> dict[str, float]:
     """Score translations against the references and keep the first few to look at."""
     references, sources = rows["target"][:], rows["source"][:]
     values, signatures, tokenize = {}, details["signatures"], bleu_tokenizer(recipe)
@@ -209,7 +240,7 @@ def _compare(predictions, rows, recipe, figures, accelerator, details) -> dict[s
     return values
 
 
-def _on_main(accelerator, name: str, **inputs) -> dict:
+def _on_main(accelerator: "Accelerator", name: str, **inputs: Any) -> dict[str, Any]:
     """Compute a metric on the main process and tell the others: its script is copied to a cache that ranks would share."""
     result = ranks.on_main(accelerator, lambda: scorers.load(name).compute(**inputs))
     return broadcast_object_list([result])[0]

@@ -3,13 +3,29 @@
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from train import files
 from train.errors import UserError
 from train.measure import provenance
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
-def build(results, *, recipe, model, folder: Path, split: str, data_hash: str, train: dict | None) -> dict:
+    from train.measure.evaluate import Results
+    from train.settings.recipe import Recipe
+
+
+def build(
+    results: "Results",
+    *,
+    recipe: "Recipe",
+    model: "PreTrainedModel",
+    folder: Path,
+    split: str,
+    data_hash: str,
+    train: dict[str, Any] | None,
+) -> dict[str, Any]:
     """Return the content of results.json for one evaluation.
 
     Args:
@@ -51,7 +67,7 @@ def build(results, *, recipe, model, folder: Path, split: str, data_hash: str, t
     }
 
 
-def passed_over(train: dict, recipe) -> str | None:
+def passed_over(train: dict[str, Any], recipe: "Recipe") -> str | None:
     """Say which step was best on the validation data where the weights of the last one were taken, and how to take it.
 
     Args:
@@ -68,7 +84,7 @@ def passed_over(train: dict, recipe) -> str | None:
     return f"{figure}, and the weights are those of the last step, {step:,}; loop.final: best takes those of the best"
 
 
-def write(folder: Path, record: dict, main_split: str) -> Path:
+def write(folder: Path, record: dict[str, Any], main_split: str) -> Path:
     """Write or update results.json in one step; figures of other splits than `main_split` go under "other_splits".
 
     The top level is that of the recipe's own split where that was measured, so that a later look at the training split
@@ -88,7 +104,7 @@ def write(folder: Path, record: dict, main_split: str) -> Path:
     return path
 
 
-def read(folder: Path) -> dict | None:
+def read(folder: Path) -> dict[str, Any] | None:
     """Return the content of a folder's results.json, None where there is none.
 
     Raises:
@@ -105,7 +121,7 @@ def read(folder: Path) -> dict | None:
     return record
 
 
-def by_split(record: dict) -> dict[str, dict]:
+def by_split(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the evaluations that a results.json holds by split, the recipe's own first."""
     return {record.get("split", ""): record} | (record.get("other_splits") or {})
 
@@ -118,7 +134,7 @@ def command() -> str:
     return shlex.join(["python", program.name, *arguments])
 
 
-def table(record: dict) -> str:
+def table(record: dict[str, Any]) -> str:
     """Return the figures as a small table for people."""
     rows = [(name, f"{value:.4f}") for name, value in record["metrics"].items()]
     width = max([len(name) for name, _ in rows], default=0)
@@ -128,7 +144,7 @@ def table(record: dict) -> str:
     return "\n".join(lines)
 
 
-def train_summary(run_dir: Path) -> dict | None:
+def train_summary(run_dir: Path) -> dict[str, Any] | None:
     """Return how a run was trained, from the last training line of its metrics.jsonl; None where there is none."""
     for event in reversed(files.read_events(Path(run_dir) / files.METRICS)):
         if event.get("event") == "train":

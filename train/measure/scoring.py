@@ -11,6 +11,8 @@ import dataclasses
 import functools
 import random
 import weakref
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -26,6 +28,13 @@ from train.data import batching, collate
 from train.errors import GenerationError
 from train.processes import signals
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+    from train.data.examples import Examples
+    from train.settings.recipe import Recipe
+
 LENGTH_PENALTY_FORM = (
     "sum of log-probabilities by length**p, generate's form, not the ((5 + length) / 6)**p of Wu et al. 2016"
 )
@@ -39,7 +48,7 @@ _checked: weakref.WeakSet = weakref.WeakSet()
 
 
 @contextlib.contextmanager
-def undisturbed(module):
+def undisturbed(module: torch.nn.Module) -> Iterator[None]:
     """Evaluate without gradients, and give back the training mode and the random state that were found."""
     modes = [(submodule, submodule.training) for submodule in module.modules()]
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
@@ -58,7 +67,9 @@ def undisturbed(module):
             torch.cuda.set_rng_state_all(device_states)
 
 
-def generation_config(recipe, model_config, max_new_tokens: int | None = None) -> GenerationConfig:
+def generation_config(
+    recipe: "Recipe", model_config: "PreTrainedConfig", max_new_tokens: int | None = None
+) -> GenerationConfig:
     """Return how this recipe decodes: beam search with the recipe's beams and length penalty (sec. 6.1: 4 and 0.6).
 
     Deviates: the penalty has generate's form, see `LENGTH_PENALTY_FORM`.
@@ -86,7 +97,9 @@ def generation_config(recipe, model_config, max_new_tokens: int | None = None) -
     )
 
 
-def _shares(batches, accelerator, description):
+def _shares(
+    batches: Sequence[list[int]], accelerator: "Accelerator", description: str
+) -> Iterator[tuple[list[int], bool]]:
     """Yield (row ids, counts) for this process: whole batches, dealt out in turn.
 
     The processes take the same number of batches, so that a sharded model can gather its weights in step: a process that
@@ -103,7 +116,15 @@ def _shares(batches, accelerator, description):
     signals.look(accelerator)
 
 
-def score(module, encoded, tokenizer, recipe, accelerator, epoch, description):
+def score(
+    module: PreTrainedModel,
+    encoded: "Examples",
+    tokenizer: "PreTrainedTokenizerBase",
+    recipe: "Recipe",
+    accelerator: "Accelerator",
+    epoch: int,
+    description: str,
+) -> tuple[dict[str, float], dict[int, tuple[int, int]]]:
     """Return the sums of a teacher-forced pass over all ranks, and for a classifier {example: (predicted, true)}."""
     lengths = encoded.lengths(epoch)
     budget = max(recipe.eval.batch_tokens, int(lengths.max()))  # one row must always fit
@@ -128,21 +149,21 @@ def score(module, encoded, tokenizer, recipe, accelerator, epoch, description):
     return totals, classes
 
 
-def _hits(best, labels, task: str) -> int:
+def _hits(best: torch.Tensor, labels: torch.Tensor, task: str) -> int:
     """Count the labels that are the model's first choice; -100 never is."""
     if task == "causal":
         best, labels = best[:, :-1], labels[:, 1:]  # the output at t predicts the token at t + 1
     return int((best == labels).sum())
 
 
-def _sum_over_ranks(values, accelerator) -> list[float]:
+def _sum_over_ranks(values: np.ndarray, accelerator: "Accelerator") -> list[float]:
     """Add up small vectors of numbers over all processes."""
     # Counts beyond 2^24 are not exact in fp32; mps has no fp64.
     dtype = torch.float32 if accelerator.device.type == "mps" else torch.float64
     return accelerator.reduce(torch.tensor(values, dtype=dtype, device=accelerator.device), "sum").tolist()
 
 
-def check_count(seen, expected: int) -> None:
+def check_count(seen: float, expected: int) -> None:
     """Refuse to report a figure over fewer or more examples than the split has."""
     if int(seen) != expected:
         raise RuntimeError(f"evaluation saw {int(seen)} examples of {expected}: every one must count exactly once")
@@ -181,7 +202,14 @@ class _Asked(StoppingCriteria):
         return torch.full((len(input_ids),), signals.is_asked(), device=input_ids.device)
 
 
-def generate(module, encoded, tokenizer, recipe, accelerator, description) -> list[str]:
+def generate(
+    module: PreTrainedModel,
+    encoded: "Examples",
+    tokenizer: "PreTrainedTokenizerBase",
+    recipe: "Recipe",
+    accelerator: "Accelerator",
+    description: str,
+) -> list[str]:
     """Translate every source with beam search; the texts come back in the order of the split, on every process."""
     lengths = encoded.lengths(0)[:, :1]  # the source side: what the model reads, and what limits the output
     budget = max(recipe.eval.batch_tokens, int(lengths.max()))
@@ -196,7 +224,7 @@ def generate(module, encoded, tokenizer, recipe, accelerator, description) -> li
         limit = min(int(lengths[ids].max()) + recipe.eval.max_extra_tokens, longest_output - 1)
         with accelerator.autocast():
             config = generation_config(recipe, module.config, limit)
-            output = module.generate(
+            output = module.generate(  # type: ignore[operator]
                 **inputs, generation_config=config, stopping_criteria=StoppingCriteriaList([_Asked()])
             )
         if counts:
