@@ -231,8 +231,7 @@ def tidy(folder: Path) -> None:
         if path.name.startswith(STAGING):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         elif path.name.startswith(RETIRED):
-            original = path.with_name(path.name.removeprefix(RETIRED))
-            shutil.rmtree(path) if original.exists() else path.rename(original)
+            recover(path.with_name(path.name.removeprefix(RETIRED)))
 
 
 def has_progress(folder: Path) -> bool:

@@ -30,18 +30,6 @@ Result = TypeVar("Result")
 Say = Callable[[str], None]
 
 
-def require_login() -> None:
-    """Check, without the network, that this machine may use the Hub at all.
-
-    Raises:
-        UserError: offline by request, or no token.
-    """
-    if constants.HF_HUB_OFFLINE:
-        raise UserError(OFFLINE)
-    if not get_token():
-        raise UserError(NO_TOKEN)
-
-
 def status_of(error: Exception) -> int | None:
     """Return the HTTP status that an error stands for, None where no answer came."""
     return getattr(getattr(error, "response", None), "status_code", None)
@@ -145,7 +133,10 @@ def log_in(hub: Hub) -> list[str]:
         UserError: offline by request, no token, one that the Hub does not know, or one that may only read.
         PublishError: the Hub does not answer.
     """
-    require_login()
+    if constants.HF_HUB_OFFLINE:
+        raise UserError(OFFLINE)
+    if not get_token():
+        raise UserError(NO_TOKEN)
     with in_words(hub.api.endpoint, "log in"):
         whose = hub.attempt("log in", hub.api.whoami)
     if ((whose.get("auth") or {}).get("accessToken") or {}).get("role") == "read":

@@ -50,7 +50,9 @@ def write_hub_folder(run_dir, repo_id: str, output=None) -> Path:
     with files.staged_folder(output, manifest=True) as staging:
         model.save_pretrained(staging, max_shard_size="1TB")
         tokenizers.write(tokenizer, staging)
-        _write_recipe(run_dir / files.RECIPE, staging)
+        # Without paths, and without keys that its version did not know: its hash is in the results.
+        public = provenance.public_content(run_dir / files.RECIPE)
+        files.write_text(staging / files.RECIPE, yaml.safe_dump(public, sort_keys=False, allow_unicode=True))
         for name in COPIED:
             _copy_text(run_dir / name, staging)
         record = _without_places(files.read_object(staging / files.RESULTS))
@@ -118,12 +120,6 @@ def _refuse_links(run_dir: Path) -> None:
             raise UserError(f"{path}: a link to {target}, which is not of this run; put the file itself there")
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise UserError(f"{path}: must be a file, to be published")
-
-
-def _write_recipe(path: Path, folder: Path) -> None:
-    """Write a run's recipe without paths, and without keys that its version did not know: its hash is in the results."""
-    text = yaml.safe_dump(provenance.public_content(path), sort_keys=False, allow_unicode=True)
-    (folder / path.name).write_text(text, encoding="utf-8")
 
 
 def _copy_text(path: Path, folder: Path) -> None:

@@ -171,12 +171,8 @@ def _decided(name: str, value: Any, lines: list[str]) -> Any:
     try:
         decided = RULES[name](value)
     except ValueError as error:
-        raise UserError(f"published recipe: {name}: {reprlib.repr(value)} {error}{_hint(name)}") from None
+        hint = "; give its folder with --data.root DIR" if name == "data.root" else ""
+        raise UserError(f"published recipe: {name}: {reprlib.repr(value)} {error}{hint}") from None
     if decided != value:
         lines.append(f"not taken from the published recipe: {name} {reprlib.repr(value)}, here {decided!r}")
     return decided
-
-
-def _hint(name: str) -> str:
-    """Say what a reader can do about the folder of the data."""
-    return "; give its folder with --data.root DIR" if name == "data.root" else ""

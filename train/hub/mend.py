@@ -138,21 +138,17 @@ def plan(folder: Path, name: str) -> Repair:
     if not any((folder / weights).is_file() for weights in ("model.safetensors", INDEX)):
         raise UserError(f"{name}: no model.safetensors, so no model to mend")
     if foreign := releases.foreign_names(folder):
-        raise UserError(_refusal(name, foreign, config.get(releases.FIELD)))
+        claimed = config.get(releases.FIELD)
+        newer = f" ({files.CONFIG} says version {claimed})" if isinstance(claimed, str) and claimed != VERSION else ""
+        raise UserError(
+            f"{name}: {', '.join(foreign)}: neither code of {VERSION} nor of a known release "
+            f"({', '.join(releases.known())}){newer}; mending replaces only what this project released: put other files "
+            "elsewhere, or use the version that wrote them"
+        )
     repaired, code = _config_of(config, name), releases.code_in(folder)
-    new = {path.name: files.sha256(path) for path in releases.shipped()}
+    new = releases.code_here()
     written = [file for file in new if code.get(file) != new[file]] + [files.CONFIG] * (repaired != config)
     return Repair(releases.name_of(folder), repaired, written, sorted(set(code) - set(new)))
-
-
-def _refusal(name: str, foreign: list[str], claimed: Any) -> str:
-    """Return why code that this project did not release is not replaced."""
-    known = ", ".join(releases.known())
-    newer = f" ({files.CONFIG} says version {claimed})" if isinstance(claimed, str) and claimed != VERSION else ""
-    return (
-        f"{name}: {', '.join(foreign)}: neither code of {VERSION} nor of a known release ({known}){newer}; mending "
-        "replaces only what this project released: put other files elsewhere, or use the version that wrote them"
-    )
 
 
 def _config_of(config: dict[str, Any], name: str) -> dict[str, Any]:

@@ -41,6 +41,11 @@ def target_of(recipe: "Recipe") -> repository.Target:
     return repository.Target(recipe.loop.push_to, recipe.loop.push_revision, private=True)
 
 
+def _once() -> client.Hub:
+    """Return a way to the Hub without further tries: what counts is how a push ends."""
+    return client.Hub(say=lambda line: None, waits=())
+
+
 def check(recipe: "Recipe") -> None:
     """Find out before the training whether checkpoints could be sent where the recipe wants them.
 
@@ -49,12 +54,12 @@ def check(recipe: "Recipe") -> None:
     """
     if recipe.loop.push_to is None:
         return
-    hub = client.Hub(say=_silent, waits=())
+    hub = _once()
     try:
         client.log_in(hub)
         repository.survey(hub, target_of(recipe))
     except PublishError as error:  # the network may be back when there is something to send
-        _say(f"warning: loop.push_to: {error}")
+        tqdm.write(f"warning: loop.push_to: {error}")
 
 
 def begin(run: "Run") -> "Pusher":
@@ -63,23 +68,16 @@ def begin(run: "Run") -> "Pusher":
 
 
 class Pusher:
-    """One thread that sends, and the newest folder that waits for it.
-
-    Attributes:
-        thread: None before the first offer.
-        waiting: what is sent next; a newer one takes its place.
-        busy: whether something is being sent.
-        offered: step of the newest folder that was taken.
-    """
+    """One thread that sends, and the newest folder that waits for it."""
 
     def __init__(self, run: "Run") -> None:
         self.run, self.target = run, target_of(run.recipe)
         self.every = run.recipe.loop.push_every or run.recipe.loop.save_every
         self.changed = threading.Condition()
-        self.thread: threading.Thread | None = None
-        self.waiting: Waiting | None = None
-        self.busy = False
-        self.offered = 0
+        self.thread: threading.Thread | None = None  # until the first offer
+        self.waiting: Waiting | None = None  # what is sent next; a newer one takes its place
+        self.busy = False  # whether something is being sent
+        self.offered = 0  # step of the newest folder that was taken
 
     def offer(self, step: int, last: bool = False) -> None:
         """Have the checkpoint of a step sent, where its turn has come; it may be deleted afterwards.
@@ -113,7 +111,9 @@ class Pusher:
             while self.waiting is not None or self.busy:
                 if signals.is_asked() or time.monotonic() > end:
                     reason = "a signal" if signals.is_asked() else f"{patience:.0f} s"
-                    _say(f"warning: {self._place}: the last push is not through after {reason}; the run ends without")
+                    tqdm.write(
+                        f"warning: {self._place}: the last push is not through after {reason}; the run ends without"
+                    )
                     return
                 self.changed.wait(0.2)
 
@@ -145,10 +145,8 @@ class Pusher:
             disable_progress_bars()  # the run has its own; saving a checkpoint switches these on again
             try:
                 files.write_manifest(folder)
-                sent = upload.send(
-                    client.Hub(say=_silent, waits=()), folder, self.target, f"Checkpoint of step {step}"
-                )
-                _say(f"pushed step {step} to {self._place}, commit {sent.commit[:12]}")
+                sent = upload.send(_once(), folder, self.target, f"Checkpoint of step {step}")
+                tqdm.write(f"pushed step {step} to {self._place}, commit {sent.commit[:12]}")
             except Exception as error:  # noqa: BLE001  (nothing that happens here may reach the run)
                 self._warn(step, error)
             shutil.rmtree(folder, ignore_errors=True)
@@ -164,7 +162,7 @@ class Pusher:
     def _warn(self, step: int, error: Exception) -> None:
         """Say in one line that a push failed."""
         message = str(error).replace("; run the same command again", "")  # the next push does it
-        _say(f"warning: step {step} not pushed to {self._place}: {' '.join(message.split())}")
+        tqdm.write(f"warning: step {step} not pushed to {self._place}: {' '.join(message.split())}")
 
 
 def _copy(path: Path, target: Path, link: bool) -> None:
@@ -176,12 +174,3 @@ def _copy(path: Path, target: Path, link: bool) -> None:
         except OSError:
             pass
     shutil.copyfile(path, target)
-
-
-def _say(line: str) -> None:
-    """Print a line above the progress bar."""
-    tqdm.write(line)
-
-
-def _silent(line: str) -> None:
-    """Say nothing: what counts is how a push ends."""
