@@ -15,9 +15,8 @@ from transformers import (
 )
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from .answers import QuestionAnsweringPipeline
-from .bridges import assemble, cut, for_ctranslate2, from_transformers, to_transformers
 from .configuration_vanilla import PIPELINES, VERSION, VanillaConfig
+from .convert import assemble, cut, for_ctranslate2, from_transformers, to_transformers
 from .modeling_vanilla import (
     VanillaForCausalLM,
     VanillaForConditionalGeneration,
@@ -30,7 +29,8 @@ from .modeling_vanilla import (
     VanillaPreTrainedModel,
 )
 from .pipeline_calls import PipelineNames
-from .pipelines import SummarizationPipeline, Text2TextGenerationPipeline, TranslationPipeline
+from .pipeline_question_answering import QuestionAnsweringPipeline
+from .pipeline_text2text import SummarizationPipeline, Text2TextGenerationPipeline, TranslationPipeline
 
 __version__ = VERSION
 

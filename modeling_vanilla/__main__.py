@@ -1,18 +1,16 @@
 # Copyright 2026 The modeling_vanilla authors. Licensed under the Apache License, Version 2.0.
 """The command line: `python -m modeling_vanilla COMMAND ...`. It parses, calls, and turns errors into one line."""
 
+import argparse
 import io
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from transformers.utils import logging
 
-from .base import VanillaPreTrainedModel
-from .bridge_files import check_target, complete_folder, copy_tokenizer, write_folder
-from .bridges import for_ctranslate2, from_transformers, load, to_transformers
-from .doctor import Parser, doctor
-from .doctor_subject import printable
+from .convert.command import convert
+from .doctor.command import doctor
+from .doctor.subject import printable
 
 USAGE = """usage: python -m modeling_vanilla COMMAND ...
 
@@ -24,41 +22,19 @@ COMMAND -h describes a command and its options.
 Exit codes: 0 done, 1 a check failed, 2 a mistake in the input: one line says which, and nothing is written."""
 
 
-def convert(words: list[str]) -> None:
-    """Convert one model folder into another."""
-    parser = Parser(
-        "convert",
-        "Convert BERT, RoBERTa, GPT-2, BART or Marian to Vanilla, or Vanilla to BERT, GPT-2, BART or Marian, with "
-        "tokenizer, special ids and generation settings.",
-        "convert openai-community/gpt2 runs/my-gpt2",
-    )
-    parser.add_argument("source", metavar="SOURCE", help="a model folder, a run folder (its final/), or a Hub id")
-    parser.add_argument("target", metavar="TARGET", type=Path, help="a new or an empty folder")
-    parser.add_argument(
-        "--ctranslate2",
-        action="store_true",
-        help="the Marian model of which ct2-transformers-converter makes the same translator",
-    )
-    options = parser.parse_args(words)
-    source, target = options.source, options.target
-    check_target(target)
-    model = load(source)
-    if not isinstance(model, VanillaPreTrainedModel):
-        if options.ctranslate2:
-            raise ValueError(f"--ctranslate2 needs a Vanilla model, {source} holds a {type(model).__name__}")
-        converted = from_transformers(model)
-    else:
-        converted = for_ctranslate2(model) if options.ctranslate2 else to_transformers(model)
-
-    def fill(folder: Path) -> None:
-        converted.save_pretrained(folder)
-        copy_tokenizer(complete_folder(source, lambda config: None), folder)
-
-    write_folder(target, fill)
-    print(f"{target}: {type(converted).__name__}, from {type(model).__name__}")
+# One word, one function: it adds its options to the parser, parses the words behind its own, and returns the exit code.
+COMMANDS: dict[str, Callable[[argparse.ArgumentParser, Sequence[str]], int]] = {"convert": convert, "doctor": doctor}
 
 
-COMMANDS: dict[str, Callable[[list[str]], int | None]] = {"convert": convert, "doctor": doctor}
+class Parser(argparse.ArgumentParser):
+    """A parser of one command: `-h` prints its help, and a wrong word is a ValueError of one line."""
+
+    def __init__(self, command: str):
+        super().__init__(prog=f"python -m modeling_vanilla {command}", allow_abbrev=False)
+        self.command = command
+
+    def error(self, message: str):
+        raise ValueError(f"{self.command}: {message}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if words[0] not in COMMANDS:
             raise ValueError(f"{words[0]}: no such command; one of {', '.join(COMMANDS)}")
-        return COMMANDS[words[0]](words[1:]) or 0
+        return COMMANDS[words[0]](Parser(words[0]), words[1:])
     except SystemExit:  # argparse, after the help of a command
         return 0
     except (ValueError, OSError) as error:
@@ -82,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    # What is wrong is said in one line of ours, not in a table and two bars.
+    # What is wrong is told in one line of ours, not in a table and two bars.
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     sys.exit(main())

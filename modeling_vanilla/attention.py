@@ -11,8 +11,8 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .cache_name import takes_cache, update
 from .configuration_vanilla import VanillaConfig
+from .input_checks import can_read
 from .masks import as_read, own_mask
-from .validation import can_read
 
 
 def scaled_dot_product_attention(

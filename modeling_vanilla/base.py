@@ -12,8 +12,8 @@ from transformers.masking_utils import create_causal_mask
 from .cache_name import NAMES, as_installed
 from .configuration_vanilla import VanillaConfig
 from .embeddings import SinusoidalPositions
+from .file_checks import check_files, check_folder, check_generation
 from .masks import neighbourhood
-from .safety import check_files, check_folder, check_generation
 
 
 class VanillaPreTrainedModel(PreTrainedModel):
@@ -39,7 +39,7 @@ class VanillaPreTrainedModel(PreTrainedModel):
         """Load a model as transformers does, from the safetensors of its folder or repository and from nothing else.
 
         Raises:
-            ValueError: See `safety`: the files ask for more than weights and numbers.
+            ValueError: See `file_checks`: the files ask for more than weights and numbers.
         """
         if kwargs.get("use_safetensors") is False:
             raise ValueError("use_safetensors=False must be None or True: pickled weights are not read")

@@ -14,8 +14,8 @@ from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 from transformers.utils import logging
 
+from .file_checks import LIMITS, check_fields
 from .pipeline_calls import PipelineNames
-from .safety import LIMITS, check_fields
 
 # Of this code, wherever it lies: it is copied beside the weights, and a copy must not claim the version of another.
 VERSION = "0.1.2"
@@ -33,10 +33,10 @@ TASKS = ("SequenceClassification", "TokenClassification", "QuestionAnswering", "
 
 # The pipelines that transformers lacks, with the Auto class that loads their model.
 PIPELINES = {
-    "translation": ("pipelines.TranslationPipeline", "AutoModelForSeq2SeqLM"),
-    "summarization": ("pipelines.SummarizationPipeline", "AutoModelForSeq2SeqLM"),
-    "text2text-generation": ("pipelines.Text2TextGenerationPipeline", "AutoModelForSeq2SeqLM"),
-    "question-answering": ("answers.QuestionAnsweringPipeline", "AutoModelForQuestionAnswering"),
+    "translation": ("pipeline_text2text.TranslationPipeline", "AutoModelForSeq2SeqLM"),
+    "summarization": ("pipeline_text2text.SummarizationPipeline", "AutoModelForSeq2SeqLM"),
+    "text2text-generation": ("pipeline_text2text.Text2TextGenerationPipeline", "AutoModelForSeq2SeqLM"),
+    "question-answering": ("pipeline_question_answering.QuestionAnsweringPipeline", "AutoModelForQuestionAnswering"),
 }
 
 CHOICES = {
@@ -252,7 +252,7 @@ class VanillaConfig(PreTrainedConfig):
         """Build a config of what a file says, and of the caller's own arguments.
 
         Raises:
-            ValueError: See `safety.check_fields` for the file, and `check`.
+            ValueError: See `file_checks.check_fields` for the file, and `check`.
         """
         check_fields(cls, config_dict)
         try:

@@ -9,8 +9,8 @@ from torch import nn
 from transformers.activations import ACT2FN
 
 from .configuration_vanilla import VanillaConfig
+from .input_checks import can_read
 from .losses import IGNORE
-from .validation import can_read
 
 
 def shift_right(

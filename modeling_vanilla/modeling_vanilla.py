@@ -19,15 +19,17 @@ from transformers.modeling_outputs import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils.generic import can_return_tuple
 
-from .answers import QuestionAnsweringPipeline  # noqa: F401  so that it, and what it imports, is copied with weights
 from .base import VanillaPreTrainedModel
 from .cache_name import CACHE, as_installed, takes_cache
 from .configuration_vanilla import VanillaConfig
+from .fine_tuning import MultipleChoice, QuestionAnswering, SequenceClassification, TokenClassification
 from .heads import PredictionTransform, keep, mask_of_left_padding, shift_right
+from .input_checks import check_bias, check_labels, check_unknown, check_variant
 from .losses import IGNORE, causal_loss, reduce, token_loss
+
+# So that it, and what it imports, is copied beside weights.
+from .pipeline_question_answering import QuestionAnsweringPipeline  # noqa: F401
 from .stacks import VanillaCrossDecoder, VanillaDecoder, VanillaEncoder
-from .tasks import MultipleChoice, QuestionAnswering, SequenceClassification, TokenClassification
-from .validation import check_bias, check_labels, check_unknown, check_variant
 
 
 class VanillaModel(VanillaPreTrainedModel):
@@ -95,7 +97,7 @@ class VanillaModel(VanillaPreTrainedModel):
             Hidden states (B, S, D) of the encoder, or (B, T, D) of the decoder; the cache where there is one.
 
         Raises:
-            ValueError: See `validation.check_inputs` and `check_unknown`.
+            ValueError: See `input_checks.check_inputs` and `check_unknown`.
         """
         check_unknown(kwargs)
         check_variant(
@@ -221,7 +223,7 @@ class VanillaForConditionalGeneration(_Head, GenerationMixin):
             Logits (B, T, V), and the loss in nats per label where labels are given.
 
         Raises:
-            ValueError: See `validation.check_inputs` and `check_labels`.
+            ValueError: See `input_checks.check_inputs` and `check_labels`.
         """
         if self.config.lm_head_bias:
             check_bias(self.lm_head)
@@ -297,7 +299,7 @@ class VanillaForCausalLM(_Head, GenerationMixin):
             Logits (B, T, V), and the loss in nats per label where labels are given.
 
         Raises:
-            ValueError: See `validation.check_inputs` and `check_labels`.
+            ValueError: See `input_checks.check_inputs` and `check_labels`.
         """
         # Not named above: the Trainer would take it for a label that every batch has, and never evaluate a loss.
         shift_labels = kwargs.pop("shift_labels", None)
@@ -361,7 +363,7 @@ class VanillaForMaskedLM(_Head):
             the logits of the N labelled places, (N, V).
 
         Raises:
-            ValueError: See `validation.check_inputs` and `check_labels`.
+            ValueError: See `input_checks.check_inputs` and `check_labels`.
         """
         if labels is not None:
             check_labels(labels, self.config.vocab_size)

@@ -20,9 +20,9 @@ from .base import VanillaPreTrainedModel
 from .cache_name import as_installed, check_cache, is_paged, takes_cache
 from .configuration_vanilla import VanillaConfig
 from .embeddings import Embeddings, TokenEmbedding, default_position_ids, look_up
+from .input_checks import can_read, check_inputs, check_places, check_unknown, check_variant, may_be_packed
 from .layers import DecoderLayer, EncoderLayer
 from .masks import neighbourhood
-from .validation import can_read, check_inputs, check_places, check_unknown, check_variant, may_be_packed
 
 
 class _Stack(VanillaPreTrainedModel):
@@ -74,7 +74,7 @@ class VanillaEncoder(_Stack):
             token_type_ids: (B, S) segment types, for models that have them.
 
         Raises:
-            ValueError: See `validation.check_inputs` and `check_unknown`.
+            ValueError: See `input_checks.check_inputs` and `check_unknown`.
         """
         check_unknown(kwargs, of_generate=self.config.is_encoder_decoder)
         packed = may_be_packed(position_ids, attention_mask)
@@ -142,7 +142,7 @@ class VanillaDecoder(_Stack):
             cache: Keys and values of the tokens before.
 
         Raises:
-            ValueError: See `validation.check_inputs` and `check_unknown`.
+            ValueError: See `input_checks.check_inputs` and `check_unknown`.
         """
         check_unknown(kwargs)
         memory = {"encoder_hidden_states": encoder_hidden_states, "encoder_attention_mask": encoder_attention_mask}

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from train.settings.reading import load_recipe
-from train.tasks import METRICS_OF_TASK
+from train.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[1]
 GUIDES = ROOT / "docs" / "guides"
@@ -234,7 +234,7 @@ def test_own_data_has_a_recipe_for_each_task(tmp_path):
     for name, content in written:
         (tmp_path / name).write_text(content, encoding="utf-8")
     recipes = [load_recipe([str(tmp_path / name)]) for name, _ in written]
-    assert sorted(recipe.task for recipe in recipes) == sorted(METRICS_OF_TASK)
+    assert sorted(recipe.task for recipe in recipes) == sorted(TASKS)
     folders = {str(recipe.folder) for recipe in recipes} | {"runs/own-trainer"}
     assert set(re.findall(r"runs/own-\w+", text)) == folders
 

@@ -4,12 +4,14 @@ make demo        (or: python -m train.demo [--run_dir DIR])
 """
 
 import argparse
+import contextlib
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from transformers.utils import logging
 
@@ -68,9 +70,9 @@ def main() -> int:
     run, started = recipe.folder, time.monotonic()
 
     _say(f"1/3  train {RECIPE} (a finished run is recognised, a stopped one goes on)")
-    done = subprocess.run([sys.executable, "-m", "train", "fit", str(RECIPE), *place], check=False)
-    if done.returncode:
-        return done.returncode
+    code = _run([sys.executable, "-m", "train", "fit", str(RECIPE), *place])
+    if code:
+        return code
 
     _say("2/3  load the result in a process that does not know this project")
     code = _translate_as_stranger(run / files.FINAL, recipe)
@@ -97,7 +99,18 @@ def _translate_as_stranger(folder: Path, recipe) -> int:
     with tempfile.TemporaryDirectory() as elsewhere:
         # Its own cache: nothing that an earlier run left there can help.
         environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": elsewhere}
-        return alone.run(STRANGER, [str(folder.resolve()), *texts], Path(elsewhere), environment).returncode
+        return _run(alone.command(STRANGER, str(folder.resolve()), *texts), cwd=elsewhere, env=environment)
+
+
+def _run(command: list[str], **options: Any) -> int:
+    """Run a part in a process of its own and return its exit code.
+
+    Ctrl-C reaches that process too, which saves and ends: it is waited for, where `subprocess.run` would kill it.
+    """
+    with subprocess.Popen(command, **options) as process:
+        while True:
+            with contextlib.suppress(KeyboardInterrupt):
+                return process.wait()
 
 
 def _farewell(run: Path, picture: Path, seconds: float) -> None:

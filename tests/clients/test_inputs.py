@@ -1,7 +1,7 @@
 # Copyright 2026 The modeling_vanilla authors. Licensed under the Apache License, Version 2.0.
 """Which tensors other programs hand to a forward beside its own arguments, recorded from real calls.
 
-What is not in `validation.KERNEL_INPUTS` is refused. A transformers that hands in another name fails here, with the name;
+What is not in `input_checks.KERNEL_INPUTS` is refused. A transformers that hands in another name fails here, with the name;
 one that stops handing in a name fails here too, so that the table does not grow old.
 """
 
@@ -17,7 +17,7 @@ from transformers import (
 )
 from transformers.generation.configuration_utils import ContinuousBatchingConfig
 
-from modeling_vanilla import modeling_vanilla, stacks, validation
+from modeling_vanilla import input_checks, modeling_vanilla, stacks
 
 # The caller, and what it handed in from transformers 5.17 to 5.24. vLLM hands in modules, PEFT and TRL no other names
 # than these: their own tests run them, and fail where a name is refused.
@@ -40,10 +40,10 @@ ARGUMENTS = dict(report_to="none", use_cpu=True, disable_tqdm=True, save_strateg
 def recorded(monkeypatch) -> set[str]:
     """Return the names that hold a tensor, in a set that fills while models run."""
     names: set[str] = set()
-    check = validation.check_unknown
+    check = input_checks.check_unknown
 
     def record(inputs, of_generate=False):
-        names.update(name for name, value in inputs.items() if validation._holds_tensor(value))
+        names.update(name for name, value in inputs.items() if input_checks._holds_tensor(value))
         return check(inputs, of_generate)
 
     for module in (stacks, modeling_vanilla):
@@ -84,6 +84,6 @@ def test_the_names_are_those_of_the_table(build, tokens, tmp_path, recorded, cal
 
 def test_no_row_of_the_table_is_without_a_caller():
     """The rest of it needs a GPU: pages for flash attention, and lengths that are tensors there."""
-    known = set(validation.KERNEL_INPUTS) | set(validation.GENERATES_ENCODER_INPUTS)
+    known = set(input_checks.KERNEL_INPUTS) | set(input_checks.GENERATES_ENCODER_INPUTS)
     on_a_gpu = {"block_table", "max_length_q", "max_length_k", "max_seqlen_q", "max_seqlen_k"}
     assert known - on_a_gpu - {"cross_attention_mask"} == set.union(*RECORDED.values())

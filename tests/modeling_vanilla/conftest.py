@@ -9,7 +9,7 @@ from patients import HEADS
 from torch import nn
 from transformers import GenerationConfig
 
-from modeling_vanilla.doctor_subject import Subject
+from modeling_vanilla.doctor import Subject
 
 
 def _randomise(model: nn.Module, seed: int = 0, std: float = 0.2) -> nn.Module:

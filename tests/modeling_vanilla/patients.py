@@ -1,8 +1,7 @@
 # Copyright 2026 The modeling_vanilla authors. Licensed under the Apache License, Version 2.0.
 """Models with a fault for the tests of the doctor, and what the doctor finds in them."""
 
-from modeling_vanilla.doctor import examine
-from modeling_vanilla.doctor_subject import Subject
+from modeling_vanilla.doctor import Subject, examine
 
 HEADS = {"encoder-decoder": "seq2seq", "encoder": "masked", "decoder": "causal"}
 VARIANTS = tuple(HEADS)

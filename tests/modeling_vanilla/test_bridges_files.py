@@ -22,8 +22,9 @@ from transformers import (
     MarianMTModel,
 )
 
-from modeling_vanilla import VanillaForCausalLM, VanillaForMaskedLM, bridge_files, from_transformers
+from modeling_vanilla import VanillaForCausalLM, VanillaForMaskedLM, from_transformers
 from modeling_vanilla.__main__ import main
+from modeling_vanilla.convert import folders
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "sat", "on", "mat"]
 SIZES = dict(
@@ -191,7 +192,7 @@ def test_a_full_disk_leaves_nothing(bert, target, capsys, monkeypatch):
         raise OSError(28, "No space left on device")
 
     target.parent.mkdir()
-    monkeypatch.setattr(bridge_files.shutil, "copyfile", fail)
+    monkeypatch.setattr(folders.shutil, "copyfile", fail)
     assert "No space left" in refused(bert, target, capsys)
 
 
@@ -204,7 +205,7 @@ def test_a_hub_id_is_checked_before_it_is_downloaded(bert, tmp_path, monkeypatch
         shutil.copytree(bert, folder, dirs_exist_ok=True)
         return str(folder)
 
-    monkeypatch.setattr(bridge_files, "snapshot_download", hub)
+    monkeypatch.setattr(folders, "snapshot_download", hub)
     assert isinstance(from_transformers("someone/bert"), VanillaForMaskedLM)
     assert asked[0] == ["config.json"]
     assert not [pattern for patterns in asked for pattern in patterns if pattern.endswith((".bin", "*"))]
@@ -273,7 +274,7 @@ def test_a_target_that_appears_in_the_meantime_is_kept(target):
         (folder / "config.json").write_text("{}")
 
     with pytest.raises(ValueError, match="not an empty folder"):
-        bridge_files.write_folder(target, fill)
+        folders.write_folder(target, fill)
     assert [path.name for path in target.parent.rglob("*")] == ["vanilla", "mine.txt"]
 
 
@@ -282,7 +283,7 @@ def test_an_index_names_files_beside_it_and_moves_no_cursor(bert, target, capsys
     secret = bert.parent / "secret.safetensors"
     (bert / "model.safetensors").rename(secret)
     name = name.format(outside=secret) if isinstance(name, str) else name
-    (bert / bridge_files.INDEX).write_text(json.dumps({"metadata": {}, "weight_map": {"x": name}}))
+    (bert / folders.INDEX).write_text(json.dumps({"metadata": {}, "weight_map": {"x": name}}))
     line = refused(bert, target, capsys)
     assert "must be the name of a .safetensors file beside it" in line
     assert line.isprintable()

@@ -12,7 +12,7 @@ from transformers.utils import logging as transformers_logging
 
 import modeling_vanilla as mv
 from modeling_vanilla.cache_name import CACHE, NAMES
-from modeling_vanilla.validation import KERNEL_INPUTS
+from modeling_vanilla.input_checks import KERNEL_INPUTS
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 GENERATING = ("encoder-decoder", "decoder")

@@ -19,8 +19,9 @@ from modeling_vanilla import (
     VanillaModel,
 )
 from modeling_vanilla.__main__ import main
-from modeling_vanilla.doctor import CHECKS, examine, number, table
-from modeling_vanilla.doctor_subject import Finding, Subject, difference, load
+from modeling_vanilla.doctor import CHECKS, Finding, Subject, examine, load
+from modeling_vanilla.doctor.report import number, table
+from modeling_vanilla.doctor.subject import difference
 
 ROOT = Path(__file__).parents[2]
 GENERATE = {"generate-forward", "generation"}

@@ -13,10 +13,9 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 import tokenizer as tokenizers
-from modeling_vanilla import VanillaForCausalLM, VanillaPreTrainedModel, attention, doctor_checks
+from modeling_vanilla import VanillaForCausalLM, VanillaPreTrainedModel, attention
 from modeling_vanilla import modeling_vanilla as ours
-from modeling_vanilla.doctor import examine
-from modeling_vanilla.doctor_subject import load
+from modeling_vanilla.doctor import checks, examine, load
 
 
 def rewrite(folder: Path, change) -> None:
@@ -293,7 +292,7 @@ def moved_loss(shift: int):
 
     def change(out, keywords):
         if keywords.get("labels") is not None:
-            out["loss"] = torch.tensor(doctor_checks.likelihood(out.logits, keywords["labels"], shift))
+            out["loss"] = torch.tensor(checks.likelihood(out.logits, keywords["labels"], shift))
 
     return change
 
@@ -334,7 +333,7 @@ def test_the_likelihood_of_an_alignment():
             for t in range(6)
             if 0 <= t + shift < 6 and labels[b, t + shift] != -100
         ]
-        assert doctor_checks.likelihood(logits, labels, shift) == pytest.approx(float(sum(terms) / len(terms)))
+        assert checks.likelihood(logits, labels, shift) == pytest.approx(float(sum(terms) / len(terms)))
 
 
 def test_a_target_that_holds_its_own_label(subject, monkeypatch):
@@ -370,7 +369,7 @@ def test_logits_that_read_the_labels(subject, variant):
     def cheat(out, keywords):
         if (labels := keywords.get("labels")) is not None:
             out["logits"] = out.logits + F.one_hot(labels.clamp(min=0), 31)
-            out["loss"] = torch.tensor(doctor_checks.likelihood(out.logits, labels, int(variant == "decoder")))
+            out["loss"] = torch.tensor(checks.likelihood(out.logits, labels, int(variant == "decoder")))
 
     after(patient.model, cheat)
     assert "the logits depend on the labels" in caught(patient, "label-alignment").meaning

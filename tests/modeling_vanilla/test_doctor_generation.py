@@ -8,7 +8,7 @@ from transformers.cache_utils import DynamicCache
 
 from modeling_vanilla.cache_name import CACHE
 from modeling_vanilla.doctor import examine
-from modeling_vanilla.doctor_generation import apart, parted
+from modeling_vanilla.doctor.generation import apart, parted
 
 GENERATING = ("encoder-decoder", "decoder")
 

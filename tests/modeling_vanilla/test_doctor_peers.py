@@ -24,8 +24,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from modeling_vanilla.doctor import examine
-from modeling_vanilla.doctor_subject import load
+from modeling_vanilla.doctor import examine, load
 
 ONE = dict(hidden_size=24, num_hidden_layers=2, num_attention_heads=4, intermediate_size=29)
 ONE |= dict(vocab_size=61, max_position_embeddings=37)

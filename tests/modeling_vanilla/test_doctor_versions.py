@@ -8,7 +8,7 @@ import pytest
 import transformers
 
 from modeling_vanilla.__main__ import main
-from modeling_vanilla.doctor_versions import home, requirement, side_by_side
+from modeling_vanilla.doctor.versions import home, requirement, side_by_side
 
 HERE = f"python{sys.version_info.major}.{sys.version_info.minor}"
 

@@ -261,7 +261,7 @@ def test_the_score_of_a_text_in_pieces_has_the_form_of_one(translator):
 def test_a_sentence_that_is_too_long_is_cut_and_says_so(translator, caplog):
     translator.tokenizer.model_max_length = 30
     text = "Two dogs run. " + "a man in a blue shirt is standing, and a cat sleeps on the ladder, " * 3
-    with caplog.at_level(logging.WARNING, logger="modeling_vanilla.pipelines"):
+    with caplog.at_level(logging.WARNING, logger="modeling_vanilla.pipeline_text2text"):
         rows = list(translator.preprocess(text))
     assert "30 tokens" in caplog.text
     texts = [translator.tokenizer.decode(row["input_ids"][0], skip_special_tokens=True) for row in rows]
@@ -343,7 +343,7 @@ def test_a_saved_pipeline_translates_as_before(translator, tmp_path):
 
 
 def test_unknown_tokens_are_reported_once_a_call(translator, caplog):
-    with caplog.at_level(logging.WARNING, logger="modeling_vanilla.pipelines"):
+    with caplog.at_level(logging.WARNING, logger="modeling_vanilla.pipeline_text2text"):
         for texts, reports in ((["\u2603 \u2603", "\u2603"], 1), ("\u2603", 1), (TEXTS[0], 0)):
             caplog.clear()
             translator(texts, max_new_tokens=2)

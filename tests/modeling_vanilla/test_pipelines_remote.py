@@ -98,7 +98,7 @@ def test_nothing_else_runs(published):
 def test_the_flag_does_no_harm_where_the_package_is(published):
     pipe = pipeline("translation", model=str(published[0] / "translator"), trust_remote_code=True, device="cpu")
     assert type(pipe.model) is VanillaForConditionalGeneration
-    assert type(pipe).__module__ == "modeling_vanilla.pipelines"
+    assert type(pipe).__module__ == "modeling_vanilla.pipeline_text2text"
 
 
 @pytest.mark.parametrize("variant", TEMPLATES)

@@ -153,24 +153,8 @@ def test_the_pipelines_of_the_saved_class_come_with_it(published, variant, kind)
         assert f"class {name}(" in (folder / f"{module}.py").read_text()
 
 
-# What the classes do not need is not published: a reader of a model has no command line and converts nothing.
-UNPUBLISHED = (
-    "__init__.py",
-    "__main__.py",
-    "bridges.py",
-    "bridge_files.py",
-    "bridge_maps.py",
-    "doctor.py",
-    "doctor_checks.py",
-    "doctor_files.py",
-    "doctor_generation.py",
-    "doctor_versions.py",
-    "doctor_subject.py",
-)
-
-
 def test_the_code_beside_the_weights_is_the_code_of_the_package(published):
     package = Path(sys.modules[VanillaModel.__module__].__file__).parent
     for folder in (published[0] / "models").iterdir():
         copied = {path.name: path.read_bytes() for path in folder.glob("*.py")}
-        assert copied == {p.name: p.read_bytes() for p in package.glob("*.py") if p.name not in UNPUBLISHED}
+        assert copied == {p.name: p.read_bytes() for p in package.glob("*.py") if not p.name.startswith("__")}

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from modeling_vanilla.sentences import join, split_sentences, split_to_fit
+from modeling_vanilla.pipeline_sentences import join, split_sentences, split_to_fit
 
 # "|" stands for each cut, behind the white space that belongs to it.
 SPLIT = [

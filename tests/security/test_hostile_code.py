@@ -11,8 +11,8 @@ EVIL = "open({marker!r}, 'w').close()\n"
 PLACES = (
     "modeling_vanilla.py",
     "configuration_vanilla.py",
-    "pipelines.py",
-    "safety.py",
+    "pipeline_text2text.py",
+    "file_checks.py",
     "other.py",
     "tokenization_other.py",
     "__init__.py",
@@ -82,7 +82,7 @@ def test_no_code_of_a_repository_runs_and_nobody_is_asked(hostile, run_child, tm
     found = {name: what for name, (what, _, _) in seen.items()}
     assert found["config"] == "modeling_vanilla.configuration_vanilla"
     assert found["model"] == found["translator"] == found["refused"] == "modeling_vanilla.modeling_vanilla"
-    assert found["pipeline"] == "modeling_vanilla.pipelines"
+    assert found["pipeline"] == "modeling_vanilla.pipeline_text2text"
     assert found["tokenizer"].startswith("transformers.")
     assert found["generate"] == "torch"
     assert found["custom"].startswith("ValueError"), found["custom"]

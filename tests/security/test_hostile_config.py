@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM
 from transformers.utils.import_utils import is_kernels_available
 
 from modeling_vanilla import VanillaConfig, VanillaForConditionalGeneration
-from modeling_vanilla.safety import LIMITS
+from modeling_vanilla.file_checks import LIMITS
 
 KERNEL = "must be one of null, 'eager', 'sdpa', 'flex_attention' in config.json"
 REFUSED = {

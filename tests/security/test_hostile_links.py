@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from modeling_vanilla.bridge_files import copy_tokenizer
+from modeling_vanilla.convert.folders import copy_tokenizer
 from train import files
 from train.data import splits
 from train.errors import UserError

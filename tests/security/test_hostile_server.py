@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from modeling_vanilla import doctor, doctor_versions
+from modeling_vanilla import doctor
+from modeling_vanilla.doctor import versions
 from train.errors import UserError
 from train.hub import client, fetch
 
@@ -53,7 +54,7 @@ def test_the_doctor_starts_nothing_of_the_folder_that_it_stands_in(tmp_path, mon
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     with pytest.raises(ValueError, match="--transformers|with the transformers"):
         if name == "pip":
-            doctor_versions.exact("5.17")
+            versions.exact("5.17")
         else:
-            doctor_versions.examine_with(tmp_path / "none", [])
+            versions.examine_with(tmp_path / "none", [])
     assert not (tmp_path / "ran").exists()

@@ -9,7 +9,7 @@ from jinja2.exceptions import SecurityError
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, pipeline
 
-from modeling_vanilla import doctor_subject
+from modeling_vanilla import doctor
 from tokenizer import build
 from train.errors import UserError
 from train.model import loading as models_to_measure
@@ -37,7 +37,7 @@ def test_a_file_of_this_machine_does_not_become_a_vocabulary(hostile, tmp_path, 
         load_tokenizer(folder)
     with pytest.raises(UserError, match=f"{setting}=.*must not name a file"):
         models_to_measure.load(folder, "translation")
-    assert "must not name a file" in doctor_subject.load(str(folder)).tokenizer_error
+    assert "must not name a file" in doctor.load(str(folder)).tokenizer_error
 
 
 @pytest.mark.parametrize("place", ["normalizer", "pre_tokenizer"])

@@ -12,8 +12,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForSeq2SeqLM
 
 from modeling_vanilla import VanillaForConditionalGeneration
-from modeling_vanilla.doctor import examine
-from modeling_vanilla.doctor_subject import load
+from modeling_vanilla.doctor import examine, load
 
 FILE = "model.safetensors"
 

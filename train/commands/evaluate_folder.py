@@ -15,6 +15,7 @@ from train.measure.evaluate import evaluate
 from train.model import loading
 from train.processes import environment
 from train.settings.reading import load_recipe
+from train.tasks import TASKS
 
 # What a model and a tokenizer of any kind are read from. Pickle is not among it, nor is code, which has a flag of its own.
 FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.jinja")
@@ -80,7 +81,7 @@ def _measured(loaded, folder: Path, run_dir: Path | None, recipe, splits, split:
     """Return the content of results.json for a (model, tokenizer) that was loaded from a folder."""
     model, tokenizer = loaded
     splits = splits or load_splits(recipe)
-    if recipe.task == "classification":
+    if TASKS[recipe.task].has_classes:
         loading.check_classes(model, next(iter(splits.values())).features["label"].names, folder)
     measured = evaluate(
         model.to(accelerator.device), tokenizer, splits, _as_read_by(model, recipe), accelerator, split

@@ -19,6 +19,7 @@ from train.measure import provenance, results
 from train.run import history
 from train.settings.reading import load_recipe
 from train.settings.recipe import Recipe
+from train.tasks import FIGURES
 
 MOST_BYTES = {files.RECIPE: 1 << 16, files.RESULTS: 1 << 24}
 SPLITS = ("train", "validation", "test")
@@ -33,7 +34,7 @@ class Comparison:
     name: str
     published: float
     reproduced: float | None
-    allowed: str  # how far they may lie apart, as `provenance.TOLERANCE` writes it
+    allowed: str  # how far they may lie apart, as `Figure.tolerance` writes it
     # The two signatures of the scorer in words, where they differ: then it is another figure of the same name.
     forms: str = ""
 
@@ -252,7 +253,8 @@ def compare(published: dict[str, Any], reproduced: dict[str, Any], tolerances: d
         stated = evaluation.get("tolerance") or {}
         for name, value in evaluation["metrics"].items():
             again = new.get(split, {}).get("metrics", {}).get(name)
-            rule = tolerances.get(name) or _narrower(provenance.TOLERANCE.get(name, "0"), stated.get(name), value)
+            ours = FIGURES[name].tolerance if name in FIGURES else "0"
+            rule = tolerances.get(name) or _narrower(ours, stated.get(name), value)
             forms = _differing_forms(evaluation, new.get(split, {}), name)
             comparisons.append(Comparison(split, name, value, again, rule, forms))
     return comparisons
@@ -314,8 +316,8 @@ def parse_tolerance(text: str | None) -> dict[str, str]:
     tolerances = {}
     for entry in text.split(",") if text else []:
         name, _, value = entry.strip().partition("=")
-        if name not in provenance.TOLERANCE:
-            raise UserError(f"--tolerance {entry!r}: must name a figure: {', '.join(provenance.TOLERANCE)}; {_FORM}")
+        if name not in FIGURES:
+            raise UserError(f"--tolerance {entry!r}: must name a figure: {', '.join(FIGURES)}; {_FORM}")
         if not _is_tolerance(value):
             raise UserError(f"--tolerance {entry!r}: must be a number, or one with %, not below 0; {_FORM}")
         tolerances[name] = value

@@ -20,6 +20,7 @@ from train.model.optim import learning_rate
 from train.settings import splits
 from train.settings.recipe import Recipe
 from train.settings.rules import require_splits
+from train.tasks import TASKS
 
 LENGTH = 32
 """Tokens a row where the data is not here and the recipe does not say."""
@@ -134,7 +135,7 @@ def _read(recipe: Recipe) -> tuple[Any, Any, int | None, str]:
                 folder = Path(scratch) / files.TOKENIZER
                 build.make_tokenizer(recipe, train, folder)
             tokenizer = build.load_tokenizer(folder)
-        labels = len(train.features["label"].names) if recipe.task == "classification" else None
+        labels = len(train.features["label"].names) if TASKS[recipe.task].has_classes else None
         return examples.encode(train, tokenizer, recipe), tokenizer, labels, ""
     except MissingDataError as error:
         return None, None, None, str(error)
@@ -169,14 +170,14 @@ def _counted(recipe: Recipe, config: Any, encoded: examples.Examples, keeping: f
 
 def _assumed(recipe: Recipe, config: Any, length: int | None, reason: str) -> Seen:
     """Return steps that use their whole budget with rows of one length."""
-    blocks = recipe.task in ("causal", "masked")
+    blocks = TASKS[recipe.task].cuts_blocks
     if length is None:
         longest = config.max_position_embeddings - (recipe.task == "causal")
         length = min(recipe.batch.block_size or longest, longest) if blocks else LENGTH
     length = min(length, recipe.batch.max_tokens)
     rows = recipe.batch.max_tokens // length
     rows = min(rows, recipe.batch.max_rows or rows)
-    sides = (length, length) if recipe.task == "translation" else (length,)
+    sides = (length, length) if TASKS[recipe.task].has_pairs else (length,)
     load = formulas.load_of(recipe.task, rows, sides, recipe.batch.mask_probability)
     note = f"assumed: full batches of rows of {length} tokens a side ({reason})"
     return Seen(load, load, None, None, None, note)

@@ -11,33 +11,10 @@ from transformers import PreTrainedModel
 from modeling_vanilla.configuration_vanilla import TESTED
 from train import files
 from train.hub import card_text, fetch
-from train.model import loading
 from train.settings.recipe import Recipe
-from train.tasks import FIGURES, in_words
+from train.tasks import FIGURES, TASKS, in_words
 
 TEMPLATE = Path(__file__).resolve().parents[2] / "model_card.md"
-TASKS = {
-    "translation": {
-        "pipeline_tag": "translation",
-        "summary": "A sequence-to-sequence Transformer: it reads a text and writes its translation.",
-        "intended_use": "Translating text like that of its training data, and studying or fine-tuning a small Transformer.",
-    },
-    "causal": {
-        "pipeline_tag": "text-generation",
-        "summary": "A causal language model: it continues a text.",
-        "intended_use": "Continuing text like that of its training data, and studying or fine-tuning a small Transformer.",
-    },
-    "masked": {
-        "pipeline_tag": "fill-mask",
-        "summary": "A masked language model: it restores hidden tokens from the text on both sides of them.",
-        "intended_use": "A starting point for fine-tuning on text like that of its training data.",
-    },
-    "classification": {
-        "pipeline_tag": "text-classification",
-        "summary": "A text classifier.",
-        "intended_use": "Classifying text like that of its training data.",
-    },
-}
 WIDGET_SAMPLES = 3
 
 
@@ -57,20 +34,21 @@ def render(
     columns, rows = card_text.samples(record, model.config)
     notes = [f"{name}: `{signature}`" for name, signature in record["settings"]["signatures"].items()]
     values = {
-        "summary": task["summary"],
-        "intended_use": task["intended_use"],
-        "auto_class": loading.AUTO_OF_TASK[recipe.task],
+        "summary": task.summary,
+        "intended_use": task.intended_use,
+        "auto_class": task.auto_class,
         "tested": " to ".join(TESTED),
         "needed": TESTED[0],
         "own_class": type(model).__name__,
-        "task": task["pipeline_tag"],
+        "task": task.pipeline,
         "parameters": f"{record['parameters']:,}",
         "variant": model.config.variant,
         "pipeline_usage": card_text.pipeline_usage(recipe, record),
         "usage": card_text.usage(recipe, record),
         "split_sentence": f"On {record['settings']['examples']:,} examples of the split `{record['split']}`.",
         "figures": [
-            (in_words(name, recipe.task), f"{value:.{FIGURES[name][2]}f}") for name, value in record["metrics"].items()
+            (in_words(name, recipe.task), f"{value:.{FIGURES[name].digits}f}")
+            for name, value in record["metrics"].items()
         ],
         "figure_notes": notes + card_text.search_notes(recipe, record),
         "command": record["command"],
@@ -101,12 +79,12 @@ def _card_data(repo_id: str, recipe: Recipe, record: dict[str, Any]) -> ModelCar
     source = _source(recipe)
     results = [
         EvalResult(
-            task_type=task["pipeline_tag"],
+            task_type=task.pipeline,
             dataset_type=source,
             dataset_name=source,
             dataset_config=recipe.data.hub_config,
             dataset_split=record["split"],
-            metric_type=FIGURES[name][0],
+            metric_type=FIGURES[name].metric,
             metric_name=in_words(name, recipe.task),
             metric_value=round(record["metrics"][name], 6),
         )
@@ -116,11 +94,11 @@ def _card_data(repo_id: str, recipe: Recipe, record: dict[str, Any]) -> ModelCar
         language=languages(recipe),
         license=license_of(recipe),
         library_name="transformers",
-        pipeline_tag=task["pipeline_tag"],
+        pipeline_tag=task.pipeline,
         tags=tags(recipe),
         datasets=[recipe.data.hub] if fetch.is_id(recipe.data.hub) else None,
         base_model=_base(recipe),
-        metrics=sorted({FIGURES[name][0] for name in names}),
+        metrics=sorted({FIGURES[name].metric for name in names}),
         model_name=repo_id.split("/")[-1],
         eval_results=results,
         widget=_widget(recipe, record) or None,
@@ -134,13 +112,13 @@ def of_checkpoint(repo_id: str, recipe: Recipe, step: int) -> ModelCard:
         language=languages(recipe),
         license=license_of(recipe),
         library_name="transformers",
-        pipeline_tag=task["pipeline_tag"],
+        pipeline_tag=task.pipeline,
         tags=[*tags(recipe), "checkpoint"],
     )
     return ModelCard(
-        f"---\n{data.to_yaml()}\n---\n\n# {repo_id}, step {step:,}\n\n{task['summary']} This is a checkpoint of the run "
+        f"---\n{data.to_yaml()}\n---\n\n# {repo_id}, step {step:,}\n\n{task.summary} This is a checkpoint of the run "
         f"`{recipe.name}`, after {step:,} of {recipe.loop.max_steps:,} steps, sent while the run went on. Nothing of it was "
-        f"measured. `{loading.AUTO_OF_TASK[recipe.task]}.from_pretrained` loads it with `trust_remote_code=True`.\n"
+        f"measured. `{task.auto_class}.from_pretrained` loads it with `trust_remote_code=True`.\n"
     )
 
 
@@ -167,7 +145,7 @@ def license_of(recipe: Recipe) -> str:
 def _widget(recipe: Recipe, record: dict[str, Any]) -> list[dict[str, Any]]:
     """Return texts to try on the page of the model, with what the model answered where that was measured."""
     samples = (record.get("samples") or [])[:WIDGET_SAMPLES]
-    if recipe.task == "translation":
+    if TASKS[recipe.task].has_pairs:
         return [{"text": one["source"], "output": {"text": one["prediction"]}} for one in samples if "source" in one]
     return [{"text": one["text"]} for one in samples if "text" in one]
 
@@ -177,7 +155,7 @@ def languages(recipe: Recipe) -> list[str] | None:
     if recipe.data.language:
         return recipe.data.language
     pair = re.search(r"-([a-z]{2})-([a-z]{2})(?=-|$)", recipe.name)
-    return list(pair.groups()) if pair and recipe.task == "translation" else None
+    return list(pair.groups()) if pair and TASKS[recipe.task].has_pairs else None
 
 
 def _base(recipe: Recipe) -> str | None:

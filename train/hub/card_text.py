@@ -11,6 +11,7 @@ from train.hub import fetch
 from train.measure import results
 from train.run import history
 from train.settings.recipe import Recipe
+from train.tasks import TASKS
 
 SHOWN_SAMPLES = 5
 OWN_LICENSE = "apache-2.0"
@@ -84,12 +85,12 @@ def usage(recipe: Recipe, record: Results) -> str:
     """Return the lines of Python that use the model."""
     # User text is text: a typed `</s>` must not become the end of the sentence.
     encode = f'inputs = tokenizer({first_text(record)!r}, return_tensors="pt", split_special_tokens=True)'
-    if recipe.task == "translation":
+    if TASKS[recipe.task].has_pairs:
         return f"{encode}\nprint(tokenizer.decode(model.generate(**inputs)[0], skip_special_tokens=True))"
     if recipe.task == "causal":
         generate = "model.generate(**inputs, max_new_tokens=200, do_sample=True)"
         return f"{encode}\nprint(tokenizer.decode({generate}[0], skip_special_tokens=True))"
-    if recipe.task == "classification":
+    if TASKS[recipe.task].has_classes:
         return f"{encode}\nprint(model.config.id2label[model(**inputs).logits.argmax(-1).item()])"
     return (
         'inputs = tokenizer(f"Some text with a {tokenizer.mask_token} in it", return_tensors="pt")\n'
@@ -101,7 +102,7 @@ def usage(recipe: Recipe, record: Results) -> str:
 def search_notes(recipe: Recipe, record: Results) -> list[str]:
     """Say how translations were searched."""
     settings = record["settings"]
-    if recipe.task != "translation":
+    if not TASKS[recipe.task].generates:
         return []
     limit = f"at most {settings['max_extra_tokens']} tokens more than the input"
     if settings["beams"] == 1:

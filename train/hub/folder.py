@@ -90,7 +90,9 @@ def finished(run_dir: Path, repo_id: str):
         raise UserError(f"repo-id {repo_id!r}: must be user/name")
     files.refuse_missing(run_dir)
     if not (run_dir / files.RECIPE).is_file():
-        raise UserError(f"{run_dir}: not a run, it has no recipe.yaml")
+        is_model = (run_dir / files.CONFIG).is_file()
+        remedy = ", but a model folder: its push_to_hub sends it, see docs/guides/sharing.md" if is_model else ""
+        raise UserError(f"{run_dir}: not a run, it has no recipe.yaml{remedy}")
     _refuse_links(run_dir)
     if not (run_dir / files.FINAL / files.CONFIG).is_file():
         raise UserError(f"{run_dir}: a run without final/: train it to its end first (python -m train fit)")

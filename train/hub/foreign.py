@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any
 
-from modeling_vanilla.safety import GENERATION_LIMITS, LIMITS
+from modeling_vanilla.file_checks import GENERATION_LIMITS, LIMITS
 from train.errors import UserError
 from train.settings.recipe import Recipe
 from train.settings.sections import LoopSection

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from modeling_vanilla import VanillaConfig
-from modeling_vanilla.bridge_files import INDEX
 from modeling_vanilla.configuration_vanilla import VERSION
+from modeling_vanilla.convert.folders import INDEX
 from train import files
 from train.errors import PublishError, UserError
 from train.hub import client, fetch, publish, releases, repository, upload

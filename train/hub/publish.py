@@ -7,8 +7,8 @@ from train.errors import PublishError, UserError
 from train.hub import client, repository, upload
 from train.hub.check import report
 from train.hub.folder import finished, write_hub_folder
-from train.model import loading
 from train.settings.reading import load_recipe
+from train.tasks import TASKS
 
 
 def publish(run_dir, target: repository.Target, dry_run: bool = False) -> upload.Sent | None:
@@ -53,7 +53,7 @@ def publish(run_dir, target: repository.Target, dry_run: bool = False) -> upload
         return None
     recipe = load_recipe([str(folder / files.RECIPE)])
     sent = upload.send(hub, folder, target, f"Publish {recipe.name}")
-    print(farewell(target, sent, loading.AUTO_OF_TASK[recipe.task]))
+    print(farewell(target, sent, TASKS[recipe.task].auto_class))
     return sent
 
 

@@ -20,6 +20,7 @@ from train.hub.folder import is_allowed
 from train.measure import provenance, scoring
 from train.processes import signals
 from train.run import checkpoint
+from train.tasks import TASKS
 
 if TYPE_CHECKING:
     from train.run.run import Run
@@ -130,7 +131,7 @@ class Pusher:
             if path.is_symlink():
                 raise UserError(f"{path}: a link, which is not followed; put the file itself there")
             _copy(path, folder / path.name, link=path.name == checkpoint.WEIGHTS)
-        if run.recipe.task == "translation":
+        if TASKS[run.recipe.task].generates:
             scoring.generation_config(run.recipe, run.bare.config).save_pretrained(folder)
         provenance.public(run.recipe).save(folder / files.RECIPE)
         card.of_checkpoint(self.target.repo_id, run.recipe, step).save(folder / files.CARD)

@@ -13,7 +13,7 @@ from train.errors import UserError
 from train.measure import scoring
 from train.processes import ranks
 from train.settings.rules import bleu_tokenizer
-from train.tasks import CLASSIFICATION, GENERATION, METRICS_OF_TASK, PERPLEXITIES, metrics_rule
+from train.tasks import CLASSIFICATION, GENERATION, PERPLEXITIES, TASKS, figures_rule
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -78,7 +78,7 @@ def evaluate(
     encoded = _encoded(rows, tokenizer, recipe)
     if accelerator.is_main_process:
         _warn_of_unknown(encoded, tokenizer, split)
-    if recipe.task in ("translation", "classification") and len(encoded) != len(rows):
+    if not TASKS[recipe.task].cuts_blocks and len(encoded) != len(rows):
         raise UserError(
             f"data.too_long: {recipe.data.too_long!r} left rows of split {split!r} out; must be truncate here"
         )
@@ -92,7 +92,7 @@ def evaluate(
             totals, classes = scoring.score(module, encoded, tokenizer, recipe, accelerator, epoch, label)
             values |= _likelihood(totals, rows, recipe, accelerator, figures)
             details["sums"] = totals
-            if recipe.task == "classification":
+            if TASKS[recipe.task].has_classes:
                 values |= _classification(classes, rows, accelerator, details)
         if set(figures) & set(GENERATION):
             predictions = scoring.generate(module, encoded, tokenizer, recipe, accelerator, label)
@@ -107,8 +107,8 @@ def check_metrics(names: Sequence[str], task: str) -> list[str]:
         UserError: names the figure and those that are possible.
     """
     for name in names:
-        if name not in METRICS_OF_TASK[task]:
-            raise UserError(f"eval.metrics: {name!r} {metrics_rule(task)}")
+        if name not in TASKS[task].figures:
+            raise UserError(f"eval.metrics: {name!r} {figures_rule(task)}")
     return list(names)
 
 
@@ -175,7 +175,7 @@ def _text_size(rows: "Dataset", recipe: "Recipe") -> dict[str, int]:
 
 def _scored_column(recipe: "Recipe") -> str | None:
     """Return the column that a model of whole texts predicts; None for a task whose loss is not that of a text."""
-    return {"translation": "target", "causal": "text"}.get(recipe.task)
+    return TASKS[recipe.task].scored_column
 
 
 def _warn_of_unspaced(texts: list[str], figure: str, remedy: str, accelerator: "Accelerator") -> None:

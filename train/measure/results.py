@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from train import files
 from train.errors import UserError
 from train.measure import provenance
+from train.tasks import FIGURES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -49,7 +50,7 @@ def build(
     }
     return {
         "metrics": dict(results),
-        "tolerance": {name: provenance.TOLERANCE[name] for name in results},
+        "tolerance": {name: FIGURES[name].tolerance for name in results},
         "split": split,
         "settings": settings,
         "command": command(),

@@ -22,11 +22,12 @@ from tqdm.auto import tqdm
 from transformers import GenerationConfig, PreTrainedModel, StoppingCriteria, StoppingCriteriaList
 
 from modeling_vanilla import doctor
-from modeling_vanilla.doctor_generation import generate_forward
-from modeling_vanilla.doctor_subject import Subject
+from modeling_vanilla.doctor import Subject
+from modeling_vanilla.doctor.generation import generate_forward
 from train.data import batching, collate
 from train.errors import GenerationError
 from train.processes import signals
+from train.tasks import TASKS
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -80,7 +81,7 @@ def generation_config(
         max_new_tokens: output tokens at most; None = as many as the position table holds beside the start token, or beside
             the prompt of a decoder.
     """
-    search = recipe.task == "translation" and recipe.eval.beams > 1
+    search = TASKS[recipe.task].generates and recipe.eval.beams > 1
     # What a decoder writes stands behind its prompt: the positions limit both together.
     is_bounded = getattr(model_config, "is_encoder_decoder", False) or max_new_tokens is not None
     most = max_new_tokens or model_config.max_position_embeddings - is_bounded
@@ -139,7 +140,7 @@ def score(
         if not counts:
             continue
         best = output.logits.argmax(-1)
-        if recipe.task == "classification":
+        if TASKS[recipe.task].has_classes:
             pairs = zip(best.tolist(), inputs["labels"].tolist(), strict=True)
             classes |= dict(zip(ids, pairs, strict=True))
         nll = float(output.loss) * batch.targets if batch.targets else 0.0  # a mean over nothing may be NaN

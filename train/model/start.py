@@ -18,8 +18,8 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging
 
 import modeling_vanilla
-from modeling_vanilla import VanillaConfig, bridges
-from modeling_vanilla.bridge_files import complete_folder, read_json
+from modeling_vanilla import VanillaConfig, convert
+from modeling_vanilla.convert.folders import complete_folder, read_json
 from train.errors import UserError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def config_values(place: str, variant: str) -> dict[str, Any]:
     if config.variant == variant:
         return values
     if config.variant != "encoder-decoder":
-        also = "; modeling_vanilla.bridges.assemble makes an encoder-decoder of an encoder and a decoder"
+        also = "; modeling_vanilla.convert.assemble makes an encoder-decoder of an encoder and a decoder"
         rule = f"of variant {config.variant}, and the task needs {variant}"
         raise UserError(f"model.init_from: {place}: {rule}{also if variant == 'encoder-decoder' else ''}")
     depth = config.num_layers if variant == "encoder" else config.num_decoder_layers
@@ -79,7 +79,7 @@ def load(recipe: "Recipe", head: Any, config: VanillaConfig) -> PreTrainedModel:
     with _named(place), _quiet():
         source = _source(place)
         if source.config.variant != config.variant:
-            source = bridges.cut(source, config.variant)
+            source = convert.cut(source, config.variant)
         prefix = "" if hasattr(source, "model") else BODY
         state = {prefix + name: value for name, value in source.state_dict().items()}
         options: dict[str, Any] = {"state_dict": state, "dtype": torch.float32, "ignore_mismatched_sizes": True}
@@ -109,7 +109,7 @@ def _source(place: str) -> Any:
         ValueError: it has no bridge, or its files are missing, damaged or hold too few weights.
     """
     if _model_type(place) != VanillaConfig.model_type:
-        return bridges.from_transformers(place)
+        return convert.from_transformers(place)
     folder = complete_folder(place, lambda config: None)
     name = (read_json(folder / "config.json").get("architectures") or ["VanillaModel"])[0]
     if name not in MODELS:
@@ -131,7 +131,7 @@ def _model_type(place: str) -> Any:
 def _converted_config(place: str) -> VanillaConfig:
     """Return the config of a foreign model; some of it, such as the length of a table, only its weights tell."""
     with _quiet():
-        return bridges.from_transformers(place).config
+        return convert.from_transformers(place).config
 
 
 @contextlib.contextmanager

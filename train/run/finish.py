@@ -12,6 +12,7 @@ from train import files
 from train.measure import evaluate, provenance, results, scoring
 from train.processes import ranks, signals
 from train.run import best, checkpoint, history
+from train.tasks import TASKS
 
 if TYPE_CHECKING:
     from train.run.run import Run
@@ -117,7 +118,7 @@ def write_model_folder(run: "Run", folder: Path, more: dict[str, Any] | None = N
             files.write_json(staging / name, value)
         checkpoint.write_model(model, staging)
         tokenizers.write(run.tokenizer, staging)
-        if run.recipe.task == "translation":
+        if TASKS[run.recipe.task].generates:
             # Without it `generate` would search greedily, and stop after its own default of 20 tokens.
             scoring.generation_config(run.recipe, model.config).save_pretrained(staging)
 

@@ -152,6 +152,6 @@ def _plain(run: "Run", device: torch.device) -> PreTrainedModel:
     state = torch.get_rng_state()  # initialisation draws numbers that dropout would have got
     config: Any = copy.deepcopy(run.bare.config)
     with torch.device("meta") if device.type == "meta" else contextlib.nullcontext():
-        model: Any = build.HEADS[run.recipe.task](config)
+        model: Any = build.head_of(run.recipe.task)(config)
     torch.set_rng_state(state)
     return model.to(device)

@@ -8,12 +8,11 @@ import torch
 from train.measure import evaluate
 from train.processes import ranks
 from train.run import best, finish, probes, saving, shard
+from train.tasks import FIGURES
 
 if TYPE_CHECKING:
     from train.run.run import Run
     from train.run.tracking import Tracker
-
-LOWER_IS_BETTER = ("loss", "perplexity", "word_perplexity", "bits_per_byte")
 
 
 def validate(run: "Run", tracker: "Tracker") -> None:
@@ -50,7 +49,7 @@ def validate(run: "Run", tracker: "Tracker") -> None:
 def _keep_if_best(run: "Run", whole: "Run", value: float) -> bool:
     """Write the model to `best/` where its figure is the best so far, and count the evaluation; tell which it was."""
     progress, metric = run.progress, run.recipe.eval.best_metric
-    sign = -1 if metric in LOWER_IS_BETTER else 1
+    sign = -1 if FIGURES[metric].lower_is_better else 1
     better = math.isfinite(value) and (progress.best is None or sign * value > sign * progress.best)
     progress.evaluated = progress.step
     if not better:

@@ -17,10 +17,10 @@ from train.settings.sections import (
     OptimSection,
     TokenizerSection,
 )
+from train.tasks import TASKS
 
 Task = Literal["translation", "causal", "masked", "classification"]
 PAPERS_WARMUP = 4000
-VARIANTS = {"translation": "encoder-decoder", "causal": "decoder", "masked": "encoder", "classification": "encoder"}
 
 
 @dataclass
@@ -72,7 +72,7 @@ class Recipe:
     @property
     def variant(self) -> str:
         """Return the `VanillaConfig.variant` that the task needs."""
-        return VARIANTS[self.task]
+        return TASKS[self.task].variant
 
     def to_dict(self) -> dict[str, Any]:
         """Return the resolved recipe as plain values."""

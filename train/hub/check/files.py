@@ -5,7 +5,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from modeling_vanilla.bridge_files import INDEX, complete_folder
+from modeling_vanilla.convert.folders import INDEX, complete_folder
 from train import files
 from train.hub.check.listing import DATA_NAMES, name_of, paths
 

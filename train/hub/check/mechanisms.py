@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from modeling_vanilla.safety import QUANTIZATIONS, names_a_file
+from modeling_vanilla.file_checks import QUANTIZATIONS, names_a_file
 from train import files
 from train.hub.check import listing
 

@@ -18,9 +18,9 @@ from transformers.models.auto import modeling_auto
 
 import modeling_vanilla
 from modeling_vanilla import VanillaConfig, doctor
-from modeling_vanilla import doctor_subject as subjects
-from modeling_vanilla.doctor_files import SAMPLE
-from modeling_vanilla.safety import LIMITS
+from modeling_vanilla.doctor.folder_checks import SAMPLE
+from modeling_vanilla.doctor.subject import one_line
+from modeling_vanilla.file_checks import LIMITS
 from train import files
 from train.hub import releases
 from train.hub.check import confine, listing, stranger
@@ -203,7 +203,7 @@ def _compared(folder: Path, job: dict, computed: dict[str, torch.Tensor]) -> tup
         loaded: Any = getattr(transformers, job["own"]).from_pretrained(folder).eval()
         expected = stranger.numbers(loaded, inputs)
     except Exception as error:  # noqa: BLE001 - a folder may hold anything
-        return name, False, f"the installed package cannot run it: {subjects.one_line(error)}"
+        return name, False, f"the installed package cannot run it: {one_line(error)}"
     compared = {key: value for key, value in computed.items() if key.split("/")[1] in expected}
     if not any(key.startswith(f"{job['own']}/") for key in compared):
         return name, False, f"{job['own']} computed nothing to compare"
@@ -220,7 +220,7 @@ def _compared(folder: Path, job: dict, computed: dict[str, torch.Tensor]) -> tup
 def _doctored(folder: Path, names: list[str]) -> Iterator[tuple[str, bool, str]]:
     """Let the doctor examine the folder: its weights and ids, what it generates, what it does not know."""
     try:
-        for finding in doctor.examine(subjects.load(str(folder)), names):
+        for finding in doctor.examine(doctor.load(str(folder)), names):
             yield f"doctor {finding.name}", finding.outcome != "FAIL", finding.meaning
     except ValueError as error:
         yield "doctor", False, str(error)
