@@ -71,7 +71,7 @@ def drawn(run: "Run") -> Iterator[None]:
 
                 plots.curves_of(run.folder)
             except Exception as error:  # noqa: BLE001  (whatever a font or a full disk may raise)
-                print(f"warning: {run.folder / 'curves.png'}: not drawn: {error}", file=sys.stderr)
+                print(f"warning: {run.folder / files.CURVES}: not drawn: {error}", file=sys.stderr)
 
 
 def load_final_weights(run: "Run") -> str:
