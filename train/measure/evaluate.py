@@ -11,6 +11,7 @@ from train import metrics as scorers
 from train.data import examples
 from train.errors import UserError
 from train.measure import scoring
+from train.measure.scoring import Evaluation
 from train.processes import ranks
 from train.settings.rules import bleu_tokenizer
 from train.tasks import CLASSIFICATION, GENERATION, PERPLEXITIES, TASKS, figures_rule
@@ -74,8 +75,7 @@ def evaluate(
         GenerationError: a figure of generated texts is wanted, and `generate` is broken.
     """
     figures = check_metrics(recipe.eval.metrics if metrics is None else metrics, recipe.task)
-    rows = _rows(splits, split, recipe.eval.limit if limit is None else limit)
-    encoded = _encoded(rows, tokenizer, recipe)
+    rows, encoded = encoded_split(splits, split, recipe.eval.limit if limit is None else limit, tokenizer, recipe)
     if accelerator.is_main_process:
         _warn_of_unknown(encoded, tokenizer, split)
     if not TASKS[recipe.task].cuts_blocks and len(encoded) != len(rows):
@@ -83,20 +83,20 @@ def evaluate(
             f"data.too_long: {recipe.data.too_long!r} left rows of split {split!r} out; must be truncate here"
         )
     module = accelerator.unwrap_model(model)
-    label = description or f"evaluate {split}"
+    evaluation = Evaluation(module, tokenizer, recipe, accelerator, description or f"evaluate {split}")
     values, details = {}, {"split": split, "examples": len(encoded), "signatures": {}, "samples": []}
     with scoring.undisturbed(module):
         if set(figures) & set(GENERATION):
             scoring.check_generate(module, accelerator.mixed_precision != "no")
         if set(figures) - set(GENERATION):
-            totals, classes = scoring.score(module, encoded, tokenizer, recipe, accelerator, epoch, label)
-            values |= _likelihood(totals, rows, recipe, accelerator, figures)
+            totals, classes = scoring.score(evaluation, encoded, epoch)
+            values |= _likelihood(evaluation, totals, rows, figures)
             details["sums"] = totals
             if TASKS[recipe.task].has_classes:
-                values |= _classification(classes, rows, accelerator, details)
+                values |= _classification(evaluation, classes, rows, details)
         if set(figures) & set(GENERATION):
-            predictions = scoring.generate(module, encoded, tokenizer, recipe, accelerator, label)
-            values |= _compare(predictions, rows, recipe, figures, accelerator, details)
+            predictions = scoring.generate(evaluation, encoded)
+            values |= _compare(evaluation, predictions, rows, figures, details)
     return Results({name: float(values[name]) for name in figures}, details)
 
 
@@ -112,24 +112,28 @@ def check_metrics(names: Sequence[str], task: str) -> list[str]:
     return list(names)
 
 
-def _rows(splits: "dict[str, Dataset]", split: str, limit: int | None) -> "Dataset":
-    """Return the wanted rows of a split, the first `limit` of them."""
+def encoded_split(
+    splits: "dict[str, Dataset]", split: str, limit: int | None, tokenizer: "PreTrainedTokenizerBase", recipe: "Recipe"
+) -> tuple["Dataset", examples.Examples]:
+    """Return the first `limit` rows of a split, as they are and encoded.
+
+    A loop evaluates one split many times: what the last call made of the very same rows is kept.
+
+    Raises:
+        UserError: no such split.
+    """
     if splits.get(split) is None:
         present = ", ".join(name for name, rows in splits.items() if rows is not None) or "none"
         raise UserError(f"split {split!r}: the data of this recipe has no such split (it has: {present})")
     rows = splits[split]
-    return rows if limit is None or limit >= len(rows) else rows.select(range(limit))
-
-
-def _encoded(rows: "Dataset", tokenizer: "PreTrainedTokenizerBase", recipe: "Recipe") -> examples.Examples:
-    """Encode rows, or return what the last call made of the very same rows: a loop evaluates one split many times."""
+    rows = rows if limit is None or limit >= len(rows) else rows.select(range(limit))
     # Datasets are immutable, so content and transformations are known by their fingerprint.
     key = (rows._fingerprint, len(rows), id(tokenizer), repr((recipe.task, recipe.data, recipe.batch)))
     if _LAST_ENCODED.get("key") != key:
         # The tokenizer is kept beside its id, so that no other object can come to have that id.
         encoded = examples.encode(rows, tokenizer, recipe)
         _LAST_ENCODED.update(key=key, encoded=encoded, tokenizer=tokenizer)
-    return _LAST_ENCODED["encoded"]
+    return rows, _LAST_ENCODED["encoded"]
 
 
 _LAST_ENCODED: dict[str, Any] = {}
@@ -143,16 +147,17 @@ def _warn_of_unknown(encoded: examples.Examples, tokenizer: "PreTrainedTokenizer
 
 
 def _likelihood(
-    totals: dict[str, float], rows: "Dataset", recipe: "Recipe", accelerator: "Accelerator", figures: Sequence[str]
+    evaluation: Evaluation, totals: dict[str, float], rows: "Dataset", figures: Sequence[str]
 ) -> dict[str, float]:
     """Return loss, share of labels that are the first choice, and the perplexities where one is wanted."""
+    recipe, accelerator = evaluation.recipe, evaluation.accelerator
     nll, tokens = totals["nll"], int(totals["tokens"])
     if not tokens:
         raise UserError(f"{recipe.name}: no token to predict in these {len(rows)} rows; there must be at least one")
     values = {"loss": nll / tokens, "masked_accuracy": totals["hits"] / tokens}
     if set(figures) & set(PERPLEXITIES):
         if "word_perplexity" in figures:
-            texts = rows[_scored_column(recipe)][:]
+            texts = rows[TASKS[recipe.task].scored_column][:]
             _warn_of_unspaced(texts, "word_perplexity", "compare bits_per_byte instead", accelerator)
         values |= _on_main(
             accelerator, "perplexity", predictions=[nll], references=[tokens], **_text_size(rows, recipe)
@@ -166,16 +171,11 @@ def _text_size(rows: "Dataset", recipe: "Recipe") -> dict[str, int]:
     A row ends with a line end, which the model predicts too: it counts as one word and one byte, as in the usual
     perplexities of WikiText-2. A file taken as it stands has its line ends in its text.
     """
-    column = _scored_column(recipe)
+    column = TASKS[recipe.task].scored_column
     texts = rows[column][:] if column else []
     ends = 0 if recipe.data.text_unit == "file" else len(texts)
     spaced = sum(len(text.split()) for text in texts) + ends
     return {"words": spaced, "bytes": sum(len(text.encode("utf-8")) for text in texts) + ends}
-
-
-def _scored_column(recipe: "Recipe") -> str | None:
-    """Return the column that a model of whole texts predicts; None for a task whose loss is not that of a text."""
-    return TASKS[recipe.task].scored_column
 
 
 def _warn_of_unspaced(texts: list[str], figure: str, remedy: str, accelerator: "Accelerator") -> None:
@@ -193,7 +193,7 @@ def _warn(message: str) -> None:
 
 
 def _classification(
-    classes: dict[int, tuple[int, int]], rows: "Dataset", accelerator: "Accelerator", details: dict[str, Any]
+    evaluation: Evaluation, classes: dict[int, tuple[int, int]], rows: "Dataset", details: dict[str, Any]
 ) -> dict[str, float]:
     """Return accuracy and macro F1 over the classes all processes predicted."""
     by_id = dict(gather_object(list(classes.items())))
@@ -201,7 +201,7 @@ def _classification(
     predicted, true = zip(*(by_id[i] for i in range(len(by_id))), strict=True)
     values = {}
     for name in CLASSIFICATION:
-        values |= _on_main(accelerator, name, predictions=list(predicted), references=list(true))
+        values |= _on_main(evaluation.accelerator, name, predictions=list(predicted), references=list(true))
     texts, names = rows[:SHOWN_SAMPLES]["text"], rows.features["label"].names
     details["samples"] = [
         {"text": text, "label": names[label], "prediction": names[guess]}
@@ -211,16 +211,12 @@ def _classification(
 
 
 def _compare(
-    predictions: list[str],
-    rows: "Dataset",
-    recipe: "Recipe",
-    figures: Sequence[str],
-    accelerator: "Accelerator",
-    details: dict[str, Any],
+    evaluation: Evaluation, predictions: list[str], rows: "Dataset", figures: Sequence[str], details: dict[str, Any]
 ) -> dict[str, float]:
     """Score translations against the references and keep the first few to look at."""
     references, sources = rows["target"][:], rows["source"][:]
-    values, signatures, tokenize = {}, details["signatures"], bleu_tokenizer(recipe)
+    values, signatures, tokenize = {}, details["signatures"], bleu_tokenizer(evaluation.recipe)
+    accelerator = evaluation.accelerator
     if {"bleu", "bleu_lowercase"} & set(figures) and tokenize in BY_SPACES:
         remedy = "name the language in data.language, such as [en, zh], or set eval.bleu_tokenizer, such as char"
         _warn_of_unspaced(references, f"bleu with the tokenizer {tokenize}", remedy, accelerator)

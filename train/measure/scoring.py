@@ -48,6 +48,23 @@ Rounding gives 1e-5 in fp32 and 1e-2 in bf16 or TF32, a lost cache 0.1 to 10.
 _checked: weakref.WeakSet = weakref.WeakSet()
 
 
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What every pass over a split uses."""
+
+    module: PreTrainedModel
+    tokenizer: "PreTrainedTokenizerBase"
+    recipe: "Recipe"
+    accelerator: "Accelerator"
+    label: str  # of the progress bars
+
+    def batches(self, lengths: np.ndarray, epoch: int) -> tuple[list[list[int]], collate.Collator]:
+        """Return the row ids of every batch, and what makes a batch of rows."""
+        budget = max(self.recipe.eval.batch_tokens, int(lengths.max()))  # one row must always fit
+        batches = batching.plan_epoch(lengths, budget, None, seed=0, epoch=epoch, shuffle=False)
+        return batches, collate.Collator(self.recipe.task, self.tokenizer, self.recipe)
+
+
 @contextlib.contextmanager
 def undisturbed(module: torch.nn.Module) -> Iterator[None]:
     """Evaluate without gradients, and give back the training mode and the random state that were found."""
@@ -118,33 +135,25 @@ def _shares(
 
 
 def score(
-    module: PreTrainedModel,
-    encoded: "Examples",
-    tokenizer: "PreTrainedTokenizerBase",
-    recipe: "Recipe",
-    accelerator: "Accelerator",
-    epoch: int,
-    description: str,
+    evaluation: Evaluation, encoded: "Examples", epoch: int
 ) -> tuple[dict[str, float], dict[int, tuple[int, int]]]:
     """Return the sums of a teacher-forced pass over all ranks, and for a classifier {example: (predicted, true)}."""
-    lengths = encoded.lengths(epoch)
-    budget = max(recipe.eval.batch_tokens, int(lengths.max()))  # one row must always fit
-    batches = batching.plan_epoch(lengths, budget, None, seed=0, epoch=epoch, shuffle=False)
-    collator = collate.Collator(recipe.task, tokenizer, recipe)
+    accelerator, task = evaluation.accelerator, evaluation.recipe.task
+    batches, collator = evaluation.batches(encoded.lengths(epoch), epoch)
     sums, classes = np.zeros(4), {}  # nll, tokens, hits, examples
-    for ids, counts in _shares(batches, accelerator, description):
+    for ids, counts in _shares(batches, accelerator, evaluation.label):
         batch = collator([encoded.row(epoch, i) for i in ids], epoch)
         inputs = {name: tensor.to(accelerator.device) for name, tensor in batch.inputs.items()}
         with accelerator.autocast():
-            output = module(**inputs)
+            output = evaluation.module(**inputs)
         if not counts:
             continue
         best = output.logits.argmax(-1)
-        if TASKS[recipe.task].has_classes:
+        if TASKS[task].has_classes:
             pairs = zip(best.tolist(), inputs["labels"].tolist(), strict=True)
             classes |= dict(zip(ids, pairs, strict=True))
         nll = float(output.loss) * batch.targets if batch.targets else 0.0  # a mean over nothing may be NaN
-        sums += (nll, batch.targets, _hits(best, inputs["labels"], recipe.task), len(ids))
+        sums += (nll, batch.targets, _hits(best, inputs["labels"], task), len(ids))
     totals = dict(zip(("nll", "tokens", "hits", "examples"), _sum_over_ranks(sums, accelerator), strict=True))
     check_count(totals["examples"], len(encoded))
     return totals, classes
@@ -203,22 +212,14 @@ class _Asked(StoppingCriteria):
         return torch.full((len(input_ids),), signals.is_asked(), device=input_ids.device)
 
 
-def generate(
-    module: PreTrainedModel,
-    encoded: "Examples",
-    tokenizer: "PreTrainedTokenizerBase",
-    recipe: "Recipe",
-    accelerator: "Accelerator",
-    description: str,
-) -> list[str]:
+def generate(evaluation: Evaluation, encoded: "Examples") -> list[str]:
     """Translate every source with beam search; the texts come back in the order of the split, on every process."""
     lengths = encoded.lengths(0)[:, :1]  # the source side: what the model reads, and what limits the output
-    budget = max(recipe.eval.batch_tokens, int(lengths.max()))
-    batches = batching.plan_epoch(lengths, budget, None, seed=0, epoch=0, shuffle=False)
-    collator = collate.Collator(recipe.task, tokenizer, recipe)
+    module, recipe, accelerator = evaluation.module, evaluation.recipe, evaluation.accelerator
+    batches, collator = evaluation.batches(lengths, 0)
     longest_output = getattr(module.config, "max_position_embeddings", None) or 1 << 20
     texts = {}
-    for ids, counts in _shares(batches, accelerator, f"{description}: generate"):
+    for ids, counts in _shares(batches, accelerator, f"{evaluation.label}: generate"):
         inputs = collator([encoded.row(0, i) for i in ids], 0).inputs
         inputs = {name: inputs[name].to(accelerator.device) for name in ("input_ids", "attention_mask")}
         # sec. 6.1: at most the input's length + 50. One position is the decoder's start.
@@ -229,7 +230,7 @@ def generate(
                 **inputs, generation_config=config, stopping_criteria=StoppingCriteriaList([_Asked()])
             )
         if counts:
-            texts |= dict(zip(ids, tokenizer.batch_decode(output, skip_special_tokens=True), strict=True))
+            texts |= dict(zip(ids, evaluation.tokenizer.batch_decode(output, skip_special_tokens=True), strict=True))
     by_id = dict(gather_object(list(texts.items())))
     check_count(len(by_id), len(encoded))
     return [by_id[i] for i in range(len(by_id))]

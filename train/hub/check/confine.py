@@ -209,28 +209,17 @@ def limit(most: int) -> str:
     return f"at most {most / GIBIBYTE:.1f} GiB beside the libraries"
 
 
-NETWORK = (
-    "socket.connect",
-    "socket.getaddrinfo",
-    "socket.gethostbyname",
-    "socket.gethostbyaddr",
-    "socket.getnameinfo",
-    "socket.sendto",
-    "socket.sendmsg",
+NETWORK = frozenset(
+    (
+        "socket.connect socket.getaddrinfo socket.gethostbyname socket.gethostbyaddr socket.getnameinfo "
+        "socket.sendto socket.sendmsg"
+    ).split()
 )
-PROCESSES = (
-    "subprocess.Popen",
-    "os.exec",
-    "os.posix_spawn",
-    "os.spawn",
-    "os.system",
-    "os.startfile",
-    "os.fork",
-    "os.forkpty",
-    "os.kill",
-    "os.killpg",
-    "resource.prlimit",
-    "pty.spawn",
+PROCESSES = frozenset(
+    (
+        "subprocess.Popen os.exec os.posix_spawn os.spawn os.system os.startfile os.fork os.forkpty os.kill "
+        "os.killpg resource.prlimit pty.spawn"
+    ).split()
 )
 # event -> (place of a path among its arguments, place of the folder that the path starts from), for each path it changes
 WRITES: dict[str, tuple[tuple[int, int | None], ...]] = {
