@@ -62,15 +62,15 @@ def main() -> int:
         prog="python -m train.demo", description=__doc__.splitlines()[0], allow_abbrev=False
     )
     parser.add_argument("--run_dir", help="folder of the run, default runs/dates-en-ko below the project")
-    words = parser.parse_args()
-    place = [f"--run_dir={Path(words.run_dir).resolve()}"] if words.run_dir else []
+    options = parser.parse_args()
+    run_dir = [f"--run_dir={Path(options.run_dir).resolve()}"] if options.run_dir else []
     os.chdir(ROOT)
     logging.disable_progress_bar()
-    recipe = load_recipe([str(RECIPE), *place])
+    recipe = load_recipe([str(RECIPE), *run_dir])
     run, started = recipe.folder, time.monotonic()
 
     _say(f"1/3  train {RECIPE} (a finished run is recognised, a stopped one goes on)")
-    code = _run([sys.executable, "-m", "train", "fit", str(RECIPE), *place])
+    code = _run([sys.executable, "-m", "train", "fit", str(RECIPE), *run_dir])
     if code:
         return code
 
@@ -115,9 +115,9 @@ def _run(command: list[str], **options: Any) -> int:
 
 def _farewell(run: Path, picture: Path, seconds: float) -> None:
     """Say where everything is and what to try next."""
-    content = results.read(run) or {"metrics": {}, "settings": {}}
-    figures = ", ".join(f"{name} {value:.4f}" for name, value in content["metrics"].items())
-    _say(f"done in {seconds / 60:.1f} minutes: {figures}, on {content['settings'].get('examples', 0):,} unseen dates")
+    record = results.read(run) or {"metrics": {}, "settings": {}}
+    figures = ", ".join(f"{name} {value:.4f}" for name, value in record["metrics"].items())
+    _say(f"done in {seconds / 60:.1f} minutes: {figures}, on {record['settings'].get('examples', 0):,} unseen dates")
     print(f"""\
 model and tokenizer   {run / files.FINAL}   (AutoModelForSeq2SeqLM.from_pretrained loads it)
 where it looks        {picture}

@@ -141,10 +141,10 @@ def _copy_text(path: Path, folder: Path) -> None:
 def _without_places(record: dict) -> dict:
     """Return results.json with commands that name no folder: a run may have been trained on another machine than this."""
     for evaluation in (evaluation for evaluation in results.by_split(record).values() if "command" in evaluation):
-        words = [
+        arguments = [
             re.sub(r"^(--[^=]+=)?/(?:.*/)?([^/]+)/*$", r"\1\2", word) for word in shlex.split(evaluation["command"])
         ]
-        evaluation["command"] = shlex.join(words)
+        evaluation["command"] = shlex.join(arguments)
     return record
 
 

@@ -44,7 +44,7 @@ def ours(value: Any) -> Rule:
     return lambda _: value
 
 
-def place(value: Any) -> Any:
+def inside(value: Any) -> Any:
     """Take a name of the Hub, or a path below the folder of the data or the working folder, in a list too."""
     for one in value if isinstance(value, list) else [value]:
         if one is None:
@@ -95,13 +95,13 @@ RULES: dict[str, Rule] = {
         "preset dropout attention_dropout activation_dropout layer_norm_eps initializer_range tie_word_embeddings norm_order "
         "positions activation scale_embeddings embedding_norm label_smoothing",
     ),
-    "model.init_from": place,
+    "model.init_from": inside,
     "model.attn_implementation": kernel,
     **{f"model.{name}": at_most(most) for name, most in LIMITS.items()},
     **_every(taken, "tokenizer", "kind lowercase normalize min_frequency"),
-    "tokenizer.path": place,
+    "tokenizer.path": inside,
     "tokenizer.vocab_size": at_most(LIMITS["vocab_size"]),
-    **_every(place, "data", "root train validation test hub hub_config"),
+    **_every(inside, "data", "root train validation test hub hub_config"),
     **_every(
         taken,
         "data",

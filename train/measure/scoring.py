@@ -193,8 +193,8 @@ def check_generate(module: PreTrainedModel, mixed_precision: bool = False) -> No
         return
     exact = module.dtype == torch.float32 and module.device.type == "cpu" and not mixed_precision
     check = next(check for check in doctor.CHECKS if check.name == "generate-forward")
-    measure = functools.partial(generate_forward, limit=EXACT if exact else ROUNDED)
-    measure = functools.update_wrapper(measure, generate_forward)  # a check is called what its function is
+    limited = functools.partial(generate_forward, limit=EXACT if exact else ROUNDED)
+    measure = functools.update_wrapper(limited, generate_forward)  # a check is called what its function is
     head = "seq2seq" if module.config.is_encoder_decoder else "causal"
     finding = dataclasses.replace(check, measure=measure)(Subject(module, head))
     if finding.outcome == "FAIL":

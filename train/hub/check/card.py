@@ -77,9 +77,8 @@ def _load(folder: Path) -> tuple[ModelCardData, str]:
 def _targets(text: str) -> Iterator[str]:
     """Yield what the links of a text lead to, in one pass: a pattern with two open ends takes its length cubed."""
     for piece in text.split("](")[1:]:
-        words = piece.partition(")")[0].split()
-        if words:
-            yield words[0].strip("<>")
+        if target := piece.partition(")")[0].split():
+            yield target[0].strip("<>")
     yield from SOURCE.findall(text)
 
 

@@ -100,7 +100,7 @@ def of_the_package(job: dict) -> Iterator[tuple[str, bool, str]]:
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(job["threads"])
     folder = Path(job["folder"])
-    if job["ours"] and job["own"]:
+    if job["ours"] and job["auto_class"]:
         try:
             computed = load_file(job["numbers"])
         except (OSError, SafetensorError):
@@ -123,7 +123,7 @@ def _job(folder: Path, config: dict, tag: str | None, text: str | None) -> dict[
         "threads": torch.get_num_threads(),
         "autos": autos,
         "remote": remote,
-        "own": auto_class,
+        "auto_class": auto_class,
         "ours": config.get("model_type") == VanillaConfig.model_type,
         "own_paths": [str(PACKAGE), str(SCRIPT.parents[2])],
         "trust": any(path.suffix == ".py" for path in code),
@@ -200,13 +200,13 @@ def _compared(folder: Path, job: dict, computed: dict[str, torch.Tensor]) -> tup
     name = "same numbers"
     inputs = {side: torch.tensor(rows) for side, rows in job["inputs"].items()}
     try:
-        loaded: Any = getattr(transformers, job["own"]).from_pretrained(folder).eval()
+        loaded: Any = getattr(transformers, job["auto_class"]).from_pretrained(folder).eval()
         expected = stranger.numbers(loaded, inputs)
     except Exception as error:  # noqa: BLE001 - a folder may hold anything
         return name, False, f"the installed package cannot run it: {one_line(error)}"
     compared = {key: value for key, value in computed.items() if key.split("/")[1] in expected}
-    if not any(key.startswith(f"{job['own']}/") for key in compared):
-        return name, False, f"{job['own']} computed nothing to compare"
+    if not any(key.startswith(f"{job['auto_class']}/") for key in compared):
+        return name, False, f"{job['auto_class']} computed nothing to compare"
     for key, value in compared.items():
         value_here = expected[key.split("/")[1]]
         close = value.shape == value_here.shape and torch.allclose(
