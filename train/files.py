@@ -33,26 +33,18 @@ os.umask(MASK)
 
 
 def refuse_missing(folder: str | Path) -> None:
-    """Refuse a place where there is no folder.
-
-    Raises:
-        UserError: names it.
-    """
+    """Raise a UserError where there is no folder of that name."""
     if not Path(folder).is_dir():
         raise UserError(f"{folder}: {'is a file, must be a folder' if Path(folder).exists() else 'no such folder'}")
 
 
 class JsonError(ValueError):
-    """Text that is not JSON, or that Python does not read as such.
-
-    Attributes:
-        line: where, counted from 1.
-        rule: what is wrong, in words that fit behind the name of a file.
-    """
+    """Text that is not JSON, or that Python does not read as such."""
 
     def __init__(self, line: int, rule: str):
         super().__init__(f"line {line}: {rule}")
-        self.line, self.rule = line, rule
+        self.line = line  # counted from 1
+        self.rule = rule  # what is wrong, in words that fit behind the name of a file
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -6,6 +6,7 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import yaml
 from huggingface_hub.errors import HFValidationError
@@ -18,6 +19,7 @@ from train.hub import card
 from train.measure import provenance, results, scoring
 from train.model import loading
 from train.settings.reading import load_recipe
+from train.settings.recipe import Recipe
 
 # What a Hub folder holds beside the code; nothing else goes in, whatever else lies in the run.
 REQUIRED = ("model.safetensors", files.CONFIG, "tokenizer.json", "tokenizer_config.json", files.CARD, files.RECIPE)
@@ -27,7 +29,7 @@ OF_A_RUN = (files.RECIPE, *COPIED, files.FINAL)
 ALLOWED = {*REQUIRED, *COPIED, *PICTURES, files.GENERATION, files.MANIFEST}
 
 
-def write_hub_folder(run_dir, repo_id: str, output=None) -> Path:
+def write_hub_folder(run_dir: str | Path, repo_id: str, output: str | Path | None = None) -> Path:
     """Write everything the Hub needs of a finished run: staged, checked, then renamed.
 
     Args:
@@ -64,7 +66,7 @@ def write_hub_folder(run_dir, repo_id: str, output=None) -> Path:
     return output
 
 
-def _draw(run_dir: Path, folder: Path, model, tokenizer, record: dict, title: str) -> None:
+def _draw(run_dir: Path, folder: Path, model: Any, tokenizer: Any, record: dict[str, Any], title: str) -> None:
     """Draw the course of the run, and where an encoder-decoder looks in the first sample; no picture is worth a failure."""
     from train.pictures import plots  # here: a push during training needs none of it
 
@@ -80,7 +82,7 @@ def _draw(run_dir: Path, folder: Path, model, tokenizer, record: dict, title: st
             print(f"warning: {name}: not drawn: {error}", file=sys.stderr)
 
 
-def finished(run_dir: Path, repo_id: str):
+def finished(run_dir: Path, repo_id: str) -> tuple[Recipe, dict[str, Any]]:
     """Return the recipe and results of a finished run, or say what is missing."""
     try:
         validate_repo_id(repo_id)
@@ -111,11 +113,7 @@ def finished(run_dir: Path, repo_id: str):
 
 
 def _refuse_links(run_dir: Path) -> None:
-    """Refuse a run in which something that is published is not the run's own file: a link may lead to any file at all.
-
-    Raises:
-        UserError: a link, or no file, with where it leads.
-    """
+    """Raise a UserError for a run that would publish what is not its own file: a link may lead to any file at all."""
     for path in (*(run_dir / name for name in OF_A_RUN), *sorted((run_dir / files.FINAL).rglob("*"))):
         target = path.resolve()
         if path.exists() and not target.is_relative_to(run_dir.resolve()):
@@ -138,7 +136,7 @@ def _copy_text(path: Path, folder: Path) -> None:
     (folder / path.name).write_text(text, encoding="utf-8")
 
 
-def _without_places(record: dict) -> dict:
+def _without_places(record: dict[str, Any]) -> dict[str, Any]:
     """Return results.json with commands that name no folder: a run may have been trained on another machine than this."""
     for evaluation in (evaluation for evaluation in results.by_split(record).values() if "command" in evaluation):
         arguments = [

@@ -11,7 +11,7 @@ from train.settings.reading import load_recipe
 from train.tasks import TASKS
 
 
-def publish(run_dir, target: repository.Target, dry_run: bool = False) -> upload.Sent | None:
+def publish(run_dir: str | Path, target: repository.Target, dry_run: bool = False) -> upload.Sent | None:
     """Publish a finished run.
 
     Args:

@@ -31,11 +31,10 @@ logger = logging.getLogger(__name__)
 
 
 class Results(dict):
-    """The figures by name, each a float, with what belongs beside them in `details`.
+    """The figures by name, each a float.
 
-    Attributes:
-        details: signatures of the scorers, settings, sums and counts, and samples: dicts of source, reference, prediction
-            (or text, label, prediction), all of them in the order of the split.
+    `details` has the signatures of the scorers, settings, sums and counts, and samples: dicts of source, reference, prediction
+    (or text, label, prediction), all of them in the order of the split.
     """
 
     def __init__(self, values: dict[str, float], details: dict[str, Any]):

@@ -35,7 +35,7 @@ FOR_EACH_BYTE = 24
 
 
 class OutOfTimeError(BaseException):
-    """The time for all of it is over; no `except Exception` of a check or a library takes it for a fault of the folder."""
+    """The time is over; no `except Exception` of a check or a library takes it for a fault of the folder."""
 
 
 class Deadline:
@@ -240,12 +240,7 @@ FOR_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 class Watch:
-    """An audit hook, for good: what it forbids is an error where it is tried, and is noted.
-
-    Attributes:
-        tried: by kind ("network", "processes", "writes", "code"), what was tried and refused.
-        ran: files of code outside the libraries that ran.
-    """
+    """An audit hook, for good: what it forbids is an error where it is tried, and is noted."""
 
     def __init__(self, work: Path, libraries: list[str], code: list[str]):
         """Begin to watch the network; `forbid` adds the rest, once the libraries are imported.
@@ -255,8 +250,9 @@ class Watch:
             libraries: folders whose code may run, beside those of Python itself.
             code: sha256 of every file of the stranger's code that may run.
         """
+        # What was tried and refused, by its kind.
         self.tried: dict[str, list[str]] = {"network": [], "processes": [], "writes": [], "code": []}
-        self.ran: set[str] = set()
+        self.ran: set[str] = set()  # files of code outside the libraries
         self._all = False
         self._work = os.path.realpath(work)
         trusted = [sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]

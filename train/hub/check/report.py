@@ -95,21 +95,13 @@ def check(folder_or_id: str, revision: str | None = None, trust_remote_code: boo
 
 
 def refuse_number(repo_id: str, listing: dict[str, dict[str, Any]]) -> None:
-    """Refuse a repository of more files than are checked, before anything of it is fetched.
-
-    Raises:
-        UserError: it has too many.
-    """
+    """Raise a UserError for a repository of more files than are checked, before anything of it is fetched."""
     if len(listing) > MOST_FILES:
         raise UserError(f"{repo_id}: has {len(listing):,} files, at most {MOST_FILES:,} are checked")
 
 
 def _refuse_run(folder: Path) -> None:
-    """Refuse a run: what is published of it is in a folder of its own.
-
-    Raises:
-        UserError: the folder is a run.
-    """
+    """Raise a UserError for a run: what is published of it is in a folder of its own."""
     if (folder / files.RECIPE).is_file() and not (folder / files.CONFIG).is_file():
         command = f"python -m train publish {folder} --repo-id USER/NAME --dry-run"
         raise UserError(

@@ -63,22 +63,15 @@ def numbers(model, inputs: dict) -> dict:
 
 
 class Stranger:
-    """One visit to one folder.
-
-    Attributes:
-        job: see `use._job`.
-        work: an empty folder to write into.
-        findings: (name, passed, detail), what the visit is for.
-        numbers: what each class computed, by "Auto class/part".
-    """
+    """One visit to one folder, for a job of `use._job`, with an empty folder to write into."""
 
     def __init__(self, job: dict, work: Path):
         import torch
 
         self.job, self.work, self.folder = job, work, job["folder"]
         self.inputs = {name: torch.tensor(rows) for name, rows in job["inputs"].items()}
-        self.findings: list[tuple[str, bool, str]] = []
-        self.numbers: dict = {}
+        self.findings: list[tuple[str, bool, str]] = []  # name, passed, detail
+        self.numbers: dict = {}  # what each class computed, by "Auto class/output"
         self.model: Any = None
         self.tokenizer: Any = None
 
