@@ -44,7 +44,7 @@ def write_hub_folder(run_dir: str | Path, repo_id: str, output: str | Path | Non
         UserError: no such run, not finished, not evaluated, or a name the Hub does not accept.
     """
     run_dir = Path(run_dir)
-    recipe, _ = finished(run_dir, repo_id)
+    recipe = finished(run_dir, repo_id)
     model, tokenizer = loading.load(run_dir / files.FINAL, recipe.task)
     # generate() must do by itself what was measured; its own default ends every text after 20 tokens.
     model.generation_config = scoring.generation_config(recipe, model.config)
@@ -82,8 +82,8 @@ def _draw(run_dir: Path, folder: Path, model: Any, tokenizer: Any, record: dict[
             print(f"warning: {name}: not drawn: {error}", file=sys.stderr)
 
 
-def finished(run_dir: Path, repo_id: str) -> tuple[Recipe, dict[str, Any]]:
-    """Return the recipe and results of a finished run, or say what is missing."""
+def finished(run_dir: Path, repo_id: str) -> Recipe:
+    """Return the recipe of a finished run, or say what is missing."""
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
@@ -109,7 +109,7 @@ def finished(run_dir: Path, repo_id: str) -> tuple[Recipe, dict[str, Any]]:
             f"{run_dir}: {files.RESULTS} has the figures of another recipe, or an older version wrote it: "
             f"run python -m train evaluate {run_dir}"
         )
-    return recipe, record
+    return recipe
 
 
 def _refuse_links(run_dir: Path) -> None:

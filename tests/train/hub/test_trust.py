@@ -11,7 +11,7 @@ import torch
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 from train import __main__ as command
-from train.hub import folder as hub_folder
+from train.hub.folder import write_hub_folder
 
 ROOT = Path(__file__).resolve().parents[3]
 NAME = "alice/dates-en-ko"
@@ -43,7 +43,7 @@ def online(module_hub, tmp_path_factory):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    files = hub_folder.write_hub_folder(folder / "run", NAME)
+    files = write_hub_folder(folder / "run", NAME)
     forged = json.loads((files / "results.json").read_text())
     forged["metrics"]["chrf"] += 5
     with module_hub.here(folder / "home"):
