@@ -262,7 +262,7 @@ def compare(published: dict[str, Any], reproduced: dict[str, Any], tolerances: d
 
 def _differing_forms(published: dict[str, Any], reproduced: dict[str, Any], name: str) -> str:
     """Return where the signatures of a figure's scorer differ, in words; sacrebleu's version may be another one."""
-    texts = [_signature(part, name) for part in (published, reproduced)]
+    texts = [_signature(evaluation, name) for evaluation in (published, reproduced)]
     old, new = ({field for field in text.split("|") if not field.startswith("version:")} for text in texts)
     forms = ["|".join(sorted(one - other))[:100] or "no signature" for one, other in ((old, new), (new, old))]
     return "" if old == new else f"{forms[0]} published, {forms[1]} here"
