@@ -5,7 +5,6 @@ make demo        (or: python -m train.demo [--run_dir DIR])
 
 import argparse
 import contextlib
-import inspect
 import os
 import subprocess
 import sys
@@ -16,9 +15,10 @@ from typing import Any
 
 from transformers.utils import logging
 
+from train import files
 from train.data import dates
 from train.errors import print_anything
-from train.hub.check import stranger
+from train.hub.check import alone
 from train.measure import results
 from train.pictures import plots
 from train.settings import get_it
@@ -30,13 +30,8 @@ NEXT = Path("train") / "recipes" / "shakespeare-char-cpu.yaml"
 SHOWN = 5
 PICTURED = "Friday the 20th of November 2026"  # the other way round in Korean, from end to end
 
-# Run by a Python that starts outside this folder, ignores the environment (-I), and refuses the packages of this project
-# even where somebody has installed them: what works there works for anybody who has transformers.
-STRANGER = (
-    f"import sys\n\nOURS = {stranger.OURS!r}\n\n\n{inspect.getsource(stranger.Refuse)}"
-    + """
+STRANGER = """
 sys.stdout.reconfigure(errors="backslashreplace")
-sys.meta_path.insert(0, Refuse())
 try:
     import modeling_vanilla
 except ModuleNotFoundError as error:
@@ -58,7 +53,6 @@ written = model.generate(input_ids=inputs["input_ids"], attention_mask=inputs["a
 for source, target, text in zip(sources, targets, tokenizer.batch_decode(written, skip_special_tokens=True), strict=True):
     print(f"  {source:<38} {text}" + ("" if text == target else f"     (should be {target})"))
 """
-)
 
 
 def main() -> int:
@@ -68,25 +62,25 @@ def main() -> int:
         prog="python -m train.demo", description=__doc__.splitlines()[0], allow_abbrev=False
     )
     parser.add_argument("--run_dir", help="folder of the run, default runs/dates-en-ko below the project")
-    words = parser.parse_args()
-    place = [f"--run_dir={Path(words.run_dir).resolve()}"] if words.run_dir else []
+    options = parser.parse_args()
+    run_dir = [f"--run_dir={Path(options.run_dir).resolve()}"] if options.run_dir else []
     os.chdir(ROOT)
     logging.disable_progress_bar()
-    recipe = load_recipe([str(RECIPE), *place])
+    recipe = load_recipe([str(RECIPE), *run_dir])
     run, started = recipe.folder, time.monotonic()
 
     _say(f"1/3  train {RECIPE} (a finished run is recognised, a stopped one goes on)")
-    code = _run([sys.executable, "-m", "train", "fit", str(RECIPE), *place])
+    code = _run([sys.executable, "-m", "train", "fit", str(RECIPE), *run_dir])
     if code:
         return code
 
     _say("2/3  load the result in a process that does not know this project")
-    code = _translate_as_stranger(run / "final", recipe)
+    code = _translate_as_stranger(run / files.FINAL, recipe)
     if code:
         return code
 
     _say("3/3  draw where the model looks while it writes")
-    picture = plots.attention(run, PICTURED, run / "attention.png")
+    picture = plots.attention(run, PICTURED, run / files.ATTENTION)
     print(picture)
     _farewell(run, picture, time.monotonic() - started)
     return 0
@@ -105,9 +99,7 @@ def _translate_as_stranger(folder: Path, recipe) -> int:
     with tempfile.TemporaryDirectory() as elsewhere:
         # Its own cache: nothing that an earlier run left there can help.
         environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": elsewhere}
-        # -I ignores PYTHON* variables, so the encoding of the output is asked for as an option.
-        python = [sys.executable, "-I", "-X", "utf8"]
-        return _run([*python, "-c", STRANGER, str(folder.resolve()), *texts], cwd=elsewhere, env=environment)
+        return _run(alone.command(STRANGER, str(folder.resolve()), *texts), cwd=elsewhere, env=environment)
 
 
 def _run(command: list[str], **options: Any) -> int:
@@ -123,14 +115,14 @@ def _run(command: list[str], **options: Any) -> int:
 
 def _farewell(run: Path, picture: Path, seconds: float) -> None:
     """Say where everything is and what to try next."""
-    content = results.read(run) or {"metrics": {}, "settings": {}}
-    figures = ", ".join(f"{name} {value:.4f}" for name, value in content["metrics"].items())
-    _say(f"done in {seconds / 60:.1f} minutes: {figures}, on {content['settings'].get('examples', 0):,} unseen dates")
+    record = results.read(run) or {"metrics": {}, "settings": {}}
+    figures = ", ".join(f"{name} {value:.4f}" for name, value in record["metrics"].items())
+    _say(f"done in {seconds / 60:.1f} minutes: {figures}, on {record['settings'].get('examples', 0):,} unseen dates")
     print(f"""\
-model and tokenizer   {run / "final"}   (AutoModelForSeq2SeqLM.from_pretrained loads it)
+model and tokenizer   {run / files.FINAL}   (AutoModelForSeq2SeqLM.from_pretrained loads it)
 where it looks        {picture}
-course of the loss    {run / "curves.png"}
-every figure          {run / "results.json"}
+course of the loss    {run / files.CURVES}
+every figure          {run / files.RESULTS}
 
 Try next:
   .venv/bin/python -m train attention {run} "the 3rd of May, 1999" --output {run / "another.png"}

@@ -19,7 +19,12 @@ from train.errors import UserError
 from train.processes import locks
 from train.processes.locks import no_link
 
-MANIFEST = "manifest.json"
+# What a run folder holds.
+RECIPE, METRICS, RESULTS, FINISHED = "recipe.yaml", "metrics.jsonl", "results.json", "finished.json"
+CHECKPOINTS, BEST, FINAL, AVERAGE, TOKENIZER, HUB = "checkpoints", "best", "final", "average", "tokenizer", "hub"
+CURVES, ATTENTION = "curves.png", "attention.png"
+# What a model folder, or a repository, holds beside weights and code.
+CONFIG, GENERATION, CARD, MANIFEST = "config.json", "generation_config.json", "README.md", "manifest.json"
 # Names the start of a run may delete: what a killed process left behind, never complete data.
 STAGING, RETIRED = ".staging-", ".retired-"
 # The permissions that new files lose. It can only be read by changing it, so it is read before there are threads.
@@ -28,26 +33,18 @@ os.umask(MASK)
 
 
 def refuse_missing(folder: str | Path) -> None:
-    """Refuse a place where there is no folder.
-
-    Raises:
-        UserError: names it.
-    """
+    """Raise a UserError where there is no folder of that name."""
     if not Path(folder).is_dir():
         raise UserError(f"{folder}: {'is a file, must be a folder' if Path(folder).exists() else 'no such folder'}")
 
 
 class JsonError(ValueError):
-    """Text that is not JSON, or that Python does not read as such.
-
-    Attributes:
-        line: where, counted from 1.
-        rule: what is wrong, in words that fit behind the name of a file.
-    """
+    """Text that is not JSON, or that Python does not read as such."""
 
     def __init__(self, line: int, rule: str):
         super().__init__(f"line {line}: {rule}")
-        self.line, self.rule = line, rule
+        self.line = line  # counted from 1
+        self.rule = rule  # what is wrong, in words that fit behind the name of a file
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -132,14 +129,14 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
-def write_bytes(path: Path, content: bytes) -> None:
+def write_bytes(path: Path, data: bytes) -> None:
     """Write a file that a reader sees either as it was or complete; a link of that name is replaced, not followed."""
     staged = path.with_name(f"{STAGING}{path.name}")
     try:
         with named(path):
-            staged.unlink(missing_ok=True)  # of a killed process, or a link that somebody put there
+            staged.unlink(missing_ok=True)  # of a killed process, or a link that was put there
             with open(staged, "xb", opener=no_link) as file:
-                file.write(content)
+                file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
         staged.replace(path)
@@ -226,22 +223,21 @@ def tidy(folder: Path) -> None:
         if path.name.startswith(STAGING):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
         elif path.name.startswith(RETIRED):
-            original = path.with_name(path.name.removeprefix(RETIRED))
-            shutil.rmtree(path) if original.exists() else path.rename(original)
+            recover(path.with_name(path.name.removeprefix(RETIRED)))
 
 
 def has_progress(folder: Path) -> bool:
     """Tell whether a run folder holds something of a run that could be lost."""
-    return any((folder / "checkpoints").glob("step-*")) or (folder / "final").exists()
+    return any((folder / CHECKPOINTS).glob("step-*")) or (folder / FINAL).exists()
 
 
 def digest(path: Path) -> dict[str, int | str]:
     """Return size in bytes and sha256 of a file."""
-    found = hashlib.sha256()
+    hasher = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
-            found.update(block)
-    return {"size": path.stat().st_size, "sha256": found.hexdigest()}
+            hasher.update(block)
+    return {"size": path.stat().st_size, "sha256": hasher.hexdigest()}
 
 
 def sha256(path: Path) -> str:
@@ -251,8 +247,8 @@ def sha256(path: Path) -> str:
 
 def git_hash(path: Path) -> str:
     """Return the name that git gives to a file's content."""
-    content = path.read_bytes()
-    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
+    data = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -285,16 +281,16 @@ def damage(folder: Path) -> str | None:
         return f"{MANIFEST} is missing"
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         return f"{MANIFEST} cannot be read ({type(error).__name__})"
-    for name, wanted in items:
+    for name, entry in items:
         path = inside(folder, name)
-        if path is None or not isinstance(wanted, dict) or not {"size", "sha256"} <= wanted.keys():
+        if path is None or not isinstance(entry, dict) or not {"size", "sha256"} <= entry.keys():
             return f"{MANIFEST}: {name!r} must be a file of the folder, with its size and sha256"
         if not path.is_file():
             return f"{name} is missing"
-        found = digest(path)
-        if found["size"] != wanted["size"]:
-            return f"{name} has {found['size']} bytes, its manifest says {wanted['size']}"
-        if found["sha256"] != wanted["sha256"]:
+        actual = digest(path)
+        if actual["size"] != entry["size"]:
+            return f"{name} has {actual['size']} bytes, its manifest says {entry['size']}"
+        if actual["sha256"] != entry["sha256"]:
             return f"{name} does not have the sha256 of its manifest"
     return None
 

@@ -5,14 +5,12 @@ import inspect
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import torch
-import transformers
 from safetensors.torch import load_file
 
-from train.hub.check.stranger import OURS, Refuse
+from train.hub.check import alone
 
 LANGUAGE_AUTO = {
     "encoder-decoder": "AutoModelForSeq2SeqLM",
@@ -34,17 +32,6 @@ def numbers(model, inputs):
     return found
 
 
-# What every stranger starts with.
-ALONE = f"""
-import sys
-
-OURS = {OURS!r}
-
-{inspect.getsource(Refuse)}
-
-sys.meta_path.insert(0, Refuse())
-sys.path.insert(0, {str(Path(transformers.__file__).parents[1])!r})  # -I ignores PYTHONPATH
-"""
 START = f"""
 import json, pathlib
 import torch, transformers
@@ -83,9 +70,8 @@ def read(folder: Path, script: str, *words) -> None:
 
 def _start(folder: Path, script: str, environment: dict[str, str], *words) -> None:
     """Run a script in a process that ignores whatever Python was told, and see that it ends well."""
-    (folder / "stranger.py").write_text(ALONE + script, encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-I", "stranger.py", *words],
+        alone.command(script, *words),
         cwd=folder,
         env=environment,
         stdin=subprocess.DEVNULL,  # transformers asks about code of a repository: no answer is a no

@@ -10,8 +10,7 @@ import time
 import pytest
 
 from train import files
-from train.hub.check import card, confine, listing, use
-from train.hub.check import report as hub_check
+from train.hub.check import card, confine, listing, report, use
 
 CARD = (
     "---\nlicense: apache-2.0\nlibrary_name: transformers\ntags: [vanilla]\npipeline_tag: translation\n---\n# Name\n"
@@ -25,7 +24,7 @@ def edit(path, **values):
 
 
 def test_the_folder_that_the_others_are_made_of_passes(folder, used):
-    assert hub_check.check_folder(folder).problems == []
+    assert report.check_folder(folder).problems == []
     assert len(used) == 1
 
 
@@ -54,13 +53,13 @@ CODE = [
 def test_a_file_of_code_anywhere_fails_unless_it_is_trusted(folder, used, name):
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     (folder / name).write_text("x = 1\n")
-    report = hub_check.check_folder(folder)
-    assert [problem for problem in report.problems if name in problem]
+    examined = report.check_folder(folder)
+    assert [problem for problem in examined.problems if name in problem]
     assert not used
-    report = hub_check.check_folder(folder, trust_remote_code=True)
+    examined = report.check_folder(folder, trust_remote_code=True)
     # What is neither Python nor a template belongs into no repository of a model, whoever trusts it.
     assert bool(used) == name.lower().endswith((".py", ".jinja"))
-    assert not used or f"trusted: {name}" in str(report)
+    assert not used or f"trusted: {name}" in str(examined)
 
 
 @pytest.mark.parametrize("name", ["custom_generate/generate.py", "more.json", "linked", "model.safetensors"])
@@ -71,28 +70,28 @@ def test_a_link_is_neither_followed_nor_opened(folder, used, tmp_path, name):
     (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).unlink(missing_ok=True)
     (folder / name).symlink_to(outside)
-    report = hub_check.check_folder(folder, trust_remote_code=True)
-    assert report.problems[0] == f"entries: {name}: a link; a repository must hold the file itself"
-    assert "secret" not in str(report) and not used
+    examined = report.check_folder(folder, trust_remote_code=True)
+    assert examined.problems[0] == f"entries: {name}: a link; a repository must hold the file itself"
+    assert "secret" not in str(examined) and not used
 
 
 def test_a_pipe_is_not_waited_for(folder, used):
     os.mkfifo(folder / "config.jsonl")
     started = time.monotonic()
-    assert "config.jsonl: a pipe, a socket or a device" in hub_check.check_folder(folder).problems[0]
+    assert "config.jsonl: a pipe, a socket or a device" in report.check_folder(folder).problems[0]
     assert time.monotonic() - started < 10 and not used
 
 
 def test_too_many_files_and_too_large_ones_are_not_read(folder, used, monkeypatch):
     with open(folder / "README.md", "r+b") as file:
         file.truncate(1 << 40)  # of zeros that take no place
-    assert "README.md: has 1,099,511,627,776 bytes" in hub_check.check_folder(folder).problems[0]
+    assert "README.md: has 1,099,511,627,776 bytes" in report.check_folder(folder).problems[0]
     (folder / "README.md").write_text(CARD)
     (folder / "names.py").write_text("import a" + ".b" * 200_000)
-    assert "names.py: has 400,008 bytes" in hub_check.check_folder(folder).problems[0]
+    assert "names.py: has 400,008 bytes" in report.check_folder(folder).problems[0]
     (folder / "names.py").unlink()
     monkeypatch.setattr(listing, "MOST_FILES", 5)
-    assert hub_check.check_folder(folder).problems[0] == "entries: holds more than 5 files"
+    assert report.check_folder(folder).problems[0] == "entries: holds more than 5 files"
     assert not used
 
 
@@ -168,13 +167,13 @@ MECHANISMS = {
 def test_a_field_that_loads_code_fails_in_every_file(folder, used, name):
     file, values, line = MECHANISMS[name]
     edit(folder / file, **values)
-    assert [problem for problem in hub_check.check_folder(folder).problems if line in problem]
+    assert [problem for problem in report.check_folder(folder).problems if line in problem]
     assert not used
 
 
 def test_a_module_of_sentence_transformers_is_code(folder, used):
     (folder / "modules.json").write_text('[{"type": "sentence_transformers.models.Pooling"}, {"type": "evil.Module"}]')
-    problems = hub_check.check_folder(folder).problems
+    problems = report.check_folder(folder).problems
     assert [problem for problem in problems if "type 'evil.Module' is imported" in problem] and not used
     assert "Pooling" not in str(problems)
 
@@ -182,7 +181,7 @@ def test_a_module_of_sentence_transformers_is_code(folder, used):
 def test_a_word_may_have_the_name_of_a_field(folder, used):
     edit(folder / "vocab.json", auto_map=5, chat_template=6)
     edit(folder / "config.json", label2id={"chat_template": 0})
-    assert hub_check.check_folder(folder).problems == []
+    assert report.check_folder(folder).problems == []
 
 
 @pytest.mark.parametrize("document", ["results.json", "manifest.json"])
@@ -196,15 +195,15 @@ def test_a_document_names_no_file_of_this_machine(folder, used, tmp_path, docume
         edit(folder / document, metrics={"loss": 1.0}, weights={name: "0" * 64})
     else:
         edit(folder / document, files={name: {"size": 6, "sha256": digest}})
-    report = hub_check.check_folder(folder)
-    assert report.failed, "the file was found there"
-    assert digest[:12] not in str(report) and "6 bytes" not in str(report)
+    examined = report.check_folder(folder)
+    assert examined.failed, "the file was found there"
+    assert digest[:12] not in str(examined) and "6 bytes" not in str(examined)
 
 
 @pytest.mark.parametrize("weights", [None, {}, {"tokenizer.json": ""}], ids=["none", "empty", "of another file"])
 def test_figures_that_name_no_weights_may_be_those_of_others(folder, used, weights):
     edit(folder / "results.json", metrics={"loss": 1.0}, weights=weights)
-    problems = hub_check.check_folder(folder).problems
+    problems = report.check_folder(folder).problems
     assert [problem for problem in problems if "weights: lacks the sha256 of model.safetensors" in problem]
 
 
@@ -215,7 +214,7 @@ def test_a_recipe_beside_the_figures_imports_nothing(folder, used, monkeypatch):
     )
     edit(folder / "results.json", metrics={"loss": 1.0}, recipe_hash="0" * 64)
     monkeypatch.delitem(sys.modules, "this", raising=False)
-    problems = hub_check.check_folder(folder).problems
+    problems = report.check_folder(folder).problems
     assert [problem for problem in problems if "model.class_path: no such key" in problem]
     assert "this" not in sys.modules
 
@@ -230,7 +229,7 @@ ODD_FIGURES = [
 @pytest.mark.parametrize("text", ODD_FIGURES, ids=["NaN", "huge", "true"])
 def test_a_figure_is_a_finite_number(folder, used, text):
     (folder / "results.json").write_text(text)
-    problems = hub_check.check_folder(folder).problems
+    problems = report.check_folder(folder).problems
     assert [problem for problem in problems if "must be a finite number" in problem]
 
 
@@ -249,26 +248,26 @@ def test_numbers_are_bounded_before_they_take_memory(monkeypatch):
 def test_escape_codes_do_not_reach_the_terminal(folder, used):
     hostile = "\x1b[2J\u202e\u2066\x07\r"
     (folder / f"a{hostile}.txt").write_text("")
-    report = str(hub_check.check_folder(folder))
-    assert "must not have a name with characters that cannot be seen" in report
-    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", report)
+    examined = str(report.check_folder(folder))
+    assert "must not have a name with characters that cannot be seen" in examined
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", examined)
     (folder / f"a{hostile}.txt").unlink()
     (folder / "a\nb.txt").write_text("")
-    assert "a b.txt: must not have a name" in str(hub_check.check_folder(folder))
+    assert "a b.txt: must not have a name" in str(report.check_folder(folder))
     (folder / "a\nb.txt").unlink()
     (folder / "README.md").write_text(CARD + f"[x](a{hostile}.md)")
     edit(folder / "config.json", architectures=[hostile])
     edit(folder / "results.json", metrics={"loss": 1.0}, weights={hostile: hostile})
-    report = str(hub_check.check_folder(folder))
-    assert "link to a" in report
-    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", report)
+    examined = str(report.check_folder(folder))
+    assert "link to a" in examined
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", examined)
 
 
 def test_a_report_has_an_end(folder, used):
     (folder / "README.md").write_text(CARD + "[x](y.md)" * 1000 + f"[x](a{'b' * 5000})")
-    report = hub_check.check_folder(folder)
-    assert len(report.problems) <= hub_check.MOST_FOUND
-    assert max(map(len, report.problems)) < 1100
+    examined = report.check_folder(folder)
+    assert len(examined.problems) <= report.MOST_FOUND
+    assert max(map(len, examined.problems)) < 1100
 
 
 def test_a_check_that_does_not_end_is_ended(folder, used, monkeypatch):
@@ -279,10 +278,10 @@ def test_a_check_that_does_not_end_is_ended(folder, used, monkeypatch):
             except Exception:  # noqa: BLE001 - as a library might
                 yield "never"
 
-    monkeypatch.setattr(hub_check, "SECONDS", 1)
+    monkeypatch.setattr(report, "SECONDS", 1)
     monkeypatch.setattr(card, "card_problems", endless)
     started = time.monotonic()
-    assert hub_check.check_folder(folder).problems == ["time: not done after 1 seconds"]
+    assert report.check_folder(folder).problems == ["time: not done after 1 seconds"]
     assert time.monotonic() - started < 10 and not used
 
 
@@ -297,7 +296,7 @@ def test_a_document_nested_without_end_is_a_finding(folder, used, name, text):
     (folder / name).write_text(text)
     if name == "recipe.yaml":
         edit(folder / "results.json", metrics={"loss": 1.0}, recipe_hash="0" * 64)
-    assert hub_check.check_folder(folder).failed and not used or name == "recipe.yaml"
+    assert report.check_folder(folder).failed and not used or name == "recipe.yaml"
 
 
 @pytest.mark.parametrize(
@@ -305,7 +304,7 @@ def test_a_document_nested_without_end_is_a_finding(folder, used, name, text):
 )
 def test_code_nested_without_end_is_a_finding(folder, used, text):
     (folder / "deep.py").write_text(text)
-    assert hub_check.check_folder(folder).failed and not used
+    assert report.check_folder(folder).failed and not used
 
 
 TRIES = """
@@ -330,7 +329,7 @@ def test_what_trusted_code_tries_is_found(folder, tmp_path):
     marker = tmp_path / "marker"
     (folder / "custom_generate").mkdir()
     (folder / "custom_generate" / "generate.py").write_text(TRIES.format(marker=str(marker)))
-    problems = hub_check.check_folder(folder, trust_remote_code=True).problems
+    problems = report.check_folder(folder, trust_remote_code=True).problems
     assert not marker.exists()
     for line in ("processes: subprocess.Popen touch", f"writes: open {marker}", r"network: socket\.\w+"):
         assert [problem for problem in problems if re.match(line, problem)], (line, problems)
@@ -344,7 +343,7 @@ def test_code_that_the_listing_lacks_does_not_run(folder, tmp_path, monkeypatch)
     (folder / "custom_generate" / "generate.py").write_text(TRIES.format(marker=str(marker)))
     listed = listing.code_files
     monkeypatch.setattr(listing, "code_files", lambda place: [path for path in listed(place) if path.parent == place])
-    problems = hub_check.check_folder(folder).problems
+    problems = report.check_folder(folder).problems
     assert [problem for problem in problems if re.match("code: .*generate.py", problem)], problems
     assert not [problem for problem in problems if problem.startswith(("processes", "writes", "network"))]
     assert not marker.exists()
@@ -359,5 +358,5 @@ def test_a_tokenizer_without_end_ends_its_process_and_not_the_check(folder, monk
     path.write_text(
         json.dumps(json.loads(path.read_text()) | {"normalizer": {"type": "Sequence", "normalizers": [double] * 60}})
     )
-    problems = hub_check.check_folder(folder).problems
+    problems = report.check_folder(folder).problems
     assert [problem for problem in problems if re.match("stranger: the process ended with code -6", problem)], problems

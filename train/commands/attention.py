@@ -5,7 +5,7 @@ from pathlib import Path
 from train.commands import console
 
 
-def run(words: list[str]) -> int:
+def run(arguments: list[str]) -> int:
     """Draw the cross-attention of one translation."""
     parser = console.parser_of(
         "attention", "Translate a text and draw where each output token looked, one panel per head."
@@ -17,11 +17,12 @@ def run(words: list[str]) -> int:
     parser.add_argument(
         "--output", type=str | None, help="the picture to write; default: attention.png in the run, or model, folder"
     )
-    options = console.parse(parser, words)
+    options = console.parse(parser, arguments)
 
+    from train import files
     from train.model import loading
     from train.pictures import plots
 
     run, model = loading.locate(Path(options.folder))
-    print(plots.attention(options.folder, options.text, options.output or (run or model) / "attention.png"))
+    print(plots.attention(options.folder, options.text, options.output or (run or model) / files.ATTENTION))
     return 0

@@ -20,18 +20,18 @@ def parser_of(command: str, description: str) -> "ArgumentParser":
     )
 
 
-def parse(parser: "ArgumentParser", words: list[str]) -> "Namespace":
+def parse(parser: "ArgumentParser", arguments: list[str]) -> "Namespace":
     """Parse a command's words; a wrong one is the user's error."""
     try:
-        return parser.parse_args(words)
+        return parser.parse_args(arguments)
     except (ArgumentError, TypeError, ValueError) as error:
         raise UserError(f"{parser.prog.rsplit(maxsplit=1)[-1]}: {error}") from None
 
 
-def add_trust(parser: "ArgumentParser", what: str) -> None:
+def add_trust(parser: "ArgumentParser", effect: str) -> None:
     """Add the flag that runs code of a repository."""
     names = ("--trust-remote-code", "--trust_remote_code")
-    parser.add_argument(*names, dest="trust", action="store_true", help=f"{what}; read it first")
+    parser.add_argument(*names, dest="trust", action="store_true", help=f"{effect}; read it first")
 
 
 def without_bars() -> None:

@@ -3,7 +3,7 @@
 from train.commands import console
 
 
-def run(words: list[str]) -> int:
+def run(arguments: list[str]) -> int:
     """Draw the course of a run."""
     parser = console.parser_of(
         "curves", "Draw losses, learning rate and gradient norm of a run over its steps, as a PNG."
@@ -12,7 +12,7 @@ def run(words: list[str]) -> int:
     parser.add_argument(
         "--output", type=str | None, help="the picture to write; default: curves.png in the run folder"
     )
-    options = console.parse(parser, words)
+    options = console.parse(parser, arguments)
 
     from train.pictures import plots
 

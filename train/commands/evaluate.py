@@ -3,7 +3,7 @@
 from train.commands import console
 
 
-def run(words: list[str]) -> int:
+def run(arguments: list[str]) -> int:
     """Measure a run or a model folder."""
     parser = console.parser_of(
         "evaluate", "Measure a run, a model folder or a repository of the Hub; print a table and write results.json."
@@ -21,7 +21,7 @@ def run(words: list[str]) -> int:
         "--output", type=str | None, help="folder for results.json; of a repository: runs/evaluated/..."
     )
     console.add_trust(parser, "run code of the folder, where its model is neither ours nor one of transformers")
-    options = console.parse(parser, words)
+    options = console.parse(parser, arguments)
 
     from train.commands.evaluate_folder import evaluate_folder
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from train.data import splits as data
+from train import files
+from train.data.splits import fingerprint, load_splits
 from train.errors import UserError
 from train.hub import fetch
 from train.measure import provenance, results
@@ -50,34 +51,36 @@ def evaluate_folder(
     Raises:
         UserError: no model there, or no recipe to be found.
     """
-    about: dict[str, str] = {}
+    identity: dict[str, str] = {}
     if _on_the_hub(str(folder), recipe, revision):
         output = output or Path("runs") / "evaluated" / str(folder).replace("/", "--")
-        folder, about = fetched(str(folder), revision, trust_remote_code)
-    run_dir, model_folder = (None, Path(folder)) if about else loading.locate(Path(folder))
-    own = run_dir / "recipe.yaml" if run_dir and recipe is None else None
+        folder, identity = fetched(str(folder), revision, trust_remote_code)
+    run_dir, model_folder = (None, Path(folder)) if identity else loading.locate(Path(folder))
+    recipe_path = run_dir / files.RECIPE if run_dir and recipe is None else None
     recipe = _recipe_for(recipe, run_dir, Path(folder))
     if accelerator is None:
         environment.settle()
         accelerator = Accelerator(mixed_precision="bf16" if recipe.loop.precision == "bf16" else "no")
     loaded = loading.load(model_folder, recipe.task, run_dir, trust_remote_code)
-    content = _measured(loaded, model_folder, run_dir, recipe, splits, split or recipe.eval.split, accelerator)
-    if own:  # in words of the version that wrote it, which may have known fewer keys
-        content["recipe_hash"] = provenance.hash_of_file(own)
-    content["model"] = about | {"class": type(loaded[0]).__name__}
-    home = Path(output) if output else run_dir if run_dir and model_folder == run_dir / "final" else model_folder
+    record = _measured(loaded, model_folder, run_dir, recipe, splits, split or recipe.eval.split, accelerator)
+    if recipe_path:  # in words of the version that wrote it, which may have known fewer keys
+        record["recipe_hash"] = provenance.hash_of_file(recipe_path)
+    record["model"] = identity | {"class": type(loaded[0]).__name__}
+    output_folder = (
+        Path(output) if output else run_dir if run_dir and model_folder == run_dir / files.FINAL else model_folder
+    )
     if accelerator.is_main_process:
-        home.mkdir(parents=True, exist_ok=True)
-        path = results.write(home, content, recipe.eval.split)
-        print(f"{results.table(content)}\nwritten to {path}")
+        output_folder.mkdir(parents=True, exist_ok=True)
+        path = results.write(output_folder, record, recipe.eval.split)
+        print(f"{results.table(record)}\nwritten to {path}")
     accelerator.wait_for_everyone()
-    return content
+    return record
 
 
 def _measured(loaded, folder: Path, run_dir: Path | None, recipe, splits, split: str, accelerator) -> dict:
     """Return the content of results.json for a (model, tokenizer) that was loaded from a folder."""
     model, tokenizer = loaded
-    splits = splits or data.load_splits(recipe)
+    splits = splits or load_splits(recipe)
     if TASKS[recipe.task].has_classes:
         loading.check_classes(model, next(iter(splits.values())).features["label"].names, folder)
     measured = evaluate(
@@ -89,21 +92,23 @@ def _measured(loaded, folder: Path, run_dir: Path | None, recipe, splits, split:
         model=model,
         folder=folder,
         split=split,
-        data_hash=data.fingerprint(splits),
+        data_hash=fingerprint(splits),
         # What the run itself wrote at its end knows more than its log.
         train=((results.read(run_dir) or {}).get("train") or results.train_summary(run_dir)) if run_dir else None,
     )
 
 
-def _on_the_hub(place: str, recipe, revision: str | None) -> bool:
+def _on_the_hub(folder_or_id: str, recipe, revision: str | None) -> bool:
     """Say whether a place is a repository of the Hub; the words that only one of the two takes are checked."""
-    if Path(place).is_dir() or not fetch.is_id(place):
+    if Path(folder_or_id).is_dir() or not fetch.is_id(folder_or_id):
         if revision:
-            raise UserError(f"--revision {revision}: {place} is no repository of the Hub, so it has no revisions")
+            raise UserError(
+                f"--revision {revision}: {folder_or_id} is no repository of the Hub, so it has no revisions"
+            )
         return False
     if recipe is None:
         rule = "for a repository of the Hub, say how to score it: --recipe RECIPE.yaml"
-        raise UserError(f"{place}: no such folder; {rule}")
+        raise UserError(f"{folder_or_id}: no such folder; {rule}")
     return True
 
 
@@ -119,7 +124,7 @@ def _recipe_for(recipe, run_dir: Path | None, folder: Path):
     """Return the recipe itself, the recipe of that path, or that of the run."""
     if recipe is not None and not isinstance(recipe, (str, os.PathLike)):
         return recipe
-    path = recipe or (run_dir / "recipe.yaml" if run_dir else None)
+    path = recipe or (run_dir / files.RECIPE if run_dir else None)
     if path is None:
         raise UserError(f"{folder}: belongs to no run, so say how to score it: --recipe RECIPE.yaml")
     return load_recipe([str(path)])

@@ -20,12 +20,12 @@ nothing sent to the Hub, in a run folder of its own, <run folder>-limit-N. A key
 """
 
 
-def run(words: list[str]) -> int:
+def run(arguments: list[str]) -> int:
     """Train a recipe."""
     from train.settings import limit
     from train.settings.reading import parser  # here: the help of the other commands needs none of it
 
-    if "-h" in words or "--help" in words:
+    if "-h" in arguments or "--help" in arguments:
         from train.settings import meanings
 
         keys = parser()
@@ -33,11 +33,11 @@ def run(words: list[str]) -> int:
         keys.usage = "python -m train fit RECIPE.yaml [--KEY VALUE ...]"
         print(HELP + keys.format_help().split("\n\n", 1)[-1])
         return 0
-    return train(limit.load(words))
+    return train(limit.load(arguments))
 
 
 def train(recipe: "Recipe") -> int:
-    """Train and return the exit code; whatever ends a run is said in one line."""
+    """Train and return the exit code; whatever ends a run is reported in one line."""
     from train.processes import peers, ranks, signals
     from train.run import loop
 
@@ -58,6 +58,6 @@ def train(recipe: "Recipe") -> int:
         except peers.LostPeerError as error:
             leave(f"error: {error}" if error.speaks else None)
         except ranks.PeerError:
-            leave(None)  # the rank that failed has said why
+            leave(None)  # the rank that failed reports why
         peers.part(recipe.loop.timeout)
     return code

@@ -3,7 +3,7 @@
 from train.commands import console
 
 
-def run(words: list[str]) -> int:
+def run(arguments: list[str]) -> int:
     """Check that a repository works for a stranger."""
     parser = console.parser_of(
         "hub-check",
@@ -13,11 +13,11 @@ def run(words: list[str]) -> int:
     parser.add_argument("place", metavar="MODEL_OR_ID", type=str, help="a model folder, or user/name on the Hub")
     parser.add_argument("--revision", type=str | None, help="branch, tag or commit; default: the main branch")
     console.add_trust(parser, "run code that is not that of the installed package")
-    options = console.parse(parser, words)
+    options = console.parse(parser, arguments)
 
-    from train.hub.check import report as checking
+    from train.hub.check import report
 
     console.without_bars()
-    report = checking.check(options.place, options.revision, options.trust)
-    print(report)
-    return int(report.failed)
+    examined = report.check(options.place, options.revision, options.trust)
+    print(examined)
+    return int(examined.failed)

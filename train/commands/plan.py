@@ -10,26 +10,26 @@ from train.settings.reading import load_recipe
 USAGE = "python -m train plan RECIPE.yaml [--KEY VALUE ...] [--gpu NAME ...] [--mfu 0.35] [--price X] [--processes N]"
 
 
-def run(words: list[str]) -> int:
-    """Print the plan of a recipe; `words` are those of the command line."""
+def run(arguments: list[str]) -> int:
+    """Print the plan of a recipe; `arguments` are those of the command line."""
     parser = _parser()
-    if "-h" in words or "--help" in words:
+    if "-h" in arguments or "--help" in arguments:
         parser.print_help()
         return 0
-    own, rest = parser.parse_known_args(words)
+    options, recipe_arguments = parser.parse_known_args(arguments)
     for name, holds, rule in (
-        ("mfu", 0 < own.mfu <= 1, "must be above 0 and at most 1"),
-        ("price", own.price is None or own.price >= 0, "must be at least 0"),
-        ("processes", own.processes >= 1, "must be at least 1"),
-        ("length", own.length is None or own.length >= 1, "must be at least 1"),
+        ("mfu", 0 < options.mfu <= 1, "must be above 0 and at most 1"),
+        ("price", options.price is None or options.price >= 0, "must be at least 0"),
+        ("processes", options.processes >= 1, "must be at least 1"),
+        ("length", options.length is None or options.length >= 1, "must be at least 1"),
     ):
         if not holds:
-            raise UserError(f"--{name}: {getattr(own, name)}: {rule}")
-    asked = own.gpu or [*gpus.GPUS, gpus.CPU]
+            raise UserError(f"--{name}: {getattr(options, name)}: {rule}")
+    asked = options.gpu or [*gpus.GPUS, gpus.CPU]
     chosen = gpus.find(asked)
-    own.cpu = gpus.CPU in map(str.lower, asked)
-    content = plan.make(load_recipe(rest), chosen, own)
-    print(json.dumps(content, indent=2) if own.json else plan.text(content))
+    options.cpu = gpus.CPU in map(str.lower, asked)
+    costs = plan.make(load_recipe(recipe_arguments), chosen, options)
+    print(json.dumps(costs, indent=2) if options.json else plan.text(costs))
     return 0
 
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from jsonargparse import Namespace
 
 
-def run(words: list[str]) -> int:
+def run(arguments: list[str]) -> int:
     """Send a run to the Hub."""
     request = "open a pull request instead of changing main"
     about = (
@@ -29,7 +29,7 @@ def run(words: list[str]) -> int:
     parser.add_argument(
         "--dry-run", "--dry_run", dest="dry_run", action="store_true", help="write, check, send nothing"
     )
-    options = console.parse(parser, words)
+    options = console.parse(parser, arguments)
 
     from train.errors import PublishError
 
@@ -46,32 +46,32 @@ def run(words: list[str]) -> int:
 
 def _publish(options: "Namespace") -> None:
     """Publish a run."""
-    from train.hub import publish as publishing
-    from train.hub.upload import Target
+    from train.hub import publish
+    from train.hub.repository import Target
 
     if options.repo_id is None:
         raise UserError("publish: --repo-id USER/NAME is missing; to mend what is published already, add --mend")
     target = Target(options.repo_id, options.revision, options.private, options.create_pr, options.tag)
-    publishing.publish(options.run_dir, target, options.dry_run)
+    publish.publish(options.run_dir, target, options.dry_run)
 
 
 def _mend(options: "Namespace") -> None:
     """Mend a folder, or a repository of the Hub."""
     from train import files
     from train.hub import fetch, mend
-    from train.hub.upload import Target
+    from train.hub.repository import Target
 
     if options.repo_id is not None or options.private:
         raise UserError("publish --mend: takes neither --repo-id nor --private; what is mended stays where it is")
-    place = Path(options.run_dir)
-    files.recover(place)
-    if not place.is_dir():
+    folder = Path(options.run_dir)
+    files.recover(folder)
+    if not folder.is_dir():
         if not fetch.is_id(options.run_dir):
             raise UserError(f"{options.run_dir}: neither a folder nor an id of the Hub (user/name)")
         mend.mend_repository(
             Target(options.run_dir, options.revision, False, options.create_pr, options.tag), options.dry_run
         )
     elif options.create_pr or options.tag or options.revision != "main":
-        raise UserError(f"publish --mend {place}: a folder here has no branches, tags or pull requests")
+        raise UserError(f"publish --mend {folder}: a folder here has no branches, tags or pull requests")
     else:
-        mend.mend_folder(place, options.dry_run)
+        mend.mend_folder(folder, options.dry_run)

@@ -3,7 +3,7 @@
 from train.commands import console
 
 
-def run(words: list[str]) -> int:
+def run(arguments: list[str]) -> int:
     """Train a published run again and compare."""
     parser = console.parser_of(
         "reproduce",
@@ -19,7 +19,7 @@ def run(words: list[str]) -> int:
     parser.add_argument(
         "--tolerance", type=str | None, help="bleu=1,loss=2%: instead of ours, which results.json may narrow"
     )
-    options = console.parse(parser, words)
+    options = console.parse(parser, arguments)
 
     from train.commands import fit
     from train.commands.reproduction import reproduce

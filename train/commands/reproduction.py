@@ -1,5 +1,6 @@
-"""Train what somebody published once more, and compare every figure with theirs."""
+"""Train a published run again, and compare every figure with the published one."""
 
+import itertools
 import math
 import os
 import re
@@ -12,8 +13,7 @@ from train import files
 from train.commands.evaluate_folder import evaluate_folder
 from train.data import splits
 from train.errors import UserError, plain
-from train.hub import fetch as hub_fetch
-from train.hub import foreign
+from train.hub import fetch, foreign
 from train.hub.check.card import is_figure
 from train.measure import provenance, results
 from train.run import history
@@ -21,27 +21,21 @@ from train.settings.reading import load_recipe
 from train.settings.recipe import Recipe
 from train.tasks import FIGURES
 
-RECIPE = "recipe.yaml"
-MOST_BYTES = {RECIPE: 1 << 16, results.FILE: 1 << 24}
+MOST_BYTES = {files.RECIPE: 1 << 16, files.RESULTS: 1 << 24}
 SPLITS = ("train", "validation", "test")
-OBJECTS = ("versions", "code")
 MOST_PARTS = 1000
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One figure, published and reproduced.
-
-    Attributes:
-        allowed: how far they may lie apart, as `Figure.tolerance` writes it.
-        forms: the two signatures of the scorer in words, where they differ: then it is another figure of the same name.
-    """
+    """One figure, published and reproduced."""
 
     split: str
     name: str
     published: float
     reproduced: float | None
-    allowed: str
+    allowed: str  # how far they may lie apart, as `Figure.tolerance` writes it
+    # The two signatures of the scorer in words, where they differ: then it is another figure of the same name.
     forms: str = ""
 
     @property
@@ -55,7 +49,7 @@ class Comparison:
 
 
 def reproduce(
-    place: str,
+    folder_or_id: str,
     revision: str | None,
     run_dir: str | None,
     root: str | None,
@@ -67,7 +61,7 @@ def reproduce(
     The same command again goes on where it stopped, as `fit` does.
 
     Args:
-        place: a run or Hub folder, or user/name.
+        folder_or_id: a run or Hub folder, or user/name.
         revision: branch, tag or commit of a repository; None = its main branch.
         run_dir: folder of the new run; None = `runs/<name>-reproduced`.
         root: folder of the data; None = as the recipe says.
@@ -80,28 +74,30 @@ def reproduce(
     Raises:
         UserError: nothing published there, other data, or a recipe that the figures do not belong to.
     """
-    allowed = parse_tolerance(tolerance)
-    recipe_path, published = fetch(place, revision)
+    tolerances = parse_tolerance(tolerance)
+    recipe_path, published = published_at(folder_or_id, revision)
     folder = Path(run_dir) if run_dir else Path("runs") / f"{load_recipe(recipe_path).name}-reproduced"
-    if folder.resolve() == Path(place).resolve():
+    if folder.resolve() == Path(folder_or_id).resolve():
         raise UserError(f"--run_dir {folder}: is what was published; train into another folder")
-    if (wanted := published.get("recipe_hash")) not in (None, provenance.hash_of_file(recipe_path)):
-        raise UserError(f"{place}: {RECIPE} is not the recipe of its figures (recipe_hash {str(wanted)[:12]})")
+    if (expected := published.get("recipe_hash")) not in (None, provenance.hash_of_file(recipe_path)):
+        raise UserError(
+            f"{folder_or_id}: {files.RECIPE} is not the recipe of its figures (recipe_hash {str(expected)[:12]})"
+        )
     recipe, changed = foreign.obeyed(load_recipe(recipe_path), str(folder), root)
-    _say(f"published: {place}, {', '.join(published['metrics'])} on split {published['split']!r}")
+    _say(f"published: {folder_or_id}, {', '.join(published['metrics'])} on split {published['split']!r}")
     say_lines([*changed, *differences(published)])
     check_data(recipe, published)
     if code := train(recipe):
         return code
     if os.environ.get("RANK", "0") != "0":
         return 0
-    compared = compare(published, _measured(folder, recipe, published), allowed)
+    compared = compare(published, _measured(folder, recipe, published), tolerances)
     _say(f"\n{table(compared)}\n{_weights(published, folder)}")
     return int(not all(one.within for one in compared))
 
 
 def say_lines(lines: list[str]) -> None:
-    """Print one line each: a text of somebody else must not write lines of ours, such as those of the table."""
+    """Print one line each: a foreign text must not write lines of ours, such as those of the table."""
     for line in lines:
         _say(" ".join(line.split()))
 
@@ -112,58 +108,53 @@ def _say(line: str) -> None:
         print(plain(line), flush=True)
 
 
-def fetch(place: str, revision: str | None) -> tuple[Path, dict[str, Any]]:
+def published_at(folder_or_id: str, revision: str | None) -> tuple[Path, dict[str, Any]]:
     """Return the recipe's file and the content of results.json, from a folder or from the Hub.
 
     Raises:
         UserError: one of them is missing or cannot be read.
     """
-    found: dict[str, Path | None]
-    commit = hub_fetch.commit_at(place, revision)
-    if commit is None:
-        found = {name: Path(place) / name for name in (RECIPE, results.FILE)}
-    else:
-        _say(f"{place} at commit {commit}")
-        found = {name: hub_fetch.file(place, commit, name, MOST_BYTES[name]) for name in (RECIPE, results.FILE)}
+    commit = fetch.commit_at(folder_or_id, revision)
+    if commit:
+        _say(f"{folder_or_id} at commit {commit}")
     paths = {}
-    for name, path in found.items():
+    for name, most in MOST_BYTES.items():
+        path = fetch.file(folder_or_id, commit, name, most) if commit else Path(folder_or_id) / name
         if path is None or not path.is_file():
-            raise UserError(f"{place}: has no {name}, so there is nothing to reproduce")
-        if path.stat().st_size > MOST_BYTES[name]:
-            raise UserError(
-                f"{place}: {name} has {path.stat().st_size:,} bytes, at most {MOST_BYTES[name]:,} are read"
-            )
+            raise UserError(f"{folder_or_id}: has no {name}, so there is nothing to reproduce")
+        if path.stat().st_size > most:
+            raise UserError(f"{folder_or_id}: {name} has {path.stat().st_size:,} bytes, at most {most:,} are read")
         paths[name] = path
     try:
-        content = files.parse_json(paths[results.FILE].read_bytes())
-        problem = _problem(content)
+        record = files.parse_json(paths[files.RESULTS].read_bytes())
+        problem = _problem(record)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{place}: {results.FILE}: cannot be read ({type(error).__name__}: {error})") from None
+        raise UserError(f"{folder_or_id}: {files.RESULTS}: cannot be read ({type(error).__name__}: {error})") from None
     if problem:
-        raise UserError(f"{place}: {results.FILE}: {problem}")
-    return paths[RECIPE], content
+        raise UserError(f"{folder_or_id}: {files.RESULTS}: {problem}")
+    return paths[files.RECIPE], record
 
 
-def _problem(content: dict[str, Any]) -> str | None:
+def _problem(record: dict[str, Any]) -> str | None:
     """Return what of results.json cannot be compared; another form raises what Python raises of it."""
-    if not content["metrics"] or not isinstance(content["split"], str):
+    if not record["metrics"] or not isinstance(record["split"], str):
         return "metrics: must name at least one figure"
-    for split, part in results.parts(content).items():
+    for split, evaluation in results.by_split(record).items():
         if split not in SPLITS:
             return f"split {split!r} must be one of {', '.join(SPLITS)}"
-        for name, value in part["metrics"].items():
+        for name, value in evaluation["metrics"].items():
             if not re.fullmatch(r"\w{1,64}", name, re.ASCII):
                 return f"metrics: {name[:64]!r} must be the name of a figure"
             if not is_figure(value):
                 return f"metrics: must name at least one figure, each a finite number; {name} is {str(value)[:40]!r}"
-        if not isinstance(part.get("tolerance") or {}, dict):
+        if not isinstance(evaluation.get("tolerance") or {}, dict):
             return "tolerance: must be an object"
     for name in ("train", "versions", "code"):
-        if not isinstance(content.get(name) or {}, dict):
+        if not isinstance(record.get(name) or {}, dict):
             return f"{name}: must be an object"
-    parts = history.of_results(content)
-    if len(parts) > MOST_PARTS or not all(
-        isinstance(part.get(name) or {}, dict) for part in parts for name in OBJECTS
+    stretches = history.of_results(record)
+    if len(stretches) > MOST_PARTS or not all(
+        isinstance(stretch.get(name) or {}, dict) for stretch in stretches for name in ("versions", "code")
     ):
         return f"train: must have objects for versions and code, in at most {MOST_PARTS} parts of history"
     return None
@@ -174,28 +165,29 @@ def differences(published: dict[str, Any]) -> list[str]:
 
     A run that changed on its way is compared in each of its parts.
     """
-    parts = history.of_results(published)
-    lines = [line for part in parts for line in _differences_of(part)]
-    ways = [
-        f"step {str(part.get('step', 0))[:20]}: {str(part.get('processes', 1))[:20]} process(es)" for part in parts
-    ]
-    if len(parts) > 1:
+    stretches = history.of_results(published)
+    lines = [line for stretch in stretches for line in _differences_of(stretch)]
+    if len(stretches) > 1:
+        ways = [
+            f"step {str(stretch.get('step', 0))[:20]}: {str(stretch.get('processes', 1))[:20]} process(es)"
+            for stretch in stretches
+        ]
         lines.append(f"the published run changed on its way: {', '.join(ways)}")
     return list(dict.fromkeys(lines))
 
 
-def _differences_of(part: dict[str, Any]) -> list[str]:
+def _differences_of(stretch: dict[str, Any]) -> list[str]:
     """Return the differences between here and a part of the published run."""
-    then, here = part.get("versions") or {}, provenance.versions()
+    then, here = stretch.get("versions") or {}, provenance.versions()
     lines = [
         f"version: {name} {str(then.get(name, 'unknown'))[:40]} published, {here.get(name, 'none')} here"
         for name in sorted(here)
         if then.get(name) != here.get(name)
     ]
-    old, new = part.get("code") or {}, provenance.code()
+    old, new = stretch.get("code") or {}, provenance.code()
     if old != new or old.get("changed"):
         lines.append(f"code: {_code(old)} published, {_code(new)} here")
-    machine = str(part.get("hardware", "unknown hardware"))[:200]
+    machine = str(stretch.get("hardware", "unknown hardware"))[:200]
     if machine != provenance.hardware():
         lines.append(f"hardware: {machine} published, {provenance.hardware()} here")
     return lines
@@ -204,8 +196,8 @@ def _differences_of(part: dict[str, Any]) -> list[str]:
 def _code(state: dict[str, Any]) -> str:
     """Return in words which code ran."""
     commit = state.get("commit")
-    words = f"commit {str(commit)[:12]}" if commit else f"version {str(state.get('version', 'unknown'))[:40]}"
-    return f"{words} with changes" if state.get("changed") else words
+    name = f"commit {str(commit)[:12]}" if commit else f"version {str(state.get('version', 'unknown'))[:40]}"
+    return f"{name} with changes" if state.get("changed") else name
 
 
 def check_data(recipe: Recipe, published: dict[str, Any]) -> None:
@@ -218,76 +210,75 @@ def check_data(recipe: Recipe, published: dict[str, Any]) -> None:
         here = splits.fingerprint(splits.load_splits(recipe))
     except UserError as error:
         raise UserError(f"{error}; {_needed(recipe)}") from None
-    wanted = published.get("data_hash")
-    if here != wanted:
+    expected = published.get("data_hash")
+    if here != expected:
         raise UserError(
-            f"data: its sha256 is {here}, that of the published run {wanted}: other rows give other figures; {_needed(recipe)}"
+            f"data: its sha256 is {here}, that of the published run {expected}: other rows give other figures; {_needed(recipe)}"
         )
 
 
 def _needed(recipe: Recipe) -> str:
     """Say in words what data the recipe needs, and where it is looked for."""
-    own = recipe.data
-    if own.hub:
-        return f"the recipe reads the data set {own.hub} of the Hub"
-    if own.generator:
-        return f"the recipe makes it with the generator {own.generator}"
-    lists = [[value] if isinstance(value, str) else value or [] for value in (own.train, own.validation, own.test)]
-    names = ", ".join(name for names in lists for name in names)
-    return f"the recipe reads {names} below {own.root!r}: put them there, or say --data.root DIR"
+    data = recipe.data
+    if data.hub:
+        return f"the recipe reads the data set {data.hub} of the Hub"
+    if data.generator:
+        return f"the recipe makes it with the generator {data.generator}"
+    lists = [[value] if isinstance(value, str) else value or [] for value in (data.train, data.validation, data.test)]
+    names = ", ".join(itertools.chain(*lists))
+    return f"the recipe reads {names} below {data.root!r}: put them there, or say --data.root DIR"
 
 
 def _measured(folder: Path, recipe: Recipe, published: dict[str, Any]) -> dict[str, Any]:
     """Return the new run's results.json, with every split that was published; what the run left out is measured now."""
-    content = results.read(folder) or {}
-    known = results.parts(content) if content else {}
-    for split in results.parts(published):
-        if split not in known:
+    record = results.read(folder) or {}
+    measured = results.by_split(record) if record else {}
+    for split in results.by_split(published):
+        if split not in measured:
             evaluate_folder(folder, recipe, split)
     return results.read(folder) or {}
 
 
-def compare(published: dict[str, Any], reproduced: dict[str, Any], allowed: dict[str, str]) -> list[Comparison]:
+def compare(published: dict[str, Any], reproduced: dict[str, Any], tolerances: dict[str, str]) -> list[Comparison]:
     """Return a comparison of every published figure.
 
     Args:
         published: content of results.json.
         reproduced: that of the new run.
-        allowed: the reader's tolerances, which go before ours and those that `published` states.
+        tolerances: the reader's tolerances, which go before ours and those that `published` states.
     """
-    new = results.parts(reproduced)
-    found = []
-    for split, part in results.parts(published).items():
-        stated = part.get("tolerance") or {}
-        for name, value in part["metrics"].items():
+    new = results.by_split(reproduced)
+    comparisons = []
+    for split, evaluation in results.by_split(published).items():
+        stated = evaluation.get("tolerance") or {}
+        for name, value in evaluation["metrics"].items():
             again = new.get(split, {}).get("metrics", {}).get(name)
-            rule = allowed.get(name) or _narrower(
-                FIGURES[name].tolerance if name in FIGURES else "0", stated.get(name), value
-            )
-            forms = _differing_forms(part, new.get(split, {}), name)
-            found.append(Comparison(split, name, value, again, rule, forms))
-    return found
+            ours = FIGURES[name].tolerance if name in FIGURES else "0"
+            rule = tolerances.get(name) or _narrower(ours, stated.get(name), value)
+            forms = _differing_forms(evaluation, new.get(split, {}), name)
+            comparisons.append(Comparison(split, name, value, again, rule, forms))
+    return comparisons
 
 
 def _differing_forms(published: dict[str, Any], reproduced: dict[str, Any], name: str) -> str:
     """Return where the signatures of a figure's scorer differ, in words; sacrebleu's version may be another one."""
-    texts = [_signature(part, name) for part in (published, reproduced)]
+    texts = [_signature(evaluation, name) for evaluation in (published, reproduced)]
     old, new = ({field for field in text.split("|") if not field.startswith("version:")} for text in texts)
-    words = ["|".join(sorted(one - other))[:100] or "no signature" for one, other in ((old, new), (new, old))]
-    return "" if old == new else f"{words[0]} published, {words[1]} here"
+    forms = ["|".join(sorted(one - other))[:100] or "no signature" for one, other in ((old, new), (new, old))]
+    return "" if old == new else f"{forms[0]} published, {forms[1]} here"
 
 
-def _signature(part: dict[str, Any], name: str) -> str:
+def _signature(evaluation: dict[str, Any], name: str) -> str:
     """Return the signature of a figure's scorer, as an evaluation states it; "" where it states none."""
-    settings = part.get("settings")
+    settings = evaluation.get("settings")
     signatures = settings.get("signatures") if isinstance(settings, dict) else None
     return str(signatures.get(name, "")) if isinstance(signatures, dict) else ""
 
 
-def _narrower(own: str, stated: Any, published: float) -> str:
-    """Return the narrower tolerance of a figure: whoever is judged may promise more than the rule, and not less."""
-    if not _is_tolerance(stated) or _limit(stated, published) >= _limit(own, published):
-        return own
+def _narrower(rule: str, stated: Any, published: float) -> str:
+    """Return the narrower tolerance of a figure: the publisher may promise more than the rule, and not less."""
+    if not _is_tolerance(stated) or _limit(stated, published) >= _limit(rule, published):
+        return rule
     return str(stated)
 
 
@@ -307,7 +298,7 @@ def table(compared: list[Comparison]) -> str:
 
 def _weights(published: dict[str, Any], folder: Path) -> str:
     """Say whether the weights are the same to the bit, which they can be on the same machine and versions only."""
-    old, new = published.get("weights"), provenance.weights(folder / "final")
+    old, new = published.get("weights"), provenance.weights(folder / files.FINAL)
     if not old:
         return "weights: no sha256 was published"
     return f"weights: {'the same sha256' if old == new else 'another sha256'} ({', '.join(new.values())})"
@@ -322,15 +313,15 @@ def parse_tolerance(text: str | None) -> dict[str, str]:
     Raises:
         UserError: no such figure, or no such number.
     """
-    found = {}
+    tolerances = {}
     for entry in text.split(",") if text else []:
         name, _, value = entry.strip().partition("=")
         if name not in FIGURES:
             raise UserError(f"--tolerance {entry!r}: must name a figure: {', '.join(FIGURES)}; {_FORM}")
         if not _is_tolerance(value):
             raise UserError(f"--tolerance {entry!r}: must be a number, or one with %, not below 0; {_FORM}")
-        found[name] = value
-    return found
+        tolerances[name] = value
+    return tolerances
 
 
 def _is_tolerance(value: Any) -> bool:

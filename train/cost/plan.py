@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from train import files
 from train.cost import formulas, gpus, here
 from train.data import examples
 from train.data import splits as data
@@ -129,9 +130,9 @@ def _read(recipe: Recipe) -> tuple[Any, Any, int | None, str]:
     try:
         train = data.load_splits(recipe)["train"]
         with tempfile.TemporaryDirectory() as scratch:
-            folder = recipe.folder / "tokenizer"
+            folder = recipe.folder / files.TOKENIZER
             if not (folder / "tokenizer.json").is_file():
-                folder = Path(scratch) / "tokenizer"
+                folder = Path(scratch) / files.TOKENIZER
                 build.make_tokenizer(recipe, train, folder)
             tokenizer = build.load_tokenizer(folder)
         labels = len(train.features["label"].names) if TASKS[recipe.task].has_classes else None
@@ -142,7 +143,7 @@ def _read(recipe: Recipe) -> tuple[Any, Any, int | None, str]:
 
 def _vocabulary(recipe: Recipe) -> int:
     """Return the size of the vocabulary, or the recipe's bound of it, without data."""
-    folder = recipe.folder / "tokenizer"
+    folder = recipe.folder / files.TOKENIZER
     if (folder / "tokenizer.json").is_file():
         return len(build.load_tokenizer(folder))
     return len(build.load_tokenizer(recipe.tokenizer.path)) if recipe.tokenizer.path else recipe.tokenizer.vocab_size

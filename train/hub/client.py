@@ -30,18 +30,6 @@ Result = TypeVar("Result")
 Say = Callable[[str], None]
 
 
-def require_login() -> None:
-    """Check, without the network, that this machine may speak to the Hub at all.
-
-    Raises:
-        UserError: offline by request, or no token.
-    """
-    if constants.HF_HUB_OFFLINE:
-        raise UserError(OFFLINE)
-    if not get_token():
-        raise UserError(NO_TOKEN)
-
-
 def status_of(error: Exception) -> int | None:
     """Return the HTTP status that an error stands for, None where no answer came."""
     return getattr(getattr(error, "response", None), "status_code", None)
@@ -62,11 +50,11 @@ def is_conflict(error: Exception) -> bool:
 
 
 def reason(error: Exception) -> str:
-    """Return in a few words what the Hub said, or that it said nothing."""
+    """Return in a few words what the Hub answered, or that it gave no answer."""
     status = status_of(error)
-    words = getattr(error, "server_message", None) or ("" if status else str(error).strip())
+    message = getattr(error, "server_message", None) or ("" if status else str(error).strip())
     named = f"HTTP {status}" if status else type(error).__name__
-    return f"{named}: {' '.join(words.split())[:200]}" if words else named
+    return f"{named}: {' '.join(message.split())[:200]}" if message else named
 
 
 class _OneLine(logging.Filter):
@@ -90,22 +78,16 @@ class _OneLine(logging.Filter):
 
 @dataclass(frozen=True)
 class Hub:
-    """The way to the Hub, and how much patience there is.
+    """The way to the Hub, and how much patience there is."""
 
-    Attributes:
-        api: its client.
-        say: takes a line for people.
-        waits: seconds before each further try where the way there or the Hub failed.
-    """
-
-    api: HfApi = field(default_factory=HfApi)
-    say: Say = show
-    waits: tuple[float, ...] = WAITS
+    api: HfApi = field(default_factory=HfApi)  # its client
+    say: Say = show  # takes a line for people
+    waits: tuple[float, ...] = WAITS  # seconds before each further try where the way there or the Hub failed
 
     def attempt(
         self, doing: str, action: Callable[[], Result], recover: Callable[[], Result | None] | None = None
     ) -> Result:
-        """Do something, again after a while where that may help; each further try is said.
+        """Do something, again after a while where that may help; each further try is logged.
 
         Args:
             doing: in words, for the line.
@@ -142,6 +124,24 @@ def _asked(error: Exception) -> float:
     """Return the seconds that the Hub asks to wait, 0 where it does not."""
     value = error.response.headers.get("Retry-After", "") if isinstance(error, HfHubHTTPError) else ""
     return float(value) if value.isdigit() else 0.0
+
+
+def log_in(hub: Hub) -> list[str]:
+    """Return whose token this is: the user's name, then those of the user's organisations.
+
+    Raises:
+        UserError: offline by request, no token, one that the Hub does not know, or one that may only read.
+        PublishError: the Hub does not answer.
+    """
+    if constants.HF_HUB_OFFLINE:
+        raise UserError(OFFLINE)
+    if not get_token():
+        raise UserError(NO_TOKEN)
+    with in_words(hub.api.endpoint, "log in"):
+        whose = hub.attempt("log in", hub.api.whoami)
+    if ((whose.get("auth") or {}).get("accessToken") or {}).get("role") == "read":
+        raise UserError(f"the token of {whose.get('name')} may only read: {LOG_IN}")
+    return [whose["name"], *(group["name"] for group in whose.get("orgs") or [])]
 
 
 @contextlib.contextmanager
@@ -182,9 +182,7 @@ def _explained(error: Exception, repo_id: str, doing: str) -> Exception:
     if status in (401, 404):
         return UserError(f"{repo_id}: no such repository, or this token may not see it ({reason(error)})")
     if is_conflict(error):
-        return PublishError(
-            f"{repo_id}: somebody else changed it meanwhile ({reason(error)}); look, and publish again"
-        )
+        return PublishError(f"{repo_id}: it was changed meanwhile ({reason(error)}); look, and publish again")
     if status is not None and status < 500 and status not in (408, 429):
         return UserError(f"{repo_id}: the Hub refuses to {doing}: {reason(error)}")
     if isinstance(error, HTTPError) or is_transient(error):

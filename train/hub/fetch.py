@@ -1,4 +1,4 @@
-"""Reading from the Hub: an id and a revision become a commit, and files of that commit; what fails is said in one line."""
+"""Reading from the Hub: an id and a revision become a commit, and files of that commit; what fails is reported in one line."""
 
 import contextlib
 import re
@@ -11,7 +11,7 @@ from huggingface_hub import HfApi, constants, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HFValidationError,
-    HTTPError,  # of whichever library the client speaks HTTP with
+    HTTPError,  # of the HTTP library that the client uses
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -21,11 +21,9 @@ from huggingface_hub.utils import filter_repo_objects, validate_repo_id
 from train.errors import UserError
 
 
-def is_id(place: str | None) -> bool:
+def is_id(name: str | None) -> bool:
     """Say whether a word that is no folder here could be an id on the Hub."""
-    return (
-        place is not None and not Path(place).exists() and not place.startswith((".", "/", "~")) and is_repo_id(place)
-    )
+    return name is not None and not Path(name).exists() and not name.startswith((".", "/", "~")) and is_repo_id(name)
 
 
 def is_repo_id(name: str) -> bool:
@@ -44,38 +42,38 @@ def commit_of(repo_id: str, revision: str | None = None) -> str:
         UserError: no such repository or revision, no right to read it, or the Hub cannot be reached.
     """
     with _explained(repo_id, revision):
-        found = HfApi().model_info(repo_id, revision=revision).sha
+        commit = HfApi().model_info(repo_id, revision=revision).sha
     # It becomes the name of a folder here; a server that is not the Hub may send anything.
-    if found is None or not re.fullmatch(r"[0-9a-f]{40}", found):
+    if commit is None or not re.fullmatch(r"[0-9a-f]{40}", commit):
         raise UserError(f"{repo_id}: {constants.ENDPOINT} names no commit of {revision or 'its main branch'}")
-    return found
+    return commit
 
 
-def commit_at(place: str, revision: str | None) -> str | None:
+def commit_at(folder_or_id: str, revision: str | None) -> str | None:
     """Return the commit of a repository, None for a folder here.
 
     Raises:
         UserError: neither, a folder for which a revision is asked, or as `commit_of`.
     """
-    if Path(place).is_dir():
+    if Path(folder_or_id).is_dir():
         if revision:
-            raise UserError(f"--revision {revision}: {place} is a folder here, which has no revisions")
+            raise UserError(f"--revision {revision}: {folder_or_id} is a folder here, which has no revisions")
         return None
-    if not is_id(place):
-        raise UserError(f"{place}: neither a folder nor an id of the Hub (user/name)")
-    return commit_of(place, revision)
+    if not is_id(folder_or_id):
+        raise UserError(f"{folder_or_id}: neither a folder nor an id of the Hub (user/name)")
+    return commit_of(folder_or_id, revision)
 
 
 def listing(repo_id: str, commit: str) -> dict[str, dict[str, Any]]:
     """Return every file of a commit with its size and its hash: sha256 where it is in large file storage, else git's."""
     with _explained(repo_id, commit):
         entries = list(HfApi().list_repo_tree(repo_id, recursive=True, revision=commit))
-    found: dict[str, dict[str, Any]] = {}
+    listed: dict[str, dict[str, Any]] = {}
     for entry in entries:
         if isinstance(entry, RepoFile):
             large = {"sha256": entry.lfs.sha256} if entry.lfs else {"blob_id": entry.blob_id}
-            found[entry.path] = {"size": entry.size} | large
-    return found
+            listed[entry.path] = {"size": entry.size} | large
+    return listed
 
 
 def folder(repo_id: str, commit: str, target: Path, entries: dict[str, dict[str, Any]] | None = None) -> Path:
@@ -122,13 +120,13 @@ def file(repo_id: str, commit: str, name: str, most: int) -> Path | None:
         UserError: it has more bytes than `most`, and is not fetched; or as `commit_of`.
     """
     with _explained(repo_id, commit):
-        found = [
+        entries = [
             entry for entry in HfApi().get_paths_info(repo_id, [name], revision=commit) if isinstance(entry, RepoFile)
         ]
-    if not found:
+    if not entries:
         return None
-    if found[0].size > most:
-        raise UserError(f"{repo_id}: {name} has {found[0].size:,} bytes, at most {most:,} are read")
+    if entries[0].size > most:
+        raise UserError(f"{repo_id}: {name} has {entries[0].size:,} bytes, at most {most:,} are read")
     with _explained(repo_id, commit):
         return Path(hf_hub_download(repo_id, name, revision=commit))
 
@@ -145,10 +143,10 @@ def _refuse_size(repo_id: str, entries: dict[str, dict[str, Any]], folder: Path,
     Raises:
         UserError: more bytes than are free.
     """
-    place = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
-    size, free = sum(entry["size"] for entry in entries.values()), shutil.disk_usage(place).free
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    size, free = sum(entry["size"] for entry in entries.values()), shutil.disk_usage(existing).free
     if size > free:
-        raise UserError(f"{repo_id}: has {size:,} bytes to fetch, and {free:,} are free in {place}; set {variable}")
+        raise UserError(f"{repo_id}: has {size:,} bytes to fetch, and {free:,} are free in {existing}; set {variable}")
 
 
 @contextlib.contextmanager

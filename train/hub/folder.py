@@ -6,6 +6,7 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import yaml
 from huggingface_hub.errors import HFValidationError
@@ -18,17 +19,17 @@ from train.hub import card
 from train.measure import provenance, results, scoring
 from train.model import loading
 from train.settings.reading import load_recipe
+from train.settings.recipe import Recipe
 
-FOLDER = "hub"
 # What a Hub folder holds beside the code; nothing else goes in, whatever else lies in the run.
-REQUIRED = ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "README.md", "recipe.yaml")
-COPIED = (results.FILE, "metrics.jsonl")
-PICTURES = ("curves.png", "attention.png")
-OF_A_RUN = ("recipe.yaml", *COPIED, "final")
-ALLOWED = {*REQUIRED, *COPIED, *PICTURES, "generation_config.json", files.MANIFEST}
+REQUIRED = ("model.safetensors", files.CONFIG, "tokenizer.json", "tokenizer_config.json", files.CARD, files.RECIPE)
+COPIED = (files.RESULTS, files.METRICS)
+PICTURES = (files.CURVES, files.ATTENTION)
+OF_A_RUN = (files.RECIPE, *COPIED, files.FINAL)
+ALLOWED = {*REQUIRED, *COPIED, *PICTURES, files.GENERATION, files.MANIFEST}
 
 
-def write_hub_folder(run_dir, repo_id: str, output=None) -> Path:
+def write_hub_folder(run_dir: str | Path, repo_id: str, output: str | Path | None = None) -> Path:
     """Write everything the Hub needs of a finished run: staged, checked, then renamed.
 
     Args:
@@ -43,34 +44,36 @@ def write_hub_folder(run_dir, repo_id: str, output=None) -> Path:
         UserError: no such run, not finished, not evaluated, or a name the Hub does not accept.
     """
     run_dir = Path(run_dir)
-    recipe, _ = finished(run_dir, repo_id)
-    model, tokenizer = loading.load(run_dir / "final", recipe.task)
+    recipe = finished(run_dir, repo_id)
+    model, tokenizer = loading.load(run_dir / files.FINAL, recipe.task)
     # generate() must do by itself what was measured; its own default ends every text after 20 tokens.
     model.generation_config = scoring.generation_config(recipe, model.config)
-    output = Path(output) if output else run_dir / FOLDER
+    output = Path(output) if output else run_dir / files.HUB
     with files.staged_folder(output, manifest=True) as staging:
         model.save_pretrained(staging, max_shard_size="1TB")
         tokenizers.write(tokenizer, staging)
-        _write_recipe(run_dir / "recipe.yaml", staging)
+        # Without paths, and without keys that its version did not know: its hash is in the results.
+        public = provenance.public_content(run_dir / files.RECIPE)
+        files.write_text(staging / files.RECIPE, yaml.safe_dump(public, sort_keys=False, allow_unicode=True))
         for name in COPIED:
             _copy_text(run_dir / name, staging)
-        content = _without_places(files.read_object(staging / results.FILE))
-        files.write_json(staging / results.FILE, content)
-        _draw(run_dir, staging, model, tokenizer, content, recipe.name)
+        record = _without_places(files.read_object(staging / files.RESULTS))
+        files.write_json(staging / files.RESULTS, record)
+        _draw(run_dir, staging, model, tokenizer, record, recipe.name)
         pictures = [name for name in PICTURES if (staging / name).is_file()]
-        card.render(repo_id, recipe, content, model, pictures).save(staging / "README.md")
+        card.render(repo_id, recipe, record, model, pictures).save(staging / files.CARD)
         keep_allowed(staging)
     return output
 
 
-def _draw(run_dir: Path, folder: Path, model, tokenizer, content: dict, title: str) -> None:
+def _draw(run_dir: Path, folder: Path, model: Any, tokenizer: Any, record: dict[str, Any], title: str) -> None:
     """Draw the course of the run, and where an encoder-decoder looks in the first sample; no picture is worth a failure."""
     from train.pictures import plots  # here: a push during training needs none of it
 
-    source = next((sample["source"] for sample in content.get("samples") or [] if "source" in sample), None)
-    drawings = [("curves.png", lambda path: plots.loss_curve(run_dir / "metrics.jsonl", path, title))]
+    source = next((sample["source"] for sample in record.get("samples") or [] if "source" in sample), None)
+    drawings = [(files.CURVES, lambda path: plots.loss_curve(run_dir / files.METRICS, path, title))]
     if model.config.variant == "encoder-decoder" and source is not None:
-        drawings.append(("attention.png", lambda path: plots.draw_attention(model, tokenizer, source, path)))
+        drawings.append((files.ATTENTION, lambda path: plots.draw_attention(model, tokenizer, source, path)))
     for name, draw in drawings:
         try:
             draw(folder / name)
@@ -79,8 +82,8 @@ def _draw(run_dir: Path, folder: Path, model, tokenizer, content: dict, title: s
             print(f"warning: {name}: not drawn: {error}", file=sys.stderr)
 
 
-def finished(run_dir: Path, repo_id: str):
-    """Return the recipe and results of a finished run, or say what is missing."""
+def finished(run_dir: Path, repo_id: str) -> Recipe:
+    """Return the recipe of a finished run, or say what is missing."""
     try:
         validate_repo_id(repo_id)
     except HFValidationError as error:
@@ -88,34 +91,30 @@ def finished(run_dir: Path, repo_id: str):
     if "/" not in repo_id:
         raise UserError(f"repo-id {repo_id!r}: must be user/name")
     files.refuse_missing(run_dir)
-    if not (run_dir / "recipe.yaml").is_file():
-        model = (run_dir / "config.json").is_file()
-        remedy = ", but a model folder: its push_to_hub sends it, see docs/guides/sharing.md" if model else ""
+    if not (run_dir / files.RECIPE).is_file():
+        is_model = (run_dir / files.CONFIG).is_file()
+        remedy = ", but a model folder: its push_to_hub sends it, see docs/guides/sharing.md" if is_model else ""
         raise UserError(f"{run_dir}: not a run, it has no recipe.yaml{remedy}")
     _refuse_links(run_dir)
-    if not (run_dir / "final" / "config.json").is_file():
+    if not (run_dir / files.FINAL / files.CONFIG).is_file():
         raise UserError(f"{run_dir}: a run without final/: train it to its end first (python -m train fit)")
-    content = results.read(run_dir)
-    if not content or not content.get("metrics"):
+    record = results.read(run_dir)
+    if not record or not record.get("metrics"):
         raise UserError(
-            f"{run_dir}: a run without {results.FILE}: a card needs figures, run python -m train evaluate {run_dir}"
+            f"{run_dir}: a run without {files.RESULTS}: a card needs figures, run python -m train evaluate {run_dir}"
         )
-    recipe = load_recipe([str(run_dir / "recipe.yaml")])
-    if content.get("recipe_hash") not in (None, provenance.hash_of_file(run_dir / "recipe.yaml")):
+    recipe = load_recipe([str(run_dir / files.RECIPE)])
+    if record.get("recipe_hash") not in (None, provenance.hash_of_file(run_dir / files.RECIPE)):
         raise UserError(
-            f"{run_dir}: {results.FILE} has the figures of another recipe, or an older version wrote it: "
+            f"{run_dir}: {files.RESULTS} has the figures of another recipe, or an older version wrote it: "
             f"run python -m train evaluate {run_dir}"
         )
-    return recipe, content
+    return recipe
 
 
 def _refuse_links(run_dir: Path) -> None:
-    """Refuse a run in which something that is published is not the run's own file: a link may lead to any file at all.
-
-    Raises:
-        UserError: a link, or no file, with where it leads.
-    """
-    for path in (*(run_dir / name for name in OF_A_RUN), *sorted((run_dir / "final").rglob("*"))):
+    """Raise a UserError for a run that would publish what is not its own file: a link may lead to any file at all."""
+    for path in (*(run_dir / name for name in OF_A_RUN), *sorted((run_dir / files.FINAL).rglob("*"))):
         target = path.resolve()
         if path.exists() and not target.is_relative_to(run_dir.resolve()):
             raise UserError(f"{path}: a link to {target}, which is not of this run; put the file itself there")
@@ -123,32 +122,28 @@ def _refuse_links(run_dir: Path) -> None:
             raise UserError(f"{path}: must be a file, to be published")
 
 
-def _write_recipe(path: Path, folder: Path) -> None:
-    """Write a run's recipe without paths, and without keys that its version did not know: its hash is in the results."""
-    content = yaml.safe_dump(provenance.public_content(path), sort_keys=False, allow_unicode=True)
-    (folder / path.name).write_text(content, encoding="utf-8")
-
-
 def _copy_text(path: Path, folder: Path) -> None:
     """Copy a text file of a run, writing paths below the working, the runs' and the home folder without those."""
     if not path.is_file():
         return
     text = path.read_text(encoding="utf-8")
-    places = [(Path.cwd(), "."), (path.resolve().parents[1], ".")]
+    replacements = [(Path.cwd(), "."), (path.resolve().parents[1], ".")]
     with contextlib.suppress(RuntimeError):  # a container's user may have no home
-        places.append((Path.home(), "~"))
-    for place, instead in places:
-        if place != Path(place.anchor):
-            text = text.replace(f"{place}/", f"{instead}/")
+        replacements.append((Path.home(), "~"))
+    for machine_path, instead in replacements:
+        if machine_path != Path(machine_path.anchor):
+            text = text.replace(f"{machine_path}/", f"{instead}/")
     (folder / path.name).write_text(text, encoding="utf-8")
 
 
-def _without_places(content: dict) -> dict:
+def _without_places(record: dict[str, Any]) -> dict[str, Any]:
     """Return results.json with commands that name no folder: a run may have been trained on another machine than this."""
-    for part in (part for part in results.parts(content).values() if "command" in part):
-        words = [re.sub(r"^(--[^=]+=)?/(?:.*/)?([^/]+)/*$", r"\1\2", word) for word in shlex.split(part["command"])]
-        part["command"] = shlex.join(words)
-    return content
+    for evaluation in (evaluation for evaluation in results.by_split(record).values() if "command" in evaluation):
+        arguments = [
+            re.sub(r"^(--[^=]+=)?/(?:.*/)?([^/]+)/*$", r"\1\2", word) for word in shlex.split(evaluation["command"])
+        ]
+        evaluation["command"] = shlex.join(arguments)
+    return record
 
 
 def is_allowed(name: str) -> bool:

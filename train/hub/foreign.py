@@ -1,4 +1,4 @@
-"""What a recipe of somebody else may decide: what is trained, and nothing beside it. One rule for every key of a recipe.
+"""What a foreign recipe may decide: what is trained, and nothing else. One rule for every key of a recipe.
 
 `docs/security.md` lists the keys by their rule, and a test goes through all of them: a new key needs one.
 """
@@ -44,7 +44,7 @@ def ours(value: Any) -> Rule:
     return lambda _: value
 
 
-def place(value: Any) -> Any:
+def inside(value: Any) -> Any:
     """Take a name of the Hub, or a path below the folder of the data or the working folder, in a list too."""
     for one in value if isinstance(value, list) else [value]:
         if one is None:
@@ -74,10 +74,10 @@ def workers(value: int) -> int:
 
 def arguments(value: dict[str, Any]) -> dict[str, Any]:
     """Take arguments of a generator whose numbers do not fill the memory."""
-    for name, one in value.items():
-        if isinstance(one, int | float) and abs(one) > MOST_ROWS:
+    for name, argument in value.items():
+        if isinstance(argument, int | float) and abs(argument) > MOST_ROWS:
             raise ValueError(f"{name} must be at most {MOST_ROWS:,}")
-        if isinstance(one, str) and len(one) > 1000:
+        if isinstance(argument, str) and len(argument) > 1000:
             raise ValueError(f"{name} must have at most 1,000 characters")
     return value
 
@@ -95,13 +95,13 @@ RULES: dict[str, Rule] = {
         "preset dropout attention_dropout activation_dropout layer_norm_eps initializer_range tie_word_embeddings norm_order "
         "positions activation scale_embeddings embedding_norm label_smoothing",
     ),
-    "model.init_from": place,
+    "model.init_from": inside,
     "model.attn_implementation": kernel,
     **{f"model.{name}": at_most(most) for name, most in LIMITS.items()},
     **_every(taken, "tokenizer", "kind lowercase normalize min_frequency"),
-    "tokenizer.path": place,
+    "tokenizer.path": inside,
     "tokenizer.vocab_size": at_most(LIMITS["vocab_size"]),
-    **_every(place, "data", "root train validation test hub hub_config"),
+    **_every(inside, "data", "root train validation test hub hub_config"),
     **_every(
         taken,
         "data",
@@ -157,10 +157,10 @@ def obeyed(recipe: Recipe, run_dir: str, root: str | None) -> tuple[Recipe, list
             sections[item.name] = run_dir if item.name == "run_dir" else _decided(item.name, value, lines)
             continue
         values = {
-            one.name: root
-            if root is not None and (item.name, one.name) == ("data", "root")
-            else _decided(f"{item.name}.{one.name}", getattr(value, one.name), lines)
-            for one in dataclasses.fields(value)
+            key.name: root
+            if root is not None and (item.name, key.name) == ("data", "root")
+            else _decided(f"{item.name}.{key.name}", getattr(value, key.name), lines)
+            for key in dataclasses.fields(value)
         }
         sections[item.name] = dataclasses.replace(value, **values)  # type: ignore[type-var]
     return Recipe(**sections), lines
@@ -171,12 +171,8 @@ def _decided(name: str, value: Any, lines: list[str]) -> Any:
     try:
         decided = RULES[name](value)
     except ValueError as error:
-        raise UserError(f"published recipe: {name}: {reprlib.repr(value)} {error}{_hint(name)}") from None
+        hint = "; give its folder with --data.root DIR" if name == "data.root" else ""
+        raise UserError(f"published recipe: {name}: {reprlib.repr(value)} {error}{hint}") from None
     if decided != value:
         lines.append(f"not taken from the published recipe: {name} {reprlib.repr(value)}, here {decided!r}")
     return decided
-
-
-def _hint(name: str) -> str:
-    """Say what a reader can do about the folder of the data."""
-    return "; give its folder with --data.root DIR" if name == "data.root" else ""

@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
+from train import files
 from train.errors import PublishError, UserError
-from train.hub import upload
-from train.hub.check import report as hub_check
-from train.hub.client import Hub
+from train.hub import client, repository, upload
+from train.hub.check import report
 from train.hub.folder import finished, write_hub_folder
 from train.settings.reading import load_recipe
 from train.tasks import TASKS
 
 
-def publish(run_dir, target: upload.Target, dry_run: bool = False) -> upload.Sent | None:
+def publish(run_dir: str | Path, target: repository.Target, dry_run: bool = False) -> upload.Sent | None:
     """Publish a finished run.
 
     Args:
@@ -26,12 +26,12 @@ def publish(run_dir, target: upload.Target, dry_run: bool = False) -> upload.Sen
         UserError: the run, the name or the token is not as it must be, or the repository holds something else.
         PublishError: the folder fails its check, or the Hub or the way there fails.
     """
-    hub = Hub()
+    hub = client.Hub()
     refuse_contradictions(target)
     finished(Path(run_dir), target.repo_id)
     if not dry_run:
-        names = upload.log_in(hub)
-        before = upload.survey(hub, target)  # now, and not after minutes of checks
+        names = client.log_in(hub)
+        before = repository.survey(hub, target)  # now, and not after minutes of checks
         owner = target.repo_id.split("/")[0]
         if not before.exists and owner not in names:
             raise UserError(
@@ -43,11 +43,7 @@ def publish(run_dir, target: upload.Target, dry_run: bool = False) -> upload.Sen
                 f"--private: {target.repo_id} is public already; make it private on its settings page first"
             )
     folder = write_hub_folder(run_dir, target.repo_id)
-    report = hub_check.check_folder(folder)
-    if report.failed:
-        print(report)
-        problem = (report.problems or ["nothing was checked"])[0]
-        raise PublishError(f"{folder}: not fit to be published: {problem}")
+    refuse_unfit(folder, f"{folder}: not fit to be published")
     size = sum(path.stat().st_size for path in folder.iterdir())
     print(
         f"{folder}: {len(list(folder.iterdir()))} files, {size / 1e6:,.1f} MB, loaded and checked as a stranger would"
@@ -55,21 +51,33 @@ def publish(run_dir, target: upload.Target, dry_run: bool = False) -> upload.Sen
     if dry_run:
         print(f"complete Hub folder of {target.repo_id}; nothing was uploaded")
         return None
-    recipe = load_recipe([str(folder / "recipe.yaml")])
+    recipe = load_recipe([str(folder / files.RECIPE)])
     sent = upload.send(hub, folder, target, f"Publish {recipe.name}")
     print(farewell(target, sent, TASKS[recipe.task].auto_class))
     return sent
 
 
-def refuse_contradictions(target: upload.Target) -> None:
+def refuse_contradictions(target: repository.Target) -> None:
     """Refuse options that do not go together."""
-    if target.create_pr and target.revision != upload.MAIN:
+    if target.create_pr and target.revision != repository.MAIN:
         raise UserError(f"--create-pr: asks for a change of main; leave --revision {target.revision} out")
     if target.create_pr and target.tag:
         raise UserError(f"--tag {target.tag}: what is only asked for gets no tag; leave it out, or --create-pr")
 
 
-def farewell(target: upload.Target, sent: upload.Sent, auto: str) -> str:
+def refuse_unfit(folder: Path, message: str) -> None:
+    """Check a folder as a stranger would; print the report where it fails.
+
+    Raises:
+        PublishError: it fails, with the message and the first problem.
+    """
+    examined = report.check_folder(folder)
+    if examined.failed:
+        print(examined)
+        raise PublishError(f"{message}: {(examined.problems or ['nothing was checked'])[0]}")
+
+
+def farewell(target: repository.Target, sent: upload.Sent, auto: str) -> str:
     """Return what was done, where it is, and how to load exactly that."""
     done = "published" if sent.new else "nothing to send, the Hub has this content already"
     done = "pull request opened" if sent.new and target.create_pr else done

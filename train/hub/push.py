@@ -15,9 +15,8 @@ from tqdm import tqdm
 
 from train import files
 from train.errors import PublishError, UserError
-from train.hub import card, upload
-from train.hub import folder as hub_folder
-from train.hub.client import Hub
+from train.hub import card, client, repository, upload
+from train.hub.folder import is_allowed
 from train.measure import provenance, scoring
 from train.processes import signals
 from train.run import checkpoint
@@ -38,9 +37,14 @@ class Waiting(NamedTuple):
     folder: Path
 
 
-def target_of(recipe: "Recipe") -> upload.Target:
+def target_of(recipe: "Recipe") -> repository.Target:
     """Return where a recipe's checkpoints go."""
-    return upload.Target(recipe.loop.push_to, recipe.loop.push_revision, private=True)
+    return repository.Target(recipe.loop.push_to, recipe.loop.push_revision, private=True)
+
+
+def _once() -> client.Hub:
+    """Return a way to the Hub without further tries: what counts is how a push ends."""
+    return client.Hub(say=lambda line: None, waits=())
 
 
 def check(recipe: "Recipe") -> None:
@@ -51,12 +55,12 @@ def check(recipe: "Recipe") -> None:
     """
     if recipe.loop.push_to is None:
         return
-    hub = Hub(say=_silent, waits=())
+    hub = _once()
     try:
-        upload.log_in(hub)
-        upload.survey(hub, target_of(recipe))
+        client.log_in(hub)
+        repository.survey(hub, target_of(recipe))
     except PublishError as error:  # the network may be back when there is something to send
-        _say(f"warning: loop.push_to: {error}")
+        tqdm.write(f"warning: loop.push_to: {error}")
 
 
 def begin(run: "Run") -> "Pusher":
@@ -65,23 +69,16 @@ def begin(run: "Run") -> "Pusher":
 
 
 class Pusher:
-    """One thread that sends, and the newest folder that waits for it.
-
-    Attributes:
-        thread: None before the first offer.
-        waiting: what is sent next; a newer one takes its place.
-        busy: whether something is being sent.
-        offered: step of the newest folder that was taken.
-    """
+    """One thread that sends, and the newest folder that waits for it."""
 
     def __init__(self, run: "Run") -> None:
         self.run, self.target = run, target_of(run.recipe)
         self.every = run.recipe.loop.push_every or run.recipe.loop.save_every
         self.changed = threading.Condition()
-        self.thread: threading.Thread | None = None
-        self.waiting: Waiting | None = None
-        self.busy = False
-        self.offered = 0
+        self.thread: threading.Thread | None = None  # until the first offer
+        self.waiting: Waiting | None = None  # what is sent next; a newer one takes its place
+        self.busy = False  # whether something is being sent
+        self.offered = 0  # step of the newest folder that was taken
 
     def offer(self, step: int, last: bool = False) -> None:
         """Have the checkpoint of a step sent, where its turn has come; it may be deleted afterwards.
@@ -114,8 +111,10 @@ class Pusher:
         with self.changed:
             while self.waiting is not None or self.busy:
                 if signals.is_asked() or time.monotonic() > end:
-                    words = "a signal" if signals.is_asked() else f"{patience:.0f} s"
-                    _say(f"warning: {self._place}: the last push is not through after {words}; the run ends without")
+                    reason = "a signal" if signals.is_asked() else f"{patience:.0f} s"
+                    tqdm.write(
+                        f"warning: {self._place}: the last push is not through after {reason}; the run ends without"
+                    )
                     return
                 self.changed.wait(0.2)
 
@@ -126,16 +125,16 @@ class Pusher:
         folder = run.folder / f"{files.STAGING}push-{step:08d}"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        for path in [*source.iterdir(), *(run.folder / "tokenizer").iterdir()]:
-            if not hub_folder.is_allowed(path.name) or path.name == files.MANIFEST:
+        for path in [*source.iterdir(), *(run.folder / files.TOKENIZER).iterdir()]:
+            if not is_allowed(path.name) or path.name == files.MANIFEST:
                 continue
             if path.is_symlink():
                 raise UserError(f"{path}: a link, which is not followed; put the file itself there")
             _copy(path, folder / path.name, link=path.name == checkpoint.WEIGHTS)
         if TASKS[run.recipe.task].generates:
             scoring.generation_config(run.recipe, run.bare.config).save_pretrained(folder)
-        provenance.public(run.recipe).save(folder / "recipe.yaml")
-        card.of_checkpoint(self.target.repo_id, run.recipe, step).save(folder / "README.md")
+        provenance.public(run.recipe).save(folder / files.RECIPE)
+        card.of_checkpoint(self.target.repo_id, run.recipe, step).save(folder / files.CARD)
         return folder
 
     def _work(self) -> None:
@@ -144,11 +143,11 @@ class Pusher:
             with self.changed:
                 self.changed.wait_for(lambda: self.waiting is not None)
                 (step, folder), self.waiting, self.busy = self.waiting, None, True
-            disable_progress_bars()  # the run has its own; whoever saves a checkpoint switches these on again
+            disable_progress_bars()  # the run has its own; saving a checkpoint switches these on again
             try:
                 files.write_manifest(folder)
-                sent = upload.send(Hub(say=_silent, waits=()), folder, self.target, f"Checkpoint of step {step}")
-                _say(f"pushed step {step} to {self._place}, commit {sent.commit[:12]}")
+                sent = upload.send(_once(), folder, self.target, f"Checkpoint of step {step}")
+                tqdm.write(f"pushed step {step} to {self._place}, commit {sent.commit[:12]}")
             except Exception as error:  # noqa: BLE001  (nothing that happens here may reach the run)
                 self._warn(step, error)
             shutil.rmtree(folder, ignore_errors=True)
@@ -163,8 +162,8 @@ class Pusher:
 
     def _warn(self, step: int, error: Exception) -> None:
         """Say in one line that a push failed."""
-        words = str(error).replace("; run the same command again", "")  # the next push does it
-        _say(f"warning: step {step} not pushed to {self._place}: {' '.join(words.split())}")
+        message = str(error).replace("; run the same command again", "")  # the next push does it
+        tqdm.write(f"warning: step {step} not pushed to {self._place}: {' '.join(message.split())}")
 
 
 def _copy(path: Path, target: Path, link: bool) -> None:
@@ -176,12 +175,3 @@ def _copy(path: Path, target: Path, link: bool) -> None:
         except OSError:
             pass
     shutil.copyfile(path, target)
-
-
-def _say(line: str) -> None:
-    """Print a line above the progress bar."""
-    tqdm.write(line)
-
-
-def _silent(line: str) -> None:
-    """Say nothing: what counts is how a push ends."""

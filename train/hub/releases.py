@@ -27,19 +27,12 @@ FIELD = "modeling_vanilla_version"
 
 @dataclass(frozen=True)
 class Release:
-    """A version that was released.
+    """A version that was released."""
 
-    Attributes:
-        version: of the package.
-        commit: one that has this code.
-        files: sha256 of each file of code that its `save_pretrained` wrote.
-        wrong_since: oldest transformers with which this code computes wrongly; None = none is known.
-    """
-
-    version: str
-    commit: str
-    files: dict[str, str]
-    wrong_since: str | None = None
+    version: str  # of the package
+    commit: str  # one that has this code
+    files: dict[str, str]  # sha256 of each file of code that its `save_pretrained` wrote
+    wrong_since: str | None = None  # oldest transformers with which this code computes wrongly; None = none is known
 
     @property
     def is_wrong_here(self) -> bool:
@@ -61,6 +54,11 @@ def shipped() -> list[Path]:
     return sorted({start, *(Path(name) for name in get_relative_import_files(start))})
 
 
+def code_here() -> dict[str, str]:
+    """Return the sha256 of each of them."""
+    return {path.name: files.sha256(path) for path in shipped()}
+
+
 def code_in(folder: Path) -> dict[str, str]:
     """Return the sha256 of every file of code below a folder; of what is no file, nothing, of what is too long for code, ""."""
     paths = [path for path in listing.code_files(folder) if path.is_file() and not path.is_symlink()]
@@ -78,13 +76,8 @@ def release_of(folder: Path) -> Release | None:
 
 def foreign_names(folder: Path) -> list[str]:
     """Return the files of code that are neither of this version nor of a release, by name and by content."""
-    of_releases = [release.files for release in known().values()]
-    here = {path.name: files.sha256(path) for path in shipped()}
-    return [
-        name
-        for name, value in code_in(folder).items()
-        if value not in {table.get(name) for table in [here, *of_releases]}
-    ]
+    tables = [code_here(), *(release.files for release in known().values())]
+    return [name for name, value in code_in(folder).items() if value not in {table.get(name) for table in tables}]
 
 
 def name_of(folder: Path) -> str:
@@ -92,7 +85,7 @@ def name_of(folder: Path) -> str:
     code, release = code_in(folder), release_of(folder)
     if not code:
         return "no code"
-    if code == {path.name: files.sha256(path) for path in shipped()}:
+    if code == code_here():
         return f"code of {VERSION}"
     return f"code of {release.version}" if release else "code of no single release"
 
@@ -114,16 +107,16 @@ def problems(folder: Path) -> Iterator[str]:
             f"code of {release.version}, known; wrong with transformers {release.wrong_since} and newer, this is "
             f"{transformers.__version__}: `python -m train publish --mend MODEL_OR_ID` brings the code of {VERSION}"
         )
-    claimed = files.read_object(folder / "config.json").get(FIELD)
+    claimed = files.read_object(folder / files.CONFIG).get(FIELD)
     if claimed not in (None, release.version):
         yield f"config.json: {FIELD} is {claimed!r}, its code is that of {release.version}"
 
 
 def row() -> dict[str, dict]:
     """Return the row of the code in this clone; it goes into the table with the commit that releases the version."""
-    words = ["git", "rev-parse", "HEAD"]
-    commit = subprocess.run(words, cwd=PACKAGE, capture_output=True, text=True, check=True).stdout.strip()
-    return {VERSION: {"commit": commit, "files": {path.name: files.sha256(path) for path in shipped()}}}
+    command = ["git", "rev-parse", "HEAD"]
+    commit = subprocess.run(command, cwd=PACKAGE, capture_output=True, text=True, check=True).stdout.strip()
+    return {VERSION: {"commit": commit, "files": code_here()}}
 
 
 if __name__ == "__main__":

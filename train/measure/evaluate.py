@@ -2,6 +2,8 @@
 
 import functools
 import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from accelerate.utils import broadcast_object_list, gather_object
 
@@ -9,9 +11,18 @@ from train import metrics as scorers
 from train.data import examples
 from train.errors import UserError
 from train.measure import scoring
+from train.measure.scoring import Evaluation
 from train.processes import ranks
 from train.settings.rules import bleu_tokenizer
 from train.tasks import CLASSIFICATION, GENERATION, PERPLEXITIES, TASKS, figures_rule
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from datasets import Dataset
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase
+
+    from train.settings.recipe import Recipe
 
 SHOWN_SAMPLES = 20
 # Tokenizers of BLEU for which a word ends at a space.
@@ -20,27 +31,36 @@ logger = logging.getLogger(__name__)
 
 
 class Results(dict):
-    """The figures by name, each a float, with what belongs beside them in `details`.
+    """The figures by name, each a float.
 
-    Attributes:
-        details: signatures of the scorers, settings, sums and counts, and samples: dicts of source, reference, prediction
-            (or text, label, prediction), all of them in the order of the split.
+    `details` has the signatures of the scorers, settings, sums and counts, and samples: dicts of source, reference, prediction
+    (or text, label, prediction), all of them in the order of the split.
     """
 
-    def __init__(self, values: dict[str, float], details: dict):
+    def __init__(self, values: dict[str, float], details: dict[str, Any]):
         super().__init__(values)
         self.details = details
 
 
 def evaluate(
-    model, tokenizer, splits, recipe, accelerator, split, metrics=None, *, limit=None, epoch=0, description=None
+    model: "nn.Module",
+    tokenizer: "PreTrainedTokenizerBase",
+    splits: "dict[str, Dataset]",
+    recipe: "Recipe",
+    accelerator: "Accelerator",
+    split: str,
+    metrics: Sequence[str] | None = None,
+    *,
+    limit: int | None = None,
+    epoch: int = 0,
+    description: str | None = None,
 ) -> Results:
     """Measure the wanted figures of a model on one split; every rank calls it and gets the same answer.
 
     Args:
         model: the model, wrapped by accelerate or not. Its training mode and the random state are left as they were.
         tokenizer: the tokenizer of the model.
-        splits: split name -> dataset, from `data.load_splits`.
+        splits: split name -> dataset, from `splits.load_splits`.
         recipe: the whole recipe; its `task`, `eval` and `batch` sections are read.
         accelerator: the `accelerate.Accelerator` of this process.
         split: name of the split to score.
@@ -53,9 +73,8 @@ def evaluate(
         UserError: no such split, or a figure that has no meaning for the task.
         GenerationError: a figure of generated texts is wanted, and `generate` is broken.
     """
-    wanted = check_metrics(recipe.eval.metrics if metrics is None else metrics, recipe.task)
-    rows = _rows(splits, split, recipe.eval.limit if limit is None else limit)
-    encoded = _encoded(rows, tokenizer, recipe)
+    figures = check_metrics(recipe.eval.metrics if metrics is None else metrics, recipe.task)
+    rows, encoded = encoded_split(splits, split, recipe.eval.limit if limit is None else limit, tokenizer, recipe)
     if accelerator.is_main_process:
         _warn_of_unknown(encoded, tokenizer, split)
     if not TASKS[recipe.task].cuts_blocks and len(encoded) != len(rows):
@@ -63,24 +82,24 @@ def evaluate(
             f"data.too_long: {recipe.data.too_long!r} left rows of split {split!r} out; must be truncate here"
         )
     module = accelerator.unwrap_model(model)
-    bar = description or f"evaluate {split}"
+    evaluation = Evaluation(module, tokenizer, recipe, accelerator, description or f"evaluate {split}")
     values, details = {}, {"split": split, "examples": len(encoded), "signatures": {}, "samples": []}
     with scoring.undisturbed(module):
-        if set(wanted) & set(GENERATION):
+        if set(figures) & set(GENERATION):
             scoring.check_generate(module, accelerator.mixed_precision != "no")
-        if set(wanted) - set(GENERATION):
-            totals, classes = scoring.score(module, encoded, tokenizer, recipe, accelerator, epoch, bar)
-            values |= _likelihood(totals, rows, recipe, accelerator, wanted)
+        if set(figures) - set(GENERATION):
+            totals, classes = scoring.score(evaluation, encoded, epoch)
+            values |= _likelihood(evaluation, totals, rows, figures)
             details["sums"] = totals
             if TASKS[recipe.task].has_classes:
-                values |= _classification(classes, rows, accelerator, details)
-        if set(wanted) & set(GENERATION):
-            predictions = scoring.generate(module, encoded, tokenizer, recipe, accelerator, bar)
-            values |= _compare(predictions, rows, recipe, wanted, accelerator, details)
-    return Results({name: float(values[name]) for name in wanted}, details)
+                values |= _classification(evaluation, classes, rows, details)
+        if set(figures) & set(GENERATION):
+            predictions = scoring.generate(evaluation, encoded)
+            values |= _compare(evaluation, predictions, rows, figures, details)
+    return Results({name: float(values[name]) for name in figures}, details)
 
 
-def check_metrics(names, task: str) -> list[str]:
+def check_metrics(names: Sequence[str], task: str) -> list[str]:
     """Return the names as a list, or say which of them means nothing for this task.
 
     Raises:
@@ -92,45 +111,52 @@ def check_metrics(names, task: str) -> list[str]:
     return list(names)
 
 
-def _rows(splits, split: str, limit: int | None):
-    """Return the wanted rows of a split, the first `limit` of them."""
+def encoded_split(
+    splits: "dict[str, Dataset]", split: str, limit: int | None, tokenizer: "PreTrainedTokenizerBase", recipe: "Recipe"
+) -> tuple["Dataset", examples.Examples]:
+    """Return the first `limit` rows of a split, as they are and encoded.
+
+    A loop evaluates one split many times: what the last call made of the very same rows is kept.
+
+    Raises:
+        UserError: no such split.
+    """
     if splits.get(split) is None:
         present = ", ".join(name for name, rows in splits.items() if rows is not None) or "none"
         raise UserError(f"split {split!r}: the data of this recipe has no such split (it has: {present})")
     rows = splits[split]
-    return rows if limit is None or limit >= len(rows) else rows.select(range(limit))
-
-
-def _encoded(rows, tokenizer, recipe):
-    """Encode rows, or return what the last call made of the very same rows: a loop evaluates one split many times."""
+    rows = rows if limit is None or limit >= len(rows) else rows.select(range(limit))
     # Datasets are immutable, so content and transformations are known by their fingerprint.
     key = (rows._fingerprint, len(rows), id(tokenizer), repr((recipe.task, recipe.data, recipe.batch)))
     if _LAST_ENCODED.get("key") != key:
         # The tokenizer is kept beside its id, so that no other object can come to have that id.
         encoded = examples.encode(rows, tokenizer, recipe)
         _LAST_ENCODED.update(key=key, encoded=encoded, tokenizer=tokenizer)
-    return _LAST_ENCODED["encoded"]
+    return rows, _LAST_ENCODED["encoded"]
 
 
-_LAST_ENCODED: dict = {}
+_LAST_ENCODED: dict[str, Any] = {}
 
 
-def _warn_of_unknown(encoded, tokenizer, split: str) -> None:
+def _warn_of_unknown(encoded: examples.Examples, tokenizer: "PreTrainedTokenizerBase", split: str) -> None:
     """Warn once of tokens read that the model never learnt: they all mean the same to it."""
     ids = encoded.stream if isinstance(encoded, examples.Blocks) else encoded.sides["input_ids"].flat
     if tokenizer.unk_token_id is not None and (count := int((ids == tokenizer.unk_token_id).sum())):
         _warn(f"split {split!r}: {count:,} of the tokens read are unknown to the model")
 
 
-def _likelihood(totals, rows, recipe, accelerator, wanted) -> dict[str, float]:
+def _likelihood(
+    evaluation: Evaluation, totals: dict[str, float], rows: "Dataset", figures: Sequence[str]
+) -> dict[str, float]:
     """Return loss, share of labels that are the first choice, and the perplexities where one is wanted."""
+    recipe, accelerator = evaluation.recipe, evaluation.accelerator
     nll, tokens = totals["nll"], int(totals["tokens"])
     if not tokens:
         raise UserError(f"{recipe.name}: no token to predict in these {len(rows)} rows; there must be at least one")
     values = {"loss": nll / tokens, "masked_accuracy": totals["hits"] / tokens}
-    if set(wanted) & set(PERPLEXITIES):
-        if "word_perplexity" in wanted:
-            texts = rows[_scored_column(recipe)][:]
+    if set(figures) & set(PERPLEXITIES):
+        if "word_perplexity" in figures:
+            texts = rows[TASKS[recipe.task].scored_column][:]
             _warn_of_unspaced(texts, "word_perplexity", "compare bits_per_byte instead", accelerator)
         values |= _on_main(
             accelerator, "perplexity", predictions=[nll], references=[tokens], **_text_size(rows, recipe)
@@ -138,25 +164,20 @@ def _likelihood(totals, rows, recipe, accelerator, wanted) -> dict[str, float]:
     return values
 
 
-def _text_size(rows, recipe) -> dict[str, int]:
+def _text_size(rows: "Dataset", recipe: "Recipe") -> dict[str, int]:
     """Count the white-space separated words and the UTF-8 bytes that a model of whole texts predicted.
 
     A row ends with a line end, which the model predicts too: it counts as one word and one byte, as in the usual
     perplexities of WikiText-2. A file taken as it stands has its line ends in its text.
     """
-    column = _scored_column(recipe)
+    column = TASKS[recipe.task].scored_column
     texts = rows[column][:] if column else []
     ends = 0 if recipe.data.text_unit == "file" else len(texts)
-    words = sum(len(text.split()) for text in texts) + ends
-    return {"words": words, "bytes": sum(len(text.encode("utf-8")) for text in texts) + ends}
+    spaced = sum(len(text.split()) for text in texts) + ends
+    return {"words": spaced, "bytes": sum(len(text.encode("utf-8")) for text in texts) + ends}
 
 
-def _scored_column(recipe) -> str | None:
-    """Return the column that a model of whole texts predicts; None for a task whose loss is not that of a text."""
-    return TASKS[recipe.task].scored_column
-
-
-def _warn_of_unspaced(texts: list[str], figure: str, remedy: str, accelerator) -> None:
+def _warn_of_unspaced(texts: list[str], figure: str, remedy: str, accelerator: "Accelerator") -> None:
     """Warn once of a figure over words where most lines hold no space, so that a whole line counts as one word."""
     lines = [line for text in texts for line in text.split("\n") if line.strip()]
     unspaced = sum(len(line.split()) == 1 for line in lines)
@@ -170,14 +191,16 @@ def _warn(message: str) -> None:
     logger.warning("%s", message)
 
 
-def _classification(classes, rows, accelerator, details) -> dict[str, float]:
+def _classification(
+    evaluation: Evaluation, classes: dict[int, tuple[int, int]], rows: "Dataset", details: dict[str, Any]
+) -> dict[str, float]:
     """Return accuracy and macro F1 over the classes all processes predicted."""
     by_id = dict(gather_object(list(classes.items())))
     scoring.check_count(len(by_id), details["examples"])
     predicted, true = zip(*(by_id[i] for i in range(len(by_id))), strict=True)
     values = {}
     for name in CLASSIFICATION:
-        values |= _on_main(accelerator, name, predictions=list(predicted), references=list(true))
+        values |= _on_main(evaluation.accelerator, name, predictions=list(predicted), references=list(true))
     texts, names = rows[:SHOWN_SAMPLES]["text"], rows.features["label"].names
     details["samples"] = [
         {"text": text, "label": names[label], "prediction": names[guess]}
@@ -186,16 +209,19 @@ def _classification(classes, rows, accelerator, details) -> dict[str, float]:
     return values
 
 
-def _compare(predictions, rows, recipe, wanted, accelerator, details) -> dict[str, float]:
+def _compare(
+    evaluation: Evaluation, predictions: list[str], rows: "Dataset", figures: Sequence[str], details: dict[str, Any]
+) -> dict[str, float]:
     """Score translations against the references and keep the first few to look at."""
     references, sources = rows["target"][:], rows["source"][:]
-    values, signatures, words = {}, details["signatures"], bleu_tokenizer(recipe)
-    if {"bleu", "bleu_lowercase"} & set(wanted) and words in BY_SPACES:
+    values, signatures, tokenize = {}, details["signatures"], bleu_tokenizer(evaluation.recipe)
+    accelerator = evaluation.accelerator
+    if {"bleu", "bleu_lowercase"} & set(figures) and tokenize in BY_SPACES:
         remedy = "name the language in data.language, such as [en, zh], or set eval.bleu_tokenizer, such as char"
-        _warn_of_unspaced(references, f"bleu with the tokenizer {words}", remedy, accelerator)
-    for name in (name for name in wanted if name in GENERATION):
+        _warn_of_unspaced(references, f"bleu with the tokenizer {tokenize}", remedy, accelerator)
+    for name in (name for name in figures if name in GENERATION):
         module = "bleu" if name == "bleu_lowercase" else name
-        options = {"lowercase": name != module, "tokenize": words} if module == "bleu" else {}
+        options = {"lowercase": name != module, "tokenize": tokenize} if module == "bleu" else {}
         result = _on_main(accelerator, module, predictions=predictions, references=references, **options)
         values[name] = result[module]
         if "signature" in result:
@@ -209,7 +235,7 @@ def _compare(predictions, rows, recipe, wanted, accelerator, details) -> dict[st
     return values
 
 
-def _on_main(accelerator, name: str, **inputs) -> dict:
+def _on_main(accelerator: "Accelerator", name: str, **inputs: Any) -> dict[str, Any]:
     """Compute a metric on the main process and tell the others: its script is copied to a cache that ranks would share."""
     result = ranks.on_main(accelerator, lambda: scorers.load(name).compute(**inputs))
     return broadcast_object_list([result])[0]

@@ -1,4 +1,4 @@
-"""Receipts: what identifies a run, so that somebody else can say whether theirs is the same one.
+"""Provenance: what identifies a run, so that another run can be told to be the same or not.
 
 Every hash is a sha256 that `sha256sum` or `hash_of_file` gives again, and that the Hub shows for a file of weights.
 """
@@ -38,18 +38,24 @@ def versions() -> dict[str, str]:
 
 def code() -> dict[str, Any]:
     """Return which code runs: its version and, in a clone, the commit and whether files differ from it."""
-    found: dict[str, Any] = {"version": modeling_vanilla.__version__}
+    state: dict[str, Any] = {"version": modeling_vanilla.__version__}
     top = _git("rev-parse", "--show-toplevel")
     if top is None or Path(top).resolve() != ROOT:
-        return found  # no clone, or a copy that lies in somebody else's
-    return found | {"commit": _git("rev-parse", "HEAD"), "changed": bool(_git("status", "--porcelain", "--", *SOURCE))}
+        return state  # no clone, or a copy that lies in another one
+    return state | {"commit": _git("rev-parse", "HEAD"), "changed": bool(_git("status", "--porcelain", "--", *SOURCE))}
 
 
-def _git(*words: str) -> str | None:
+def _git(*arguments: str) -> str | None:
     """Return what a git command says of this project's folder, None where there is no git or no repository."""
     try:
         done = subprocess.run(
-            ["git", *words], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True, stdin=subprocess.DEVNULL
+            ["git", *arguments],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+            stdin=subprocess.DEVNULL,
         )
     except (OSError, subprocess.SubprocessError):
         return None
@@ -63,22 +69,22 @@ def weights(folder: Path) -> dict[str, str]:
 
 def tokenizer(folder: Path) -> dict[str, str]:
     """Return the sha256 of every file that a folder's tokenizer is made of."""
-    found = sorted({path for pattern in VOCABULARIES for path in folder.glob(pattern)})
-    return {path.name: files.sha256(path) for path in found}
+    paths = sorted({path for pattern in VOCABULARIES for path in folder.glob(pattern)})
+    return {path.name: files.sha256(path) for path in paths}
 
 
 def public(recipe: "Recipe") -> "Recipe":
-    """Return the recipe without the paths of the machine it ran on: nobody else has them, and they name people."""
-    data, own, model = recipe.data, recipe.tokenizer, recipe.model
-    places = {name: _name(getattr(data, name)) for name in ("train", "validation", "test", "hub")}
+    """Return the recipe without the paths of the machine it ran on: no other machine has them, and they name people."""
+    data, tokenizer_section, model = recipe.data, recipe.tokenizer, recipe.model
+    names = {name: _name(getattr(data, name)) for name in ("train", "validation", "test", "hub")}
     root = "." if Path(data.root).is_absolute() else data.root
     return dataclasses.replace(
         recipe,
         run_dir=None,
-        data=dataclasses.replace(data, root=root, **places),
-        tokenizer=dataclasses.replace(own, path=_name(own.path)),
+        data=dataclasses.replace(data, root=root, **names),
+        tokenizer=dataclasses.replace(tokenizer_section, path=_name(tokenizer_section.path)),
         model=dataclasses.replace(model, init_from=_name(model.init_from)),
-        # Whoever trains it again must not push to where this run did.
+        # Who trains it again must not push to where this run did.
         loop=dataclasses.replace(recipe.loop, push_to=None, push_every=None, push_revision=PUSH_REVISION),
     )
 
@@ -100,12 +106,12 @@ def public_content(path: Path) -> dict[str, Any]:
     return _own_keys(full, yaml.safe_load(path.read_text(encoding="utf-8"))) | {"run_dir": None}
 
 
-def _own_keys(full: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+def _own_keys(keys: dict[str, Any], written: dict[str, Any]) -> dict[str, Any]:
     """Return the part of a recipe, or of a section, that a file writes down."""
     return {
-        name: _own_keys(value, own[name]) if isinstance(value, dict) and isinstance(own[name], dict) else value
-        for name, value in full.items()
-        if name in own
+        name: _own_keys(value, written[name]) if isinstance(value, dict) and isinstance(written[name], dict) else value
+        for name, value in keys.items()
+        if name in written
     }
 
 
@@ -123,8 +129,8 @@ def hash_of_file(path: Path) -> str:
     return _hash(public_content(path))
 
 
-def _hash(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode("utf-8")).hexdigest()
+def _hash(keys: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(keys, sort_keys=True, default=str).encode("utf-8")).hexdigest()
 
 
 def hardware() -> str:
@@ -145,14 +151,14 @@ def cost(flops: int, seconds: float, history: list[dict[str, Any]]) -> dict[str,
     Returns:
         `flops`, and on known GPUs `flops_by_time`: seconds x GPUs x their peak in fp32, the paper's way (sec. 6.1, footnote).
     """
-    ends = [part["seconds"] for part in history[1:]] + [seconds]
-    found = [gpus.of_device(part.get("hardware", "")) for part in history]
-    if not found or None in found:
+    ends = [stretch["seconds"] for stretch in history[1:]] + [seconds]
+    known_gpus = [gpus.of_device(stretch.get("hardware", "")) for stretch in history]
+    if not known_gpus or None in known_gpus:
         return {"flops": flops}
-    parts = zip(history, ends, found, strict=True)
+    stretches = zip(history, ends, known_gpus, strict=True)
     return {
         "flops": flops,
         "flops_by_time": sum(
-            (end - part["seconds"]) * part["processes"] * gpu.fp32 * 1e12 for part, end, gpu in parts
+            (end - stretch["seconds"]) * stretch["processes"] * gpu.fp32 * 1e12 for stretch, end, gpu in stretches
         ),
     }

@@ -3,16 +3,30 @@
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from train import files
 from train.errors import UserError
 from train.measure import provenance
 from train.tasks import FIGURES
 
-FILE = "results.json"
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from train.measure.evaluate import Results
+    from train.settings.recipe import Recipe
 
 
-def build(results, *, recipe, model, folder: Path, split: str, data_hash: str, train: dict | None) -> dict:
+def build(
+    results: "Results",
+    *,
+    recipe: "Recipe",
+    model: "PreTrainedModel",
+    folder: Path,
+    split: str,
+    data_hash: str,
+    train: dict[str, Any] | None,
+) -> dict[str, Any]:
     """Return the content of results.json for one evaluation.
 
     Args:
@@ -21,7 +35,7 @@ def build(results, *, recipe, model, folder: Path, split: str, data_hash: str, t
         model: the model that was scored.
         folder: the model folder it lies in.
         split: the split it was scored on.
-        data_hash: sha256 over the raw rows, from `data.fingerprint`.
+        data_hash: sha256 over the raw rows, from `splits.fingerprint`.
         train: how the model was trained (steps, seconds, tokens, FLOPs, processes, code), where that is known.
     """
     details = results.details
@@ -54,7 +68,7 @@ def build(results, *, recipe, model, folder: Path, split: str, data_hash: str, t
     }
 
 
-def passed_over(train: dict, recipe) -> str | None:
+def passed_over(train: dict[str, Any], recipe: "Recipe") -> str | None:
     """Say which step was best on the validation data where the weights of the last one were taken, and how to take it.
 
     Args:
@@ -71,46 +85,46 @@ def passed_over(train: dict, recipe) -> str | None:
     return f"{figure}, and the weights are those of the last step, {step:,}; loop.final: best takes those of the best"
 
 
-def write(folder: Path, content: dict, main_split: str) -> Path:
+def write(folder: Path, record: dict[str, Any], main_split: str) -> Path:
     """Write or update results.json in one step; figures of other splits than `main_split` go under "other_splits".
 
-    The top level always speaks of the recipe's own split where that was measured, so that a later look at the training
-    split does not replace the figure of the test split.
+    The top level is that of the recipe's own split where that was measured, so that a later look at the training split
+    does not replace the figure of the test split.
     """
-    path = Path(folder) / FILE
-    old = read(folder) or {}
-    others = old.pop("other_splits", {})
-    if old and old.get("split") != content["split"]:
-        if old.get("split") == main_split:
-            old, content = content, old
-        others[old["split"]] = old
-    others.pop(content["split"], None)
+    path = Path(folder) / files.RESULTS
+    main = read(folder) or {}
+    others = main.pop("other_splits", {})
+    if main and main.get("split") != record["split"]:
+        if main.get("split") == main_split:
+            main, record = record, main
+        others[main["split"]] = main
+    others.pop(record["split"], None)
     if others:
-        content = content | {"other_splits": others}
-    files.write_json(path, content)
+        record = record | {"other_splits": others}
+    files.write_json(path, record)
     return path
 
 
-def read(folder: Path) -> dict | None:
+def read(folder: Path) -> dict[str, Any] | None:
     """Return the content of a folder's results.json, None where there is none.
 
     Raises:
         UserError: it cannot be read.
     """
-    path = Path(folder) / FILE
+    path = Path(folder) / files.RESULTS
     if not path.is_file():
         return None
-    content = files.read_json(path)
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: {type(content).__name__} found; it must hold one JSON object")
-    if not isinstance(content.get("split", ""), str) or not isinstance(content.get("other_splits", {}), dict):
+    record = files.read_json(path)
+    if not isinstance(record, dict):
+        raise UserError(f"{path}: {type(record).__name__} found; it must hold one JSON object")
+    if not isinstance(record.get("split", ""), str) or not isinstance(record.get("other_splits", {}), dict):
         raise UserError(f"{path}: split must be a name, and other_splits an object")
-    return content
+    return record
 
 
-def parts(content: dict) -> dict[str, dict]:
+def by_split(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the evaluations that a results.json holds by split, the recipe's own first."""
-    return {content.get("split", ""): content} | (content.get("other_splits") or {})
+    return {record.get("split", ""): record} | (record.get("other_splits") or {})
 
 
 def command() -> str:
@@ -121,19 +135,19 @@ def command() -> str:
     return shlex.join(["python", program.name, *arguments])
 
 
-def table(content: dict) -> str:
+def table(record: dict[str, Any]) -> str:
     """Return the figures as a small table for people."""
-    rows = [(name, f"{value:.4f}") for name, value in content["metrics"].items()]
+    rows = [(name, f"{value:.4f}") for name, value in record["metrics"].items()]
     width = max([len(name) for name, _ in rows], default=0)
-    lines = [f"{content['settings']['examples']} examples of split {content['split']!r}"]
+    lines = [f"{record['settings']['examples']} examples of split {record['split']!r}"]
     lines += [f"  {name:<{width}}  {value:>12}" for name, value in rows]
-    lines += [f"  {name}: {signature}" for name, signature in content["settings"]["signatures"].items()]
+    lines += [f"  {name}: {signature}" for name, signature in record["settings"]["signatures"].items()]
     return "\n".join(lines)
 
 
-def train_summary(run_dir: Path) -> dict | None:
+def train_summary(run_dir: Path) -> dict[str, Any] | None:
     """Return how a run was trained, from the last training line of its metrics.jsonl; None where there is none."""
-    for event in reversed(files.read_events(Path(run_dir) / "metrics.jsonl")):
+    for event in reversed(files.read_events(Path(run_dir) / files.METRICS)):
         if event.get("event") == "train":
             names = ("step", "epoch", "tokens", "seconds", "loss")
             return {"hardware": provenance.hardware()} | {name: event[name] for name in names if name in event}

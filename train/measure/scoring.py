@@ -11,6 +11,8 @@ import dataclasses
 import functools
 import random
 import weakref
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -27,6 +29,13 @@ from train.errors import GenerationError
 from train.processes import signals
 from train.tasks import TASKS
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+    from train.data.examples import Examples
+    from train.settings.recipe import Recipe
+
 LENGTH_PENALTY_FORM = (
     "sum of log-probabilities by length**p, generate's form, not the ((5 + length) / 6)**p of Wu et al. 2016"
 )
@@ -39,10 +48,27 @@ Rounding gives 1e-5 in fp32 and 1e-2 in bf16 or TF32, a lost cache 0.1 to 10.
 _checked: weakref.WeakSet = weakref.WeakSet()
 
 
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What every pass over a split uses."""
+
+    module: PreTrainedModel
+    tokenizer: "PreTrainedTokenizerBase"
+    recipe: "Recipe"
+    accelerator: "Accelerator"
+    label: str  # of the progress bars
+
+    def batches(self, lengths: np.ndarray, epoch: int) -> tuple[list[list[int]], collate.Collator]:
+        """Return the row ids of every batch, and what makes a batch of rows."""
+        budget = max(self.recipe.eval.batch_tokens, int(lengths.max()))  # one row must always fit
+        batches = batching.plan_epoch(lengths, budget, None, seed=0, epoch=epoch, shuffle=False)
+        return batches, collate.Collator(self.recipe.task, self.tokenizer, self.recipe)
+
+
 @contextlib.contextmanager
-def undisturbed(module):
+def undisturbed(module: torch.nn.Module) -> Iterator[None]:
     """Evaluate without gradients, and give back the training mode and the random state that were found."""
-    modes = [(part, part.training) for part in module.modules()]
+    modes = [(submodule, submodule.training) for submodule in module.modules()]
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     device_states = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     module.eval()
@@ -50,8 +76,8 @@ def undisturbed(module):
         with torch.inference_mode():
             yield
     finally:
-        for part, mode in modes:
-            part.training = mode  # part by part: a user may train a head on a body that stays in evaluation mode
+        for submodule, mode in modes:
+            submodule.training = mode  # part by part: a user may train a head on a body that stays in evaluation mode
         random.setstate(states[0])
         np.random.set_state(states[1])
         torch.set_rng_state(states[2])
@@ -59,7 +85,9 @@ def undisturbed(module):
             torch.cuda.set_rng_state_all(device_states)
 
 
-def generation_config(recipe, model_config, max_new_tokens: int | None = None) -> GenerationConfig:
+def generation_config(
+    recipe: "Recipe", model_config: "PreTrainedConfig", max_new_tokens: int | None = None
+) -> GenerationConfig:
     """Return how this recipe decodes: beam search with the recipe's beams and length penalty (sec. 6.1: 4 and 0.6).
 
     Deviates: the penalty has generate's form, see `LENGTH_PENALTY_FORM`.
@@ -72,14 +100,14 @@ def generation_config(recipe, model_config, max_new_tokens: int | None = None) -
     """
     search = TASKS[recipe.task].generates and recipe.eval.beams > 1
     # What a decoder writes stands behind its prompt: the positions limit both together.
-    own = getattr(model_config, "is_encoder_decoder", False) or max_new_tokens is not None
-    most = max_new_tokens or model_config.max_position_embeddings - own
+    is_bounded = getattr(model_config, "is_encoder_decoder", False) or max_new_tokens is not None
+    most = max_new_tokens or model_config.max_position_embeddings - is_bounded
     return GenerationConfig(
         do_sample=False,
         num_beams=recipe.eval.beams if search else 1,
         # generate warns, rightly, about a penalty where nothing is ranked by it.
         length_penalty=recipe.eval.length_penalty if search else None,
-        **{"max_new_tokens" if own else "max_length": most},
+        **{"max_new_tokens" if is_bounded else "max_length": most},
         pad_token_id=model_config.pad_token_id,
         bos_token_id=model_config.bos_token_id,
         eos_token_id=model_config.eos_token_id,
@@ -87,7 +115,9 @@ def generation_config(recipe, model_config, max_new_tokens: int | None = None) -
     )
 
 
-def _shares(batches, accelerator, description):
+def _shares(
+    batches: Sequence[list[int]], accelerator: "Accelerator", description: str
+) -> Iterator[tuple[list[int], bool]]:
     """Yield (row ids, counts) for this process: whole batches, dealt out in turn.
 
     The processes take the same number of batches, so that a sharded model can gather its weights in step: a process that
@@ -104,49 +134,49 @@ def _shares(batches, accelerator, description):
     signals.look(accelerator)
 
 
-def score(module, encoded, tokenizer, recipe, accelerator, epoch, description):
+def score(
+    evaluation: Evaluation, encoded: "Examples", epoch: int
+) -> tuple[dict[str, float], dict[int, tuple[int, int]]]:
     """Return the sums of a teacher-forced pass over all ranks, and for a classifier {example: (predicted, true)}."""
-    lengths = encoded.lengths(epoch)
-    budget = max(recipe.eval.batch_tokens, int(lengths.max()))  # one row must always fit
-    batches = batching.plan_epoch(lengths, budget, None, seed=0, epoch=epoch, shuffle=False)
-    collator = collate.Collator(recipe.task, tokenizer, recipe)
+    accelerator, task = evaluation.accelerator, evaluation.recipe.task
+    batches, collator = evaluation.batches(encoded.lengths(epoch), epoch)
     sums, classes = np.zeros(4), {}  # nll, tokens, hits, examples
-    for ids, counts in _shares(batches, accelerator, description):
+    for ids, counts in _shares(batches, accelerator, evaluation.label):
         batch = collator([encoded.row(epoch, i) for i in ids], epoch)
         inputs = {name: tensor.to(accelerator.device) for name, tensor in batch.inputs.items()}
         with accelerator.autocast():
-            output = module(**inputs)
+            output = evaluation.module(**inputs)
         if not counts:
             continue
         best = output.logits.argmax(-1)
-        if TASKS[recipe.task].has_classes:
+        if TASKS[task].has_classes:
             pairs = zip(best.tolist(), inputs["labels"].tolist(), strict=True)
             classes |= dict(zip(ids, pairs, strict=True))
         nll = float(output.loss) * batch.targets if batch.targets else 0.0  # a mean over nothing may be NaN
-        sums += (nll, batch.targets, _hits(best, inputs["labels"], recipe.task), len(ids))
+        sums += (nll, batch.targets, _hits(best, inputs["labels"], task), len(ids))
     totals = dict(zip(("nll", "tokens", "hits", "examples"), _sum_over_ranks(sums, accelerator), strict=True))
     check_count(totals["examples"], len(encoded))
     return totals, classes
 
 
-def _hits(best, labels, task: str) -> int:
+def _hits(best: torch.Tensor, labels: torch.Tensor, task: str) -> int:
     """Count the labels that are the model's first choice; -100 never is."""
     if task == "causal":
-        best, labels = best[:, :-1], labels[:, 1:]  # the output at t speaks of the token at t + 1
+        best, labels = best[:, :-1], labels[:, 1:]  # the output at t predicts the token at t + 1
     return int((best == labels).sum())
 
 
-def _sum_over_ranks(values, accelerator) -> list[float]:
+def _sum_over_ranks(values: np.ndarray, accelerator: "Accelerator") -> list[float]:
     """Add up small vectors of numbers over all processes."""
     # Counts beyond 2^24 are not exact in fp32; mps has no fp64.
     dtype = torch.float32 if accelerator.device.type == "mps" else torch.float64
     return accelerator.reduce(torch.tensor(values, dtype=dtype, device=accelerator.device), "sum").tolist()
 
 
-def check_count(seen, wanted: int) -> None:
+def check_count(seen: float, expected: int) -> None:
     """Refuse to report a figure over fewer or more examples than the split has."""
-    if int(seen) != wanted:
-        raise RuntimeError(f"evaluation saw {int(seen)} examples of {wanted}: every one must count exactly once")
+    if int(seen) != expected:
+        raise RuntimeError(f"evaluation saw {int(seen)} examples of {expected}: every one must count exactly once")
 
 
 def check_generate(module: PreTrainedModel, mixed_precision: bool = False) -> None:
@@ -163,14 +193,14 @@ def check_generate(module: PreTrainedModel, mixed_precision: bool = False) -> No
         return
     exact = module.dtype == torch.float32 and module.device.type == "cpu" and not mixed_precision
     check = next(check for check in doctor.CHECKS if check.name == "generate-forward")
-    measure = functools.partial(generate_forward, limit=EXACT if exact else ROUNDED)
-    functools.update_wrapper(measure, generate_forward)  # a check is called as what it measures is
+    limited = functools.partial(generate_forward, limit=EXACT if exact else ROUNDED)
+    measure = functools.update_wrapper(limited, generate_forward)  # a check is called what its function is
     head = "seq2seq" if module.config.is_encoder_decoder else "causal"
-    found = dataclasses.replace(check, measure=measure)(Subject(module, head))
-    if found.outcome == "FAIL":
-        measured = "" if found.measured is None else f", {found.measured:.2g} where {found.limit:g} is allowed"
+    finding = dataclasses.replace(check, measure=measure)(Subject(module, head))
+    if finding.outcome == "FAIL":
+        measured = "" if finding.measured is None else f", {finding.measured:.2g} where {finding.limit:g} is allowed"
         raise GenerationError(
-            f"{type(module).__name__} with transformers {transformers.__version__}: {found.meaning}{measured}"
+            f"{type(module).__name__} with transformers {transformers.__version__}: {finding.meaning}{measured}"
         )
     _checked.add(module)
 
@@ -183,26 +213,25 @@ class _Asked(StoppingCriteria):
         return torch.full((len(input_ids),), signals.is_asked(), device=input_ids.device)
 
 
-def generate(module, encoded, tokenizer, recipe, accelerator, description) -> list[str]:
+def generate(evaluation: Evaluation, encoded: "Examples") -> list[str]:
     """Translate every source with beam search; the texts come back in the order of the split, on every process."""
     lengths = encoded.lengths(0)[:, :1]  # the source side: what the model reads, and what limits the output
-    budget = max(recipe.eval.batch_tokens, int(lengths.max()))
-    batches = batching.plan_epoch(lengths, budget, None, seed=0, epoch=0, shuffle=False)
-    collator = collate.Collator(recipe.task, tokenizer, recipe)
+    module, recipe, accelerator = evaluation.module, evaluation.recipe, evaluation.accelerator
+    batches, collator = evaluation.batches(lengths, 0)
     longest_output = getattr(module.config, "max_position_embeddings", None) or 1 << 20
     texts = {}
-    for ids, counts in _shares(batches, accelerator, f"{description}: generate"):
+    for ids, counts in _shares(batches, accelerator, f"{evaluation.label}: generate"):
         inputs = collator([encoded.row(0, i) for i in ids], 0).inputs
         inputs = {name: inputs[name].to(accelerator.device) for name in ("input_ids", "attention_mask")}
         # sec. 6.1: at most the input's length + 50. One position is the decoder's start.
         limit = min(int(lengths[ids].max()) + recipe.eval.max_extra_tokens, longest_output - 1)
         with accelerator.autocast():
             config = generation_config(recipe, module.config, limit)
-            output = module.generate(
+            output = module.generate(  # type: ignore[operator]
                 **inputs, generation_config=config, stopping_criteria=StoppingCriteriaList([_Asked()])
             )
         if counts:
-            texts |= dict(zip(ids, tokenizer.batch_decode(output, skip_special_tokens=True), strict=True))
+            texts |= dict(zip(ids, evaluation.tokenizer.batch_decode(output, skip_special_tokens=True), strict=True))
     by_id = dict(gather_object(list(texts.items())))
     check_count(len(by_id), len(encoded))
     return [by_id[i] for i in range(len(by_id))]

@@ -26,13 +26,13 @@ def locate(folder: Path) -> tuple[Path | None, Path]:
         UserError: the folder is missing or holds neither.
     """
     files.refuse_missing(folder)
-    if (folder / "recipe.yaml").is_file() and not (folder / "config.json").is_file():
-        if not (folder / "final" / "config.json").is_file():
+    if (folder / files.RECIPE).is_file() and not (folder / files.CONFIG).is_file():
+        if not (folder / files.FINAL / files.CONFIG).is_file():
             raise UserError(f"{folder}: a run without final/: train it to its end first (python -m train fit)")
-        return folder, folder / "final"
-    if not (folder / "config.json").is_file():
+        return folder, folder / files.FINAL
+    if not (folder / files.CONFIG).is_file():
         raise UserError(f"{folder}: neither a run (recipe.yaml) nor a model folder (config.json)")
-    runs = [parent for parent in list(folder.resolve().parents)[:2] if (parent / "recipe.yaml").is_file()]
+    runs = [parent for parent in list(folder.resolve().parents)[:2] if (parent / files.RECIPE).is_file()]
     return (runs[0] if runs else None), folder
 
 
@@ -51,7 +51,7 @@ def load(folder: Path, task: str, run_dir: Path | None = None, trust_remote_code
         UserError: it is no model of that task, lacks weights of its head, or needs code or a pickle.
     """
     beside = (folder / "tokenizer_config.json").is_file() or run_dir is None
-    words = folder if beside else run_dir / "tokenizer"
+    words = folder if beside else run_dir / files.TOKENIZER
     trust: dict[str, Any] = {"trust_remote_code": trust_remote_code}
     try:
         config = AutoConfig.from_pretrained(folder, **trust)

@@ -20,6 +20,7 @@ from transformers.utils import logging
 import modeling_vanilla
 from modeling_vanilla import VanillaConfig, convert
 from modeling_vanilla.convert.folders import complete_folder, read_json
+from train import files
 from train.errors import UserError
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def _source(place: str) -> Any:
     if _model_type(place) != VanillaConfig.model_type:
         return convert.from_transformers(place)
     folder = complete_folder(place, lambda config: None)
-    name = (read_json(folder / "config.json").get("architectures") or ["VanillaModel"])[0]
+    name = (read_json(folder / files.CONFIG).get("architectures") or ["VanillaModel"])[0]
     if name not in MODELS:
         raise ValueError(f"architectures=[{name!r}] must be one of {', '.join(MODELS)}")
     model, info = getattr(modeling_vanilla, name).from_pretrained(folder, output_loading_info=True)
@@ -123,7 +124,7 @@ def _source(place: str) -> Any:
 def _model_type(place: str) -> Any:
     """Return what kind of model a config.json speaks of."""
     if Path(place).is_dir():
-        return read_json(Path(place) / "config.json").get("model_type")
+        return read_json(Path(place) / files.CONFIG).get("model_type")
     return PreTrainedConfig.get_config_dict(place)[0].get("model_type")
 
 

@@ -141,7 +141,7 @@ def loss_curve(metrics_file, output, title: str | None = None) -> Path:
 def _task(run_dir: Path) -> str | None:
     """Return the task of a run; None where no recipe tells it."""
     try:
-        recipe = yaml.safe_load((run_dir / "recipe.yaml").read_text(encoding="utf-8"))
+        recipe = yaml.safe_load((run_dir / files.RECIPE).read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError, RecursionError):
         return None
     return str(recipe.get("task")) if isinstance(recipe, dict) else None
@@ -175,7 +175,10 @@ def _training(run_dir: Path) -> str:
 
     The settings are those of the run's newest config.json; of what is no folder of a run, nothing is known.
     """
-    paths = [*sorted(run_dir.glob("checkpoints/step-*/config.json")), run_dir / "final" / "config.json"]
+    paths = [
+        *sorted((run_dir / files.CHECKPOINTS).glob(f"step-*/{files.CONFIG}")),
+        run_dir / files.FINAL / files.CONFIG,
+    ]
     known = [path for path in paths if path.is_file()]
     try:
         config = files.read_json(known[-1]) if known else {}
@@ -256,11 +259,11 @@ def curves_of(run_dir, output=None) -> Path:
         UserError: the folder is no run, or has no loss yet.
     """
     files.refuse_missing(run_dir)
-    metrics_file = Path(run_dir) / "metrics.jsonl"
+    metrics_file = Path(run_dir) / files.METRICS
     if not metrics_file.is_file():
         raise UserError(f"{run_dir}: not the folder of a run, it has no metrics.jsonl")
-    _require_png(output or "curves.png")
-    return loss_curve(metrics_file, Path(output) if output else Path(run_dir) / "curves.png")
+    _require_png(output or files.CURVES)
+    return loss_curve(metrics_file, Path(output) if output else Path(run_dir) / files.CURVES)
 
 
 def attention_figure(

@@ -18,7 +18,7 @@ from train.run import checkpoint
 if TYPE_CHECKING:
     from train.run.run import Progress
 
-FOLDER, EARLIER = "best", "best-earlier"
+EARLIER = f"{files.BEST}-earlier"
 RECORD, NOTE = "best.json", "evaluation.json"
 # What an evaluation changes of a run's progress.
 _FIELDS = ("evaluated", "best", "best_step", "bad_evals")
@@ -32,7 +32,7 @@ def replace(run_dir: Path, progress: "Progress", write: Callable[[Path, dict[str
         progress: its best value and step are those of the weights.
         write: writes a model folder, with a JSON file for each further item.
     """
-    folder = run_dir / FOLDER
+    folder = run_dir / files.BEST
     before = files.read_object(folder / RECORD).get("step")
     if before in _referred(run_dir):
         earlier = _earlier(run_dir, before)
@@ -55,7 +55,7 @@ def settle(run_dir: Path, progress: "Progress") -> bool:
     Returns:
         Whether `best/` is what the run knows; False where it is damaged or deleted.
     """
-    folder = run_dir / FOLDER
+    folder = run_dir / files.BEST
     if progress.best is None:
         shutil.rmtree(folder, ignore_errors=True)
         return True

@@ -33,7 +33,7 @@ FORMAT = 1
 
 def folder_of(run_dir: Path, step: int) -> Path:
     """Return the folder of one step's checkpoint."""
-    return Path(run_dir) / "checkpoints" / f"step-{step:08d}"
+    return Path(run_dir) / files.CHECKPOINTS / f"step-{step:08d}"
 
 
 def save(
@@ -292,11 +292,11 @@ def average(run_dir: Path, last: int) -> Path:
     chosen = averageable(run_dir, last)
     if len(chosen) < last:
         raise UserError(f"{run_dir / 'checkpoints'}: {len(chosen)} intact checkpoints, the average needs {last}")
-    target = run_dir / "average"
+    target = run_dir / files.AVERAGE
     with files.staged_folder(target) as staging:
-        extra = [path for path in chosen[0].iterdir() if path.name == "config.json" or path.suffix == ".py"]
-        tokenizer = run_dir / "tokenizer"
-        extra += chosen[0].glob("generation_config.json")
+        extra = [path for path in chosen[0].iterdir() if path.name == files.CONFIG or path.suffix == ".py"]
+        tokenizer = run_dir / files.TOKENIZER
+        extra += chosen[0].glob(files.GENERATION)
         for path in [*extra, *(tokenizer.iterdir() if tokenizer.is_dir() else [])]:
             (staging / path.name).write_bytes(path.read_bytes())
         save_file(mean_weights(chosen), staging / WEIGHTS, metadata={"format": "pt"})
@@ -325,7 +325,7 @@ def mean_weights(folders: Sequence[Path]) -> dict[str, torch.Tensor]:
 
 def folders(run_dir: Path) -> list[Path]:
     """List the checkpoints of a run, oldest first."""
-    return sorted((Path(run_dir) / "checkpoints").glob("step-*"))
+    return sorted((Path(run_dir) / files.CHECKPOINTS).glob("step-*"))
 
 
 def peek(folder: Path) -> dict[str, Any] | None:

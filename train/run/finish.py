@@ -12,7 +12,6 @@ from train import files
 from train.measure import evaluate, provenance, results, scoring
 from train.processes import ranks, signals
 from train.run import best, checkpoint, history
-from train.run.folder import FINISHED
 from train.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -26,10 +25,10 @@ def finish(run: "Run") -> None:
     """
     source = load_final_weights(run)
     say = run.accelerator.print
-    ranks.on_main(run.accelerator, lambda: write_model_folder(run, run.folder / "final"))
+    ranks.on_main(run.accelerator, lambda: write_model_folder(run, run.folder / files.FINAL))
     say(f"final weights: {source}, in {run.folder / 'final'}")
     if better := results.passed_over(asdict(run.progress), run.recipe):
-        say(f"warning: {better}, which are in {run.folder / best.FOLDER} too")
+        say(f"warning: {better}, which are in {run.folder / files.BEST} too")
     if run.recipe.eval.metrics:
         try:
             scores = evaluate.evaluate(
@@ -40,7 +39,7 @@ def finish(run: "Run") -> None:
             raise signals.Stopped(caught.signal, f"{words}; run the same command to go on") from None
         ranks.on_main(run.accelerator, lambda: _write_results(run, scores, source))
     end = {"step": run.progress.step, "max_steps": run.recipe.loop.max_steps}
-    ranks.on_main(run.accelerator, lambda: files.write_json(run.folder / FINISHED, end))
+    ranks.on_main(run.accelerator, lambda: files.write_json(run.folder / files.FINISHED, end))
     say(f"finished: {run.folder}")
     if run.recipe.loop.push_to is not None:
         ranks.on_main(run.accelerator, lambda: run.publisher.close())
@@ -66,20 +65,20 @@ def drawn(run: "Run") -> Iterator[None]:
     try:
         yield
     finally:
-        if run.accelerator.is_main_process and (run.folder / "metrics.jsonl").is_file():
+        if run.accelerator.is_main_process and (run.folder / files.METRICS).is_file():
             try:
                 from train.pictures import plots  # here: a run must not need what draws
 
                 plots.curves_of(run.folder)
             except Exception as error:  # noqa: BLE001  (whatever a font or a full disk may raise)
-                print(f"warning: {run.folder / 'curves.png'}: not drawn: {error}", file=sys.stderr)
+                print(f"warning: {run.folder / files.CURVES}: not drawn: {error}", file=sys.stderr)
 
 
 def load_final_weights(run: "Run") -> str:
     """Put the weights that `loop.final` asks for into the model; return in words which they are."""
     loop = run.recipe.loop
     if loop.final == "best" and run.progress.best is not None:
-        folder = run.folder / best.FOLDER
+        folder = run.folder / files.BEST
         if not best.holds(folder, run.progress):
             raise OSError(f"{folder}: damaged: no longer the model of step {run.progress.best_step}")
         checkpoint.load_weights(folder, run.bare)
@@ -141,7 +140,7 @@ def _write_results(run: "Run", scores: Any, source: str) -> None:
         scores,
         recipe=run.recipe,
         model=run.bare,
-        folder=run.folder / "final",
+        folder=run.folder / files.FINAL,
         split=run.recipe.eval.split,
         data_hash=run.identity["data"],
         train=training,

@@ -9,13 +9,11 @@ import yaml
 
 from train import files
 from train.errors import UserError
-from train.measure import results
 from train.run import checkpoint
 from train.settings import earlier
 from train.settings.recipe import Recipe, flat
 from train.settings.rules import as_written
 
-FINISHED = "finished.json"
 # Fields that may differ between two starts of one run: where it and its data lie (a hash guards the data itself), how long
 # it goes on, how its processes share the work and wait for each other, and what the Hub is told and sent. A step's batch,
 # `batch.max_tokens`, is that of all processes and micro-batches together, so their numbers do not change it.
@@ -36,12 +34,12 @@ def claimed(folder: Path, recipe: Recipe) -> Iterator[None]:
     with files.lock(folder):
         # Once more, now that nobody else can change it.
         refuse_other(folder, recipe)
-        for place in (folder, folder / "checkpoints"):
+        for place in (folder, folder / files.CHECKPOINTS):
             files.tidy(place)
         if not files.has_progress(folder):
             # An earlier start that never reached a checkpoint may have had another recipe.
-            shutil.rmtree(folder / "tokenizer", ignore_errors=True)
-        if not (folder / "recipe.yaml").exists():  # says that this is a run; an older one stays until this is accepted
+            shutil.rmtree(folder / files.TOKENIZER, ignore_errors=True)
+        if not (folder / files.RECIPE).exists():  # says that this is a run; an older one stays until this is accepted
             write_recipe(folder, recipe)
         try:
             yield
@@ -64,7 +62,7 @@ def refuse_other(folder: Path, recipe: Recipe) -> None:
         return
     if not folder.is_dir():
         raise UserError(f"run_dir: {folder}: is a file, must be a folder")
-    path = folder / "recipe.yaml"
+    path = folder / files.RECIPE
     if not path.is_file():
         other = next(
             (p.name for p in sorted(folder.iterdir()) if not p.name.startswith((".lock", files.STAGING))), None
@@ -108,11 +106,11 @@ def _refuse_passed(folder: Path, max_steps: int) -> None:
 def is_finished(folder: Path, recipe: Recipe) -> bool:
     """Tell whether a run folder holds this recipe's run, at its end."""
     refuse_other(folder, recipe)
-    end = files.read_object(folder / FINISHED)
-    whole = (folder / "final" / "config.json").is_file() and (folder / results.FILE).is_file()
+    end = files.read_object(folder / files.FINISHED)
+    whole = (folder / files.FINAL / files.CONFIG).is_file() and (folder / files.RESULTS).is_file()
     return whole and end.get("max_steps") == recipe.loop.max_steps
 
 
 def write_recipe(folder: Path, recipe: Recipe) -> None:
     """Write the resolved recipe of a run into its folder."""
-    files.write_text(folder / "recipe.yaml", recipe.to_yaml())
+    files.write_text(folder / files.RECIPE, recipe.to_yaml())

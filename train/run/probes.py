@@ -60,9 +60,8 @@ def look(run: "Run") -> list[Finding]:
     """
     config: Any = run.bare.config
     recipe, module = run.recipe, run.accelerator.unwrap_model(run.model)
-    encoded = evaluate._encoded(  # the rows the evaluation has just encoded
-        evaluate._rows(run.splits, "validation", recipe.eval.limit), run.tokenizer, recipe
-    )
+    # The rows that the evaluation has just encoded.
+    _, encoded = evaluate.encoded_split(run.splits, "validation", recipe.eval.limit, run.tokenizer, recipe)
     rows = [encoded.row(0, number) for number in range(min(ROWS, len(encoded)))]
     if not rows:
         return []

@@ -101,8 +101,8 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
 
 def _build(recipe: Recipe, folder: Path, accelerator: Accelerator, splits: dict[str, Dataset]) -> Run:
     """Build tokenizer, rows, model and optimiser, and restore the newest intact checkpoint into them."""
-    ranks.on_main(accelerator, lambda: build.make_tokenizer(recipe, splits["train"], folder / "tokenizer"))
-    tokenizer = build.load_tokenizer(folder / "tokenizer")
+    ranks.on_main(accelerator, lambda: build.make_tokenizer(recipe, splits["train"], folder / files.TOKENIZER))
+    tokenizer = build.load_tokenizer(folder / files.TOKENIZER)
     random_state.seed_everything(recipe.loop.seed)
     labels = splits["train"].features["label"].names if TASKS[recipe.task].has_classes else None
     model = build.make_model(recipe, tokenizer, labels)
@@ -116,7 +116,10 @@ def _build(recipe: Recipe, folder: Path, accelerator: Accelerator, splits: dict[
         wrapped, optimizer = shard.prepare(accelerator, model, recipe)
     # Same weights on every rank so far, now each has its own dropout.
     random_state.seed_everything(recipe.loop.seed, accelerator.process_index, 1)
-    identity = {"data": data.fingerprint(splits), "tokenizer": files.sha256(folder / "tokenizer" / "tokenizer.json")}
+    identity = {
+        "data": data.fingerprint(splits),
+        "tokenizer": files.sha256(folder / files.TOKENIZER / "tokenizer.json"),
+    }
     run = Run(
         recipe=recipe,
         folder=folder,
@@ -155,7 +158,7 @@ def _accept(run: Run, saved: dict[str, Any] | None) -> bool:
     words = (
         f"the best weights, of step {run.progress.best_step}, are damaged or deleted; the next evaluation starts anew"
     )
-    print(f"warning: {run.folder / best.FOLDER}: {words}", file=sys.stderr)
+    print(f"warning: {run.folder / files.BEST}: {words}", file=sys.stderr)
     return False
 
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from train.run.watchdog import Finding
     from train.settings.recipe import Recipe
 
-METRICS = "metrics.jsonl"
 SLOW_STEPS = 5
 """The first steps of a process, which are slower than the others, and left out of the time that remains."""
 
@@ -31,7 +30,7 @@ class Tracker:
     def __init__(self, accelerator: "Accelerator", recipe: "Recipe", run_dir: Path, progress: "Progress"):
         self.accelerator = accelerator
         self.recipe = recipe
-        self.path = Path(run_dir) / METRICS
+        self.path = Path(run_dir) / files.METRICS
         self.main = accelerator.is_main_process
         # disable=None: no bar where stderr is a file; the log lines say the same there.
         self.bar = tqdm(

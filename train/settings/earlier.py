@@ -62,7 +62,7 @@ def begun(folder: Path) -> dict[str, Any]:
     if not files.has_progress(folder):
         return {}
     try:
-        written = yaml.safe_load((folder / "recipe.yaml").read_text(encoding="utf-8"))
+        written = yaml.safe_load((folder / files.RECIPE).read_text(encoding="utf-8"))
         return meant(written)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError, RecursionError):
         return {}

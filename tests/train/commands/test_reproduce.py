@@ -9,7 +9,7 @@ import torch
 
 from train import __main__ as command
 from train.commands import reproduction
-from train.hub import folder as hub_folder
+from train.hub.folder import write_hub_folder
 from train.measure import provenance
 
 
@@ -17,7 +17,7 @@ from train.measure import provenance
 def published(starter, tmp_path_factory):
     """Return the Hub folder of a run that another process trained, with two splits measured."""
     run = starter.fit(tmp_path_factory.mktemp("runs") / "dates", "--loop.max_steps=6", "--eval.metrics=[loss,chrf]")
-    return hub_folder.write_hub_folder(run, "somebody/dates-en-ko")
+    return write_hub_folder(run, "somebody/dates-en-ko")
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_what_cannot_be_reproduced_is_refused_before_training(folder, run, capsy
 
 def test_missing_data_is_named_with_its_place(write_recipe, tmp_path, fit, capsys):
     run = fit(write_recipe(loop={"max_steps": 2}))
-    folder = hub_folder.write_hub_folder(run, "somebody/tiny")
+    folder = write_hub_folder(run, "somebody/tiny")
     shutil.move(tmp_path / "data", tmp_path / "moved")
     words = ["reproduce", str(folder), "--run_dir", str(tmp_path / "again")]
     assert command.main([*words, "--data.root", str(tmp_path / "nowhere")]) == 2

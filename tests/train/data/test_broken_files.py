@@ -80,12 +80,12 @@ def test_an_override_that_cannot_be_read_is_an_error_or_a_text(write_recipe, key
 
 @unreadable
 def test_results_that_cannot_be_read_are_named(tmp_path, value, rule):
-    (tmp_path / results.FILE).write_bytes(b'{\n"metrics": ' + value + b"}")
-    with pytest.raises(UserError, match=f"{results.FILE}:[12]: .*{rule}"):
+    (tmp_path / files.RESULTS).write_bytes(b'{\n"metrics": ' + value + b"}")
+    with pytest.raises(UserError, match=f"{files.RESULTS}:[12]: .*{rule}"):
         results.read(tmp_path)
     (tmp_path / "recipe.yaml").write_text("name: x\ntask: causal\n")
-    with pytest.raises(UserError, match=f"{results.FILE}: cannot be read .*{rule}"):
-        reproduction.fetch(str(tmp_path), None)
+    with pytest.raises(UserError, match=f"{files.RESULTS}: cannot be read .*{rule}"):
+        reproduction.published_at(str(tmp_path), None)
 
 
 @unreadable

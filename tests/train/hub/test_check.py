@@ -11,8 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from train import __main__ as command
 from train import files
-from train.hub import folder as hub_folder
-from train.hub.check import report as hub_check
+from train.hub.check import report
+from train.hub.folder import write_hub_folder
 from train.measure import provenance
 
 
@@ -22,7 +22,7 @@ def good(starter, tmp_path_factory):
     run = starter.fit(
         tmp_path_factory.mktemp("runs") / "dates-en-ko", "--loop.max_steps=4", "--eval.metrics=[loss,bleu]"
     )
-    return hub_folder.write_hub_folder(run, "somebody/dates-en-ko")
+    return write_hub_folder(run, "somebody/dates-en-ko")
 
 
 @pytest.fixture
@@ -72,9 +72,9 @@ ODD = [
 @pytest.mark.parametrize(("name", "values", "check"), ODD, ids=[f"{name} {next(iter(v))}" for name, v, _ in ODD])
 def test_a_value_of_another_kind_is_a_finding_too(static, folder, name, values, check):
     edit(folder / name, lambda content: content.update(values))
-    report = hub_check.check_folder(folder)
-    assert report.failed == (check is not None)
-    assert check is None or any(line.startswith(f"{check}: ") for line in report.problems)
+    examined = report.check_folder(folder)
+    assert examined.failed == (check is not None)
+    assert check is None or any(line.startswith(f"{check}: ") for line in examined.problems)
 
 
 def front(folder, change):
@@ -255,15 +255,15 @@ def _lie(path):
 def test_a_broken_folder_fails_with_its_line(folder, static, fault):
     change, line = MUTATIONS[fault]
     change(folder)
-    report = hub_check.check_folder(folder)
-    assert report.failed
-    assert [problem for problem in report.problems if re.search(line, problem)], report.problems
-    assert all("\n" not in problem and str(folder) not in problem for problem in report.problems)
+    examined = report.check_folder(folder)
+    assert examined.failed
+    assert [problem for problem in examined.problems if re.search(line, problem)], examined.problems
+    assert all("\n" not in problem and str(folder) not in problem for problem in examined.problems)
 
 
 def test_the_listing_of_the_hub_counts(folder, static):
     listing = {path.name: files.digest(path) for path in folder.iterdir()}
-    assert not hub_check.check_folder(folder, listing=listing).failed
+    assert not report.check_folder(folder, listing=listing).failed
     size = listing["config.json"]["size"]
     for name, entry, line in (
         ("config.json", {"size": size + 1}, f"config.json: has {size} bytes, the Hub lists {size + 1}"),
@@ -271,38 +271,38 @@ def test_the_listing_of_the_hub_counts(folder, static):
         ("config.json", {"size": size, "blob_id": "1" * 40}, "config.json: blob_id .*, the Hub lists 111111111111"),
         ("absent.json", {"size": 1}, "absent.json: is listed and did not arrive"),
     ):
-        report = hub_check.check_folder(folder, listing=listing | {name: entry})
-        assert [problem for problem in report.problems if re.search(line, problem)], report.problems
+        examined = report.check_folder(folder, listing=listing | {name: entry})
+        assert [problem for problem in examined.problems if re.search(line, problem)], examined.problems
     del listing["tokenizer.json"]
     assert "sizes, hashes: tokenizer.json: is not in the listing of the Hub" in (
-        hub_check.check_folder(folder, listing=listing).problems
+        report.check_folder(folder, listing=listing).problems
     )
 
 
 def test_nothing_of_a_folder_runs_before_it_is_in_order(folder, monkeypatch):
     monkeypatch.setattr("train.hub.check.use.findings", lambda *_: 1 / 0)
     truncate(folder)
-    assert hub_check.check_folder(folder).problems[-1].startswith("use: left out")
+    assert report.check_folder(folder).problems[-1].startswith("use: left out")
 
 
 def test_a_folder_without_a_card_is_used_all_the_same(folder, monkeypatch):
     monkeypatch.setattr("train.hub.check.use.findings", lambda *_: iter([("ran", True, "")]))
     (folder / "README.md").unlink()
     (folder / "manifest.json").unlink(missing_ok=True)
-    report = hub_check.check_folder(folder)
-    assert report.problems == ["card: README.md: missing"]
-    assert "ran" in [finding.name for finding in report.findings]
+    examined = report.check_folder(folder)
+    assert examined.problems == ["card: README.md: missing"]
+    assert "ran" in [finding.name for finding in examined.findings]
 
 
 def test_other_code_runs_only_when_it_is_trusted(folder, monkeypatch):
     monkeypatch.setattr("train.hub.check.use.findings", lambda *_: iter([("ran", True, "")]))
     add_to(folder / "layers.py", "\n# changed\n")
     (folder / "more.py").write_text("")
-    report = hub_check.check_folder(folder)
-    assert report.problems == [
+    examined = report.check_folder(folder)
+    assert examined.problems == [
         "use: layers.py, more.py: not the code of the installed package or of a known release; read it, then run it with --trust-remote-code"
     ]
-    assert "ran" in [finding.name for finding in hub_check.check_folder(folder, trust_remote_code=True).findings]
+    assert "ran" in [finding.name for finding in report.check_folder(folder, trust_remote_code=True).findings]
 
 
 def test_the_command_says_it_all_and_ends_with_1(folder, static, capsys):
@@ -332,4 +332,4 @@ def test_a_place_that_cannot_be_checked_is_the_users_mistake(words, line, capsys
 
 
 def test_a_report_of_nothing_has_shown_nothing():
-    assert hub_check.Report().failed
+    assert report.Report().failed

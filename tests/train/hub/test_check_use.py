@@ -14,9 +14,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 import modeling_vanilla
 import tokenizer as tokenizers
-from train.hub import folder as hub_folders
-from train.hub.check import report as hub_check
-from train.hub.check import use
+from train.hub.check import report, use
+from train.hub.folder import write_hub_folder
 from train.measure import scoring
 from train.settings.recipe import Recipe
 from train.tasks import TASKS
@@ -30,7 +29,7 @@ CARD = "---\nlicense: apache-2.0\nlibrary_name: transformers\ntags: [vanilla]\np
 def translator(starter, tmp_path_factory):
     """Return the Hub folder of a small translator that was really trained."""
     run = starter.fit(tmp_path_factory.mktemp("runs") / "dates-en-ko", "--loop.max_steps=4")
-    folder = hub_folders.write_hub_folder(run, "somebody/dates-en-ko")
+    folder = write_hub_folder(run, "somebody/dates-en-ko")
     (folder / "manifest.json").unlink()  # or it would find every change, before the check that is meant
     return folder
 
@@ -85,11 +84,11 @@ def test_code_that_does_not_do_what_it_should_is_found(translator, tmp_path, mon
         with open(folder / name, "a") as file:
             file.write(f"\n\n{code}")
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    report = hub_check.check_folder(folder, trust_remote_code=True)
+    examined = report.check_folder(folder, trust_remote_code=True)
     for line in FOUND:
-        assert [problem for problem in report.problems if re.search(line, problem)], (line, report.problems)
-    passed = {finding.name for finding in report.findings if finding.passed}
-    assert {"AutoConfig", "AutoModelForSeq2SeqLM", "pipeline summarization", "tokenizer"} <= passed, report.problems
+        assert [problem for problem in examined.problems if re.search(line, problem)], (line, examined.problems)
+    passed = {finding.name for finding in examined.findings if finding.passed}
+    assert {"AutoConfig", "AutoModelForSeq2SeqLM", "pipeline summarization", "tokenizer"} <= passed, examined.problems
 
 
 def small(name, variant, **more):
@@ -148,9 +147,9 @@ def hub_folder(name, folder):
     "name", [name if name == "decoder" else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
 )
 def test_every_kind_of_model_passes(name, tmp_path):
-    report = hub_check.check_folder(hub_folder(name, tmp_path / "hub"))
-    assert report.problems == []
-    details = {finding.name: finding.detail for finding in report.findings}
+    examined = report.check_folder(hub_folder(name, tmp_path / "hub"))
+    assert examined.problems == []
+    details = {finding.name: finding.detail for finding in examined.findings}
     tuned = "left out" if "base" in name else "one step"
     assert details["fine-tune"].startswith(tuned)
     assert "doctor generate-forward" in details
@@ -184,7 +183,7 @@ def test_weights_that_are_not_all_there_are_found(translator, tmp_path):
     lost = "model.encoder.layers.0.feed_forward.fc1.weight"
     del weights[lost]
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
-    problems = hub_check.check_folder(folder).problems
+    problems = report.check_folder(folder).problems
     assert [problem for problem in problems if problem.startswith("doctor weights") and lost in problem], problems
 
 
@@ -193,7 +192,7 @@ def test_a_config_of_other_sizes_is_found(translator, tmp_path):
     folder = shutil.copytree(translator, tmp_path / "hub")
     config = (folder / "config.json").read_text()
     (folder / "config.json").write_text(config.replace('"d_ff": 48', '"d_ff": 40'))
-    problems = hub_check.check_folder(folder).problems
+    problems = report.check_folder(folder).problems
     assert [problem for problem in problems if "AutoModelForSeq2SeqLM" in problem], problems
 
 
@@ -206,7 +205,7 @@ def test_a_limit_that_leaves_a_prompt_no_place_is_found(tmp_path, monkeypatch):
         model.generation_config = scoring.generation_config(recipe, model.config, limit)
         model.generation_config.eos_token_id = None
         model.save_pretrained(folder)
-        found = [line for line in hub_check.check_folder(folder).problems if "leaves a prompt no place" in line]
+        found = [line for line in report.check_folder(folder).problems if "leaves a prompt no place" in line]
         assert len(found) == problems
         ids = torch.tensor([[7, 8, 9]])
         if problems:

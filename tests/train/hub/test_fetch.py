@@ -83,9 +83,9 @@ def test_a_model_larger_than_the_disk_is_not_evaluated(hub_here, commit, disk, t
 
 def test_a_recipe_of_any_size_is_not_fetched(hub_here, commit, api):
     with pytest.raises(UserError, match=f"{NAME}: recipe.yaml has 70,000 bytes, at most 65,536 are read"):
-        reproduction.fetch(NAME, None)
+        reproduction.published_at(NAME, None)
     assert hub_here.sent(FETCHED) == []
     api.create_commit(NAME, add(**{"recipe.yaml": b"a: 1"}), commit_message="smaller")
     api.delete_file("results.json", NAME)
     with pytest.raises(UserError, match=r"has no results.json, so there is nothing to reproduce"):
-        reproduction.fetch(NAME, None)
+        reproduction.published_at(NAME, None)

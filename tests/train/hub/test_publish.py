@@ -16,7 +16,7 @@ from transformers import AutoTokenizer
 from modeling_vanilla import VanillaForConditionalGeneration
 from train import __main__
 from train.hub import folder as hub_folder
-from train.hub.check import report
+from train.hub.check import alone, report
 
 ROOT = Path(__file__).resolve().parents[3]
 NAME = "alice/dates-en-ko"
@@ -26,9 +26,8 @@ DATES = dates_recipe(
     loop={"max_steps": 12, "eval_every": 6},
     eval={"metrics": ["loss", "exact_match"]},
 )
-# A process that has nothing of this project, and loads what it is told.
+# For a process that has nothing of this project, and loads what it is told.
 STRANGER = """
-import sys
 for name in ("modeling_vanilla", "train", "tokenizer"):
     try:
         __import__(name)
@@ -108,11 +107,10 @@ def test_published_and_used_by_a_stranger(hub_here, run, tmp_path):
     assert f"commit {sha}, tag v1\n" in output
     lines = re.search(r"^from transformers import .*\n.*\n.*\n", output, re.MULTILINE).group()
     assert lines.count(f'"{NAME}", revision="{sha}"') == 2
-    found = call(
-        ["-I", "-c", STRANGER, lines, "May 1, 2020"], hub.environment(tmp_path / "elsewhere", token=None), tmp_path
-    )
-    assert found[0] == 0, found[2]
-    assert found[1].strip() == translated(run / "final", "May 1, 2020") != ""
+    environment = hub.environment(tmp_path / "elsewhere", token=None)
+    code, output, errors = call(alone.command(STRANGER, lines, "May 1, 2020")[1:], environment, tmp_path)
+    assert code == 0, errors
+    assert output.strip() == translated(run / "final", "May 1, 2020") != ""
 
 
 def translated(folder, text: str) -> str:

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 from modeling_vanilla import VanillaConfig, VanillaForConditionalGeneration
 from train.errors import UserError
 from train.hub import push
-from train.hub.check import code as hub_check_code
+from train.hub.check.code import auto_map_problems, import_problems
 from train.run import finish
 from train.settings.reading import load_recipe
 
@@ -94,8 +94,8 @@ def test_what_is_pushed_is_a_model_that_loads(starter, hub_here, tmp_path):
     (job,) = starter.start(run, *words, **pushing(hub_here, tmp_path))
     assert job.wait() == 0, job.text
     folder = HfApi().snapshot_download(NAME, revision="other", local_dir=tmp_path / "copy")
-    assert list(hub_check_code.auto_map_problems(tmp_path / "copy")) == []
-    assert list(hub_check_code.import_problems(tmp_path / "copy")) == []
+    assert list(auto_map_problems(tmp_path / "copy")) == []
+    assert list(import_problems(tmp_path / "copy")) == []
     written = []
     for place in (folder, run / "final"):
         inputs = AutoTokenizer.from_pretrained(place)("May 1, 2020", return_tensors="pt")

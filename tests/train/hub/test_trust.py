@@ -12,11 +12,13 @@ from dates_recipe import dates_recipe
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
 from train import __main__ as command
-from train.hub import folder as hub_folder
+from train.hub.folder import write_hub_folder
 
 ROOT = Path(__file__).resolve().parents[3]
 NAME = "alice/dates-en-ko"
-RECIPE = dates_recipe("dates-en-ko", loop={"max_steps": 4, "eval_every": 100, "save_every": 100}, eval={"metrics": ["loss", "chrf"]})
+RECIPE = dates_recipe(
+    "dates-en-ko", loop={"max_steps": 4, "eval_every": 100, "save_every": 100}, eval={"metrics": ["loss", "chrf"]}
+)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +36,7 @@ def online(module_hub, tmp_path_factory):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    files = hub_folder.write_hub_folder(folder / "run", NAME)
+    files = write_hub_folder(folder / "run", NAME)
     forged = json.loads((files / "results.json").read_text())
     forged["metrics"]["chrf"] += 5
     with module_hub.here(folder / "home"):

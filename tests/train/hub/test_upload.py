@@ -11,7 +11,7 @@ from huggingface_hub import HfApi
 
 from train import files
 from train.errors import PublishError, UserError
-from train.hub import client, upload
+from train.hub import client, repository, upload
 
 NAME = "alice/model"
 COMMIT = r"^POST /api/models/alice/model/commit/"
@@ -69,7 +69,7 @@ def commits(hub, revision="main") -> list[str]:
 
 
 def test_a_new_repository_gets_one_commit(hub_here, way, folder, said):
-    sent = upload.send(way, folder, upload.Target(NAME), "Publish it")
+    sent = upload.send(way, folder, repository.Target(NAME), "Publish it")
     assert there(hub_here) == content(folder)
     assert hub_here.repo(NAME).branches["main"] == sent.commit
     assert commits(hub_here)[0] == "Publish it"
@@ -79,7 +79,7 @@ def test_a_new_repository_gets_one_commit(hub_here, way, folder, said):
 
 
 def test_private_branch_and_tag(hub_here, way, folder, said):
-    target = upload.Target(NAME, revision="v1-candidates", private=True, tag="v1")
+    target = repository.Target(NAME, revision="v1-candidates", private=True, tag="v1")
     sent = upload.send(way, folder, target, "m")
     assert there(hub_here, "v1-candidates") == content(folder)
     assert there(hub_here) == {}
@@ -91,22 +91,22 @@ def test_private_branch_and_tag(hub_here, way, folder, said):
     write(folder, "tasks.py", "y = 2\n")
     with pytest.raises(UserError, match=f"--tag v1: {NAME} has it, at {sent.commit} and other content"):
         upload.send(way, folder, target, "m")
-    newer = upload.send(way, folder, upload.Target(NAME, revision="v1-candidates"), "m")
+    newer = upload.send(way, folder, repository.Target(NAME, revision="v1-candidates"), "m")
     with pytest.raises(UserError, match=f"--tag v1: {NAME} has it, at {sent.commit}; a tag stays where it is"):
         upload.send(way, folder, target, "m")
     assert HfApi().model_info(NAME, revision="v1-candidates").sha == newer.commit
 
 
 def test_the_same_again_is_no_commit_and_a_change_is_one(hub_here, way, folder):
-    first = upload.send(way, folder, upload.Target(NAME), "first")
-    again = upload.send(way, folder, upload.Target(NAME, tag="v1"), "again")
+    first = upload.send(way, folder, repository.Target(NAME), "first")
+    again = upload.send(way, folder, repository.Target(NAME, tag="v1"), "again")
     assert (again.commit, again.new) == (first.commit, False)
     assert HfApi().model_info(NAME, revision="v1").sha == first.commit
     write(folder, "README.md", "---\nlicense: mit\n---\n")
     (folder / "layers.py").unlink()
     write(folder, "tasks.py", "y = 2\n")
     hub_here.requests.clear()
-    second = upload.send(way, folder, upload.Target(NAME), "second")
+    second = upload.send(way, folder, repository.Target(NAME), "second")
     assert second.new
     assert there(hub_here) == content(folder)  # layers.py went with it
     assert hub_here.sent(LARGE) == []  # the weights were there
@@ -114,11 +114,11 @@ def test_the_same_again_is_no_commit_and_a_change_is_one(hub_here, way, folder):
 
 
 def test_what_publishing_did_not_write_stays(hub_here, way, folder, said):
-    upload.send(way, folder, upload.Target(NAME), "first")
+    upload.send(way, folder, repository.Target(NAME), "first")
     for name in ("handler.py", "notes.txt"):
         HfApi().upload_file(path_or_fileobj=b"mine", path_in_repo=name, repo_id=NAME)
     write(folder, "layers.py", "x = 3\n")
-    upload.send(way, folder, upload.Target(NAME), "second")
+    upload.send(way, folder, repository.Target(NAME), "second")
     assert there(hub_here) == content(folder) | {"handler.py": b"mine", "notes.txt": b"mine"}
     assert said[-1] == "left alone in alice/model: handler.py, notes.txt"
 
@@ -135,7 +135,11 @@ def test_a_repository_with_other_content_is_refused(hub_here, way, folder, name,
     HfApi().create_repo(NAME)
     HfApi().upload_file(path_or_fileobj=data, path_in_repo=name, repo_id=NAME)
     before = there(hub_here)
-    for target in (upload.Target(NAME), upload.Target(NAME, revision="new"), upload.Target(NAME, create_pr=True)):
+    for target in (
+        repository.Target(NAME),
+        repository.Target(NAME, revision="new"),
+        repository.Target(NAME, create_pr=True),
+    ):
         with pytest.raises(UserError, match=message):
             upload.send(way, folder, target, "m")
     assert there(hub_here) == before
@@ -143,37 +147,37 @@ def test_a_repository_with_other_content_is_refused(hub_here, way, folder, name,
 
 
 def test_pickles_beside_our_own_model_are_refused(hub_here, way, folder):
-    upload.send(way, folder, upload.Target(NAME), "first")
+    upload.send(way, folder, repository.Target(NAME), "first")
     HfApi().upload_file(path_or_fileobj=b"pickle", path_in_repo="training_args.bin", repo_id=NAME)
     with pytest.raises(UserError, match=f"training_args.bin.*hf repos delete-files {NAME} training_args.bin"):
-        upload.send(way, folder, upload.Target(NAME), "second")
+        upload.send(way, folder, repository.Target(NAME), "second")
 
 
 def test_an_initial_readme_is_no_other_content(hub_here, way, folder):
     HfApi().create_repo(NAME)
     HfApi().upload_file(path_or_fileobj=b"# Soon\n", path_in_repo="README.md", repo_id=NAME)
-    upload.send(way, folder, upload.Target(NAME), "m")
+    upload.send(way, folder, repository.Target(NAME), "m")
     assert there(hub_here) == content(folder)
 
 
 def test_a_pull_request_asks_and_changes_nothing(hub_here, way, folder):
-    upload.send(way, folder, upload.Target(NAME), "first")
+    upload.send(way, folder, repository.Target(NAME), "first")
     before = there(hub_here)
     write(folder, "layers.py", "x = 4\n")
-    sent = upload.send(way, folder, upload.Target(NAME, create_pr=True), "better")
+    sent = upload.send(way, folder, repository.Target(NAME, create_pr=True), "better")
     assert there(hub_here) == before
     assert there(hub_here, "refs/pr/1") == content(folder)
     assert HfApi().model_info(NAME, revision="refs/pr/1").sha == sent.commit
     assert sent.url.endswith(f"{NAME}/discussions/1")
     with pytest.raises(UserError, match="publish without --create-pr"):
-        upload.send(way, folder, upload.Target("alice/none", create_pr=True), "m")
+        upload.send(way, folder, repository.Target("alice/none", create_pr=True), "m")
 
 
 def test_busy_twice_then_well(hub_here, way, folder, said):
     hub_here.fail(COMMIT, 503, times=2)
     hub_here.fail(r"^POST /api/validate-yaml", 502)
     hub_here.fail(r"^GET /api/models/alice/model", 429)
-    upload.send(way, folder, upload.Target(NAME), "Publish it")
+    upload.send(way, folder, repository.Target(NAME), "Publish it")
     assert there(hub_here) == content(folder)
     assert commits(hub_here).count("Publish it") == 1
     tries = [line for line in said if "again in" in line]
@@ -186,7 +190,7 @@ def test_an_error_page_in_between_is_a_busy_hub(hub_here, way, folder, said, mon
     page = Reply(b"<html>Bad Gateway</html>", 502)
     monkeypatch.setattr("hub_server.refusal", lambda status, *more: page if status == 502 else refusal(status, *more))
     hub_here.fail(r"^POST /api/validate-yaml", 502)
-    upload.send(way, folder, upload.Target(NAME), "Publish it")
+    upload.send(way, folder, repository.Target(NAME), "Publish it")
     assert there(hub_here) == content(folder)
     assert len([line for line in said if "again in" in line]) == 1
 
@@ -196,7 +200,7 @@ def test_an_error_page_in_between_is_a_busy_hub(hub_here, way, folder, said, mon
 def test_a_commit_whose_answer_is_lost_is_made_once(hub_here, way, folder, fault, create_pr):
     HfApi().create_repo(NAME)
     hub_here.fail(COMMIT, **fault)
-    sent = upload.send(way, folder, upload.Target(NAME, create_pr=create_pr), "Publish it")
+    sent = upload.send(way, folder, repository.Target(NAME, create_pr=create_pr), "Publish it")
     revision = "refs/pr/1" if create_pr else "main"
     assert there(hub_here, revision) == content(folder)
     assert commits(hub_here, revision).count("Publish it") == 1
@@ -209,14 +213,14 @@ def test_a_lost_answer_that_cannot_be_looked_up_is_no_second_commit(hub_here, wa
     HfApi().create_repo(NAME)
     hub_here.fail(COMMIT, cut="answer")
     hub_here.fail(r"^GET /api/models/alice/model/revision/main", 503, after=1)  # the look after the loss
-    upload.send(way, folder, upload.Target(NAME), "Publish it")
+    upload.send(way, folder, repository.Target(NAME), "Publish it")
     assert commits(hub_here).count("Publish it") == 1
     assert len(hub_here.sent(COMMIT)) == 2  # the second was refused: the branch had moved
     assert there(hub_here) == content(folder)
 
 
 def test_somebody_else_is_faster(hub_here, way, folder, monkeypatch):
-    upload.send(way, folder, upload.Target(NAME), "first")
+    upload.send(way, folder, repository.Target(NAME), "first")
     before = there(hub_here)
     write(folder, "layers.py", "x = 5\n")
     commit = upload._commit
@@ -227,14 +231,14 @@ def test_somebody_else_is_faster(hub_here, way, folder, monkeypatch):
         return commit(*arguments)
 
     monkeypatch.setattr(upload, "_commit", late)
-    with pytest.raises(PublishError, match="somebody else changed it meanwhile.*nothing of this run is in it"):
-        upload.send(way, folder, upload.Target(NAME), "second")
+    with pytest.raises(PublishError, match="it was changed meanwhile.*nothing of this run is in it"):
+        upload.send(way, folder, repository.Target(NAME), "second")
     assert there(hub_here) == before | {"bob.py": b"z = 1\n"}
 
 
 @pytest.mark.parametrize("status", [503, 0])
 def test_weights_that_never_arrive_leave_the_repository_as_it_was(hub_here, way, folder, said, status):
-    upload.send(way, folder, upload.Target(NAME), "first")
+    upload.send(way, folder, repository.Target(NAME), "first")
     before, head = there(hub_here), hub_here.repo(NAME).branches["main"]
     (folder / "model.safetensors").write_bytes(b"new" * 1000)
     files.write_manifest(folder)
@@ -242,7 +246,7 @@ def test_weights_that_never_arrive_leave_the_repository_as_it_was(hub_here, way,
     with pytest.raises(
         PublishError, match="failed to write.*; run the same command again; the repository is as it was"
     ):
-        upload.send(way, folder, upload.Target(NAME), "second")
+        upload.send(way, folder, repository.Target(NAME), "second")
     assert (there(hub_here), hub_here.repo(NAME).branches["main"]) == (before, head)
     assert [line for line in said if line.startswith("upload: ") and "again in" in line]
     assert logging.getLogger("huggingface_hub.utils._http").filters == []
@@ -251,7 +255,7 @@ def test_weights_that_never_arrive_leave_the_repository_as_it_was(hub_here, way,
 def test_the_first_commit_fails_for_good(hub_here, way, folder):
     hub_here.fail(COMMIT, 500, times=100)
     with pytest.raises(PublishError, match="HTTP 500.*the repository is there, without content"):
-        upload.send(way, folder, upload.Target(NAME), "m")
+        upload.send(way, folder, repository.Target(NAME), "m")
     assert there(hub_here) == {}
 
 
@@ -260,14 +264,14 @@ def test_a_commit_that_nobody_can_look_for_is_said_to_be_unknown(hub_here, way, 
     hub_here.fail(COMMIT, cut="answer")
     hub_here.fail(r"^(GET|POST) /api/models/alice/model/(revision|commit)/main", cut="request", after=1, times=1000)
     with pytest.raises(PublishError, match="whether it was written cannot be seen now"):
-        upload.send(way, folder, upload.Target(NAME), "Publish it")
+        upload.send(way, folder, repository.Target(NAME), "Publish it")
     hub_here.faults.clear()
-    assert not upload.send(way, folder, upload.Target(NAME), "Publish it").new  # it was
+    assert not upload.send(way, folder, repository.Target(NAME), "Publish it").new  # it was
     assert there(hub_here) == content(folder)
 
 
 def test_what_arrived_is_compared(hub_here, way, folder, monkeypatch):
-    look = upload.look
+    look = repository.look
 
     def changed(hub, repo_id, revision="main"):
         """See other weights on the Hub than were sent."""
@@ -276,9 +280,9 @@ def test_what_arrived_is_compared(hub_here, way, folder, monkeypatch):
             remote.files["model.safetensors"].lfs.sha256 = hashlib.sha256(b"other").hexdigest()
         return remote
 
-    monkeypatch.setattr(upload, "look", changed)
+    monkeypatch.setattr(repository, "look", changed)
     with pytest.raises(PublishError, match="has other content in model.safetensors"):
-        upload.send(way, folder, upload.Target(NAME), "m")
+        upload.send(way, folder, repository.Target(NAME), "m")
 
 
 STRANGE = {
@@ -298,7 +302,7 @@ def test_nothing_else_than_files_on_the_list_is_sent(hub_here, way, folder, name
     (folder.parent / "secret").write_text("a key")
     STRANGE[name](folder / name)
     with pytest.raises(RuntimeError, match=f"{name} must not be published"):
-        upload.send(way, folder, upload.Target(NAME), "m")
+        upload.send(way, folder, repository.Target(NAME), "m")
     assert hub_here.requests == []
 
 
@@ -313,30 +317,30 @@ def test_nothing_else_than_files_on_the_list_is_sent(hub_here, way, folder, name
 def test_who_may_not(hub_here, way, monkeypatch, token, message):
     monkeypatch.setenv("HF_TOKEN", token) if token else monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(UserError, match=message):
-        upload.log_in(way)
+        client.log_in(way)
 
 
 def test_no_right_to_a_namespace(hub_here, way, folder, monkeypatch):
-    upload.send(way, folder, upload.Target(NAME), "first")
+    upload.send(way, folder, repository.Target(NAME), "first")
     monkeypatch.setenv("HF_TOKEN", "hf_bob")
     write(folder, "layers.py", "x = 6\n")
     before = there(hub_here)
     with pytest.raises(UserError, match="this token may not write to the repository.*as it was"):
-        upload.send(way, folder, upload.Target(NAME), "m")
+        upload.send(way, folder, repository.Target(NAME), "m")
     assert there(hub_here) == before
     with pytest.raises(UserError, match="lab/x: this token may not make the repository"):
-        upload.send(way, folder, upload.Target("lab/x"), "m")
+        upload.send(way, folder, repository.Target("lab/x"), "m")
 
 
 def test_a_revision_that_is_no_branch(hub_here, way, folder):
-    sent = upload.send(way, folder, upload.Target(NAME, tag="v1"), "first")
+    sent = upload.send(way, folder, repository.Target(NAME, tag="v1"), "first")
     for revision in ("v1", sent.commit):
         with pytest.raises(UserError, match="must be a branch"):
-            upload.send(way, folder, upload.Target(NAME, revision=revision), "m")
+            upload.send(way, folder, repository.Target(NAME, revision=revision), "m")
 
 
 def test_nobody_there(hub_here, way, folder, said):
     hub_here.fail("", cut="request", times=1000)
     with pytest.raises(PublishError, match="failed to look at the repository: .*run the same command again"):
-        upload.send(way, folder, upload.Target(NAME), "m")
+        upload.send(way, folder, repository.Target(NAME), "m")
     assert len(said) == len(client.WAITS)

@@ -10,7 +10,7 @@ import yaml
 from train import __main__ as command
 from train.commands import reproduction
 from train.errors import UserError
-from train.measure import evaluate
+from train.measure import evaluate, scoring
 from train.run import folder
 from train.settings import rules
 from train.settings.reading import load_recipe
@@ -161,7 +161,8 @@ def compared(recipe, accelerator, predictions, name, caplog):
     details = {"signatures": {}}
     rows = {"source": ["x"] * len(CHINESE), "target": CHINESE}
     with caplog.at_level(logging.WARNING, logger="train.measure.evaluate"):
-        values = evaluate._compare(predictions, rows, recipe, [name], accelerator, details)
+        evaluation = scoring.Evaluation(None, None, recipe, accelerator, "")
+        values = evaluate._compare(evaluation, predictions, rows, [name], details)
     return values, details, list(caplog.messages)
 
 

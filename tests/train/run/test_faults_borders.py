@@ -11,7 +11,7 @@ import pytest
 from faults import SIGNALLED, checkpoints, losses, wait_for, weights
 
 from train import files
-from train.hub import card
+from train.hub import card_text
 from train.run import best
 from train.run.run import Progress
 
@@ -356,7 +356,7 @@ def test_a_run_that_changed_on_its_way_says_so(starter, tmp_path):
         (19, 2, 1, fast),
     ]
     assert all({"code", "versions", "max_steps", "seconds"} <= part.keys() for part in history)
-    rows = dict(card._receipts(json.loads((run / "results.json").read_text())))
+    rows = dict(card_text.receipts(json.loads((run / "results.json").read_text())))
     assert rows["hardware"] == (
         f"from step 0: {slow}, 2 process(es); from step 9: {fast}, 1 process(es); from step 19: {fast}, 2 process(es)"
     )

@@ -59,7 +59,7 @@ def _load(folder: Path) -> tuple[ModelCardData, str]:
     Raises:
         ValueError: a front matter without end, too long, or not of keys and values.
     """
-    text = (folder / "README.md").read_text(encoding="utf-8").lstrip("\ufeff") + "\n"
+    text = (folder / files.CARD).read_text(encoding="utf-8").lstrip("\ufeff") + "\n"
     if not text.startswith("---\n"):
         return ModelCardData(), text
     end = text.find("\n---\n", 3, MOST_FRONT)
@@ -77,9 +77,8 @@ def _load(folder: Path) -> tuple[ModelCardData, str]:
 def _targets(text: str) -> Iterator[str]:
     """Yield what the links of a text lead to, in one pass: a pattern with two open ends takes its length cubed."""
     for piece in text.split("](")[1:]:
-        words = piece.partition(")")[0].split()
-        if words:
-            yield words[0].strip("<>")
+        if target := piece.partition(")")[0].split():
+            yield target[0].strip("<>")
     yield from SOURCE.findall(text)
 
 
@@ -103,8 +102,8 @@ def card_problems(folder: Path) -> Iterator[str]:
         path = target.split("#")[0]
         if not path or re.match(r"[a-z][a-z0-9+.-]{0,30}:|//", path, re.IGNORECASE):
             continue
-        found = files.inside(folder, path)
-        if found is None or not found.is_file():
+        linked = files.inside(folder, path)
+        if linked is None or not linked.is_file():
             yield f"README.md: link to {path}, which is not a file of the repository"
 
 
@@ -128,35 +127,35 @@ def _field_problems(data: dict) -> Iterator[str]:
 
 def figure_problems(folder: Path) -> Iterator[str]:
     """Yield what cannot be traced: figures of the card that results.json lacks, receipts that belong to something else."""
-    content = files.read_object(folder / results.FILE)
-    if not isinstance(content.get("metrics"), dict):
+    record = files.read_object(folder / files.RESULTS)
+    if not isinstance(record.get("metrics"), dict):
         return  # a folder without receipts claims nothing
-    figures = [value for part in results.parts(content).values() for value in part["metrics"].values()]
+    figures = [value for evaluation in results.by_split(record).values() for value in evaluation["metrics"].values()]
     if odd := [value for value in figures if not is_figure(value)]:
-        yield f"{results.FILE}: metrics: {str(odd[0])[:40]!r} must be a finite number"
+        yield f"{files.RESULTS}: metrics: {str(odd[0])[:40]!r} must be a finite number"
         return
     known = {round(value, DIGITS) for value in figures}
     for entry in _eval_results(folder):
         if not is_figure(entry.metric_value) or round(entry.metric_value, DIGITS) not in known:
             name = entry.metric_name or entry.metric_type
-            yield f"README.md: model-index: {name} is {entry.metric_value}, a figure that {results.FILE} does not have"
-    unnamed = sorted({path.name for path in folder.glob("*.safetensors")} - set(content.get("weights") or {}))
+            yield f"README.md: model-index: {name} is {entry.metric_value}, a figure that {files.RESULTS} does not have"
+    unnamed = sorted({path.name for path in folder.glob("*.safetensors")} - set(record.get("weights") or {}))
     if unnamed:
-        yield f"{results.FILE}: weights: lacks the sha256 of {unnamed[0]}: its figures may be those of other weights"
+        yield f"{files.RESULTS}: weights: lacks the sha256 of {unnamed[0]}: its figures may be those of other weights"
     for field in ("weights", "tokenizer"):
-        for name, wanted in (content.get(field) or {}).items():
+        for name, expected in (record.get(field) or {}).items():
             path = files.inside(folder, name)
-            found = files.sha256(path) if path and path.is_file() else None
-            if found != wanted:
-                yield f"{results.FILE}: {field}: {name} was measured as {str(wanted)[:12]}, here it is {str(found)[:12]}"
-    if (folder / "recipe.yaml").is_file() and (wanted := content.get("recipe_hash")):
+            actual = files.sha256(path) if path and path.is_file() else None
+            if actual != expected:
+                yield f"{files.RESULTS}: {field}: {name} was measured as {str(expected)[:12]}, here it is {str(actual)[:12]}"
+    if (folder / files.RECIPE).is_file() and (expected := record.get("recipe_hash")):
         try:
-            found = provenance.hash_of_file(folder / "recipe.yaml")
+            actual = provenance.hash_of_file(folder / files.RECIPE)
         except UserError as error:
             yield str(error).replace(f"{folder}/", "")
             return
-        if found != wanted:
-            yield f"{results.FILE}: recipe_hash is {str(wanted)[:12]}, that of recipe.yaml is {found[:12]}"
+        if actual != expected:
+            yield f"{files.RESULTS}: recipe_hash is {str(expected)[:12]}, that of recipe.yaml is {actual[:12]}"
 
 
 def is_figure(value: Any) -> bool:
@@ -177,7 +176,7 @@ def _eval_results(folder: Path) -> list:
 def sample_text(folder: Path) -> str | None:
     """Return the first text that the model was measured on, None where the folder does not say."""
     try:
-        sample = (files.read_object(folder / results.FILE).get("samples") or [{}])[0]
+        sample = (files.read_object(folder / files.RESULTS).get("samples") or [{}])[0]
         text = sample.get("source") or sample.get("text")
     except (AttributeError, LookupError, TypeError):
         return None

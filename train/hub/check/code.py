@@ -15,7 +15,7 @@ MOST_NAMES = 100  # classes that a config names; each is looked up, loaded and r
 
 def auto_map_problems(folder: Path) -> Iterator[str]:
     """Yield what `auto_map` and `custom_pipelines` of config.json name that the folder does not hold."""
-    config = files.read_object(folder / "config.json")
+    config = files.read_object(folder / files.CONFIG)
     auto_map, pipelines = config.get("auto_map"), config.get("custom_pipelines") or {}
     if auto_map is None and not pipelines and not any(folder.glob("*.py")):
         return  # a model of transformers itself: it needs no code
@@ -38,7 +38,7 @@ def auto_map_problems(folder: Path) -> Iterator[str]:
 
 def trust_problems(folder: Path) -> Iterator[str]:
     """Yield what makes the tokenizer code that a reader has to trust: `tokenizer.json` needs none."""
-    for name in ("config.json", "tokenizer_config.json"):
+    for name in (files.CONFIG, "tokenizer_config.json"):
         auto_map = files.read_object(folder / name).get("auto_map") or {}
         for auto in ("AutoTokenizer", "AutoProcessor"):
             if auto in auto_map:
@@ -57,8 +57,8 @@ def import_problems(folder: Path) -> Iterator[str]:
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and node.level:
                 if node.level > 1 or not node.module or not (path.parent / f"{node.module}.py").is_file():
-                    wanted = node.module or ", ".join(alias.name for alias in node.names)
-                    yield f"{name}:{node.lineno}: relative import of {wanted}, which is not a file of the folder"
+                    module = node.module or ", ".join(alias.name for alias in node.names)
+                    yield f"{name}:{node.lineno}: relative import of {module}, which is not a file of the folder"
             elif isinstance(node, ast.Import | ast.ImportFrom):
                 names = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
                 for package in (imported.split(".")[0] for imported in names if imported):

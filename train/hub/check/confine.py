@@ -35,7 +35,7 @@ FOR_EACH_BYTE = 24
 
 
 class OutOfTimeError(BaseException):
-    """The time for all of it is over; no `except Exception` of a check or a library takes it for a fault of the folder."""
+    """The time is over; no `except Exception` of a check or a library takes it for a fault of the folder."""
 
 
 class Deadline:
@@ -70,26 +70,26 @@ class Deadline:
         raise OutOfTimeError(f"not done after {self.seconds:g} seconds")
 
 
-def run(words: list[str], work: Path, deadline: Deadline) -> tuple[int, str]:
+def run(arguments: list[str], work: Path, deadline: Deadline) -> tuple[int, str]:
     """Run a process in an empty home without the environment, and end it with all that it started.
 
     Args:
-        words: of its command line, without the interpreter.
+        arguments: of its command line, without the interpreter.
         work: an empty folder; its `home` becomes the home.
         deadline: of all of it.
 
     Returns:
-        Its exit code, and the last line that it said.
+        Its exit code, and the last line of its errors.
     """
     home = work / "home"
     home.mkdir(exist_ok=True)
     environment = {name: os.environ[name] for name in KEPT if name in os.environ}
     environment |= {"HOME": str(home), "HF_HOME": str(home / "hf"), "HF_HUB_OFFLINE": "1", "TMPDIR": str(work)}
     environment |= {"TOKENIZERS_PARALLELISM": "false", "CUDA_VISIBLE_DEVICES": ""}
-    said = work / "said.txt"
-    with open(said, "wb") as errors, _ended_orphans():
+    error_file = work / "errors.txt"
+    with open(error_file, "wb") as errors, _ended_orphans():
         process = subprocess.Popen(
-            [sys.executable, "-X", "utf8", "-B", *words],
+            [sys.executable, "-X", "utf8", "-B", *arguments],
             cwd=home,
             env=environment,
             # transformers asks a person whether it may run code: no answer is a no.
@@ -106,7 +106,7 @@ def run(words: list[str], work: Path, deadline: Deadline) -> tuple[int, str]:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL) if hasattr(os, "killpg") else process.kill()
             process.wait()
-    return code, last_line(said)
+    return code, last_line(error_file)
 
 
 @contextlib.contextmanager
@@ -120,33 +120,37 @@ def _ended_orphans() -> Iterator[None]:
     try:
         yield
     finally:
-        own = os.getsid(0)
+        session_here = os.getsid(0)
         for _ in range(100):  # what is ended may leave more behind
-            left = [number for number, session in _children().items() if number not in before and session != own]
-            for number in left:
+            left = [
+                process
+                for process, session in _children().items()
+                if process not in before and session != session_here
+            ]
+            for process in left:
                 with contextlib.suppress(ProcessLookupError, PermissionError, ChildProcessError):
-                    os.kill(number, signal.SIGKILL)
-                    os.waitpid(number, 0)
+                    os.kill(process, signal.SIGKILL)
+                    os.waitpid(process, 0)
             if not left:
                 break
         _adopt(False)
 
 
-def _adopt(wanted: bool) -> None:
+def _adopt(adopts: bool) -> None:
     """Let this process become the parent of orphans below it, or no longer, where the system has that."""
     with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).prctl(36, int(wanted), 0, 0, 0)  # PR_SET_CHILD_SUBREAPER of linux/prctl.h
+        ctypes.CDLL(None).prctl(36, int(adopts), 0, 0, 0)  # PR_SET_CHILD_SUBREAPER of linux/prctl.h
 
 
 def _children() -> dict[int, int]:
     """Return the processes whose parent is this one, each with its session; none where the system does not say."""
-    found = {}
+    sessions = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, ValueError):
             parent, _, session = map(int, path.read_text().rpartition(")")[2].split()[1:4])
             if parent == os.getpid():
-                found[int(path.parent.name)] = session
-    return found
+                sessions[int(path.parent.name)] = session
+    return sessions
 
 
 def last_line(path: Path) -> str:
@@ -205,28 +209,17 @@ def limit(most: int) -> str:
     return f"at most {most / GIBIBYTE:.1f} GiB beside the libraries"
 
 
-NETWORK = (
-    "socket.connect",
-    "socket.getaddrinfo",
-    "socket.gethostbyname",
-    "socket.gethostbyaddr",
-    "socket.getnameinfo",
-    "socket.sendto",
-    "socket.sendmsg",
+NETWORK = frozenset(
+    (
+        "socket.connect socket.getaddrinfo socket.gethostbyname socket.gethostbyaddr socket.getnameinfo "
+        "socket.sendto socket.sendmsg"
+    ).split()
 )
-PROCESSES = (
-    "subprocess.Popen",
-    "os.exec",
-    "os.posix_spawn",
-    "os.spawn",
-    "os.system",
-    "os.startfile",
-    "os.fork",
-    "os.forkpty",
-    "os.kill",
-    "os.killpg",
-    "resource.prlimit",
-    "pty.spawn",
+PROCESSES = frozenset(
+    (
+        "subprocess.Popen os.exec os.posix_spawn os.spawn os.system os.startfile os.fork os.forkpty os.kill "
+        "os.killpg resource.prlimit pty.spawn"
+    ).split()
 )
 # event -> (place of a path among its arguments, place of the folder that the path starts from), for each path it changes
 WRITES: dict[str, tuple[tuple[int, int | None], ...]] = {
@@ -247,12 +240,7 @@ FOR_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 class Watch:
-    """An audit hook, for good: what it forbids is an error where it is tried, and is noted.
-
-    Attributes:
-        tried: by kind ("network", "processes", "writes", "code"), what was tried and refused.
-        ran: files of code outside the libraries that ran.
-    """
+    """An audit hook, for good: what it forbids is an error where it is tried, and is noted."""
 
     def __init__(self, work: Path, libraries: list[str], code: list[str]):
         """Begin to watch the network; `forbid` adds the rest, once the libraries are imported.
@@ -262,13 +250,14 @@ class Watch:
             libraries: folders whose code may run, beside those of Python itself.
             code: sha256 of every file of the stranger's code that may run.
         """
+        # What was tried and refused, by its kind.
         self.tried: dict[str, list[str]] = {"network": [], "processes": [], "writes": [], "code": []}
-        self.ran: set[str] = set()
+        self.ran: set[str] = set()  # files of code outside the libraries
         self._all = False
         self._work = os.path.realpath(work)
-        own = [sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-        own += [os.path.dirname(os.path.abspath(__file__)), *libraries]
-        self._libraries = tuple({os.path.realpath(place) + os.sep for place in own})
+        trusted = [sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+        trusted += [os.path.dirname(os.path.abspath(__file__)), *libraries]
+        self._libraries = tuple({os.path.realpath(path) + os.sep for path in trusted})
         self._code = {*code, hashlib.sha256(b"").hexdigest()}
         sys.addaudithook(self._hook)
 
@@ -288,8 +277,8 @@ class Watch:
         elif event == "sqlite3.connect" and arguments[0] != ":memory:":  # a file, or an address that leads to one
             self._refuse("writes", f"{event} {arguments[0]}")
         elif event in WRITES:
-            for place, start in WRITES[event]:
-                self._refuse_write(event, arguments[place], None if start is None else arguments[start])
+            for position, start in WRITES[event]:
+                self._refuse_write(event, arguments[position], None if start is None else arguments[start])
         elif event == "exec" and isinstance(arguments[0], CodeType):
             self._refuse_code(arguments[0].co_filename)
         elif event == "import" and arguments[1]:  # a module that is a compiled library
@@ -297,9 +286,9 @@ class Watch:
         elif event == "ctypes.dlopen" and arguments[0] and os.sep in os.fsdecode(arguments[0]):
             self._refuse_code(os.fsdecode(arguments[0]))
 
-    def _refuse(self, kind: str, what: str) -> None:
-        self.tried[kind].append(what[:200])
-        raise OSError(f"not allowed here: {what[:200]}")
+    def _refuse(self, kind: str, attempt: str) -> None:
+        self.tried[kind].append(attempt[:200])
+        raise OSError(f"not allowed here: {attempt[:200]}")
 
     def _refuse_write(self, event: str, path: Any, start: Any) -> None:
         if isinstance(path, int):
@@ -307,10 +296,10 @@ class Watch:
         path = os.fsdecode(path)
         if isinstance(start, int) and start >= 0 and not os.path.isabs(path):
             path = os.path.join(os.path.realpath(f"/proc/self/fd/{start}"), path)
-        place = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
+        target = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
         if event in ("open", "os.truncate", "os.chmod"):
-            place = os.path.realpath(path)  # these follow a link
-        if place != os.devnull and place != self._work and not place.startswith(self._work + os.sep):
+            target = os.path.realpath(path)  # these follow a link
+        if target not in (os.devnull, self._work) and not target.startswith(self._work + os.sep):
             self._refuse("writes", f"{event} {path}")
 
     def _refuse_code(self, path: str) -> None:
@@ -331,7 +320,7 @@ class Watch:
 
         Args:
             alone: whether `leave_network` did.
-            bound: what `limit` said.
+            bound: what `limit` returned.
         """
         network = "in an empty network namespace" if alone else "without a network namespace: only Python was watched"
         held = {
@@ -340,5 +329,5 @@ class Watch:
             "writes": "none outside the folders of the check through Python",
             "code": f"{len(self.ran)} files ran, all of them listed",
         }
-        found = [(kind, not tried, tried[0] if tried else held[kind]) for kind, tried in self.tried.items()]
-        return [*found, ("memory", True, bound)]
+        watched = [(kind, not tried, tried[0] if tried else held[kind]) for kind, tried in self.tried.items()]
+        return [*watched, ("memory", True, bound)]

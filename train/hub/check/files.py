@@ -16,27 +16,27 @@ PICKLED = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".npy", ".npz", ".
 MAGIC = {b"PK\x03\x04": "a zip, as torch.save writes it"} | {
     bytes([0x80, version]): "a pickle" for version in range(2, 6)
 }
-REQUIRED = ("config.json", "tokenizer.json", "tokenizer_config.json")
+REQUIRED = (files.CONFIG, "tokenizer.json", "tokenizer_config.json")
 WEIGHTS = "model.safetensors"
 # Classes whose `generate` a reader will call.
 GENERATING = ("AutoModelForSeq2SeqLM", "AutoModelForCausalLM")
 
 
-def file_problems(folder: Path, own: str | None) -> Iterator[str]:
+def file_problems(folder: Path, auto_class: str | None) -> Iterator[str]:
     """Yield what is missing, and what is not of a kind that a model's reader needs.
 
     Args:
         folder: of the repository.
-        own: the Auto class of the saved weights.
+        auto_class: the Auto class of the saved weights.
     """
     for name in REQUIRED:
         if not (folder / name).is_file():
             yield f"{name}: missing"
     if not (folder / WEIGHTS).is_file() and not (folder / INDEX).is_file():
         yield f"{WEIGHTS}: missing; weights must be safetensors"
-    if own in GENERATING and not (folder / "generation_config.json").is_file():
-        yield f"generation_config.json: missing; without it {own} stops after 20 tokens"
-    yield from _length_problems(folder, own)
+    if auto_class in GENERATING and not (folder / files.GENERATION).is_file():
+        yield f"generation_config.json: missing; without it {auto_class} stops after 20 tokens"
+    yield from _length_problems(folder, auto_class)
     for path in paths(folder):
         name, kind = name_of(path, folder), path.suffix.lower()
         if path.name not in DATA_NAMES and kind not in TEXT | set(PICTURES) | {".safetensors"} | PICKLED:
@@ -49,12 +49,17 @@ def file_problems(folder: Path, own: str | None) -> Iterator[str]:
             yield f"{name}: is not JSON: {fault}"
 
 
-def _length_problems(folder: Path, own: str | None) -> Iterator[str]:
+def _length_problems(folder: Path, auto_class: str | None) -> Iterator[str]:
     """Yield a limit of the output with which `generate` of a decoder runs past its positions: its prompt takes some."""
-    most = files.read_object(folder / "config.json").get("max_position_embeddings")
-    wanted = files.read_object(folder / "generation_config.json").get("max_new_tokens")
-    if own == "AutoModelForCausalLM" and isinstance(most, int) and isinstance(wanted, int) and wanted >= most - 1:
-        yield f"generation_config.json: max_new_tokens={wanted} leaves a prompt no place in {most} positions; set max_length"
+    positions = files.read_object(folder / files.CONFIG).get("max_position_embeddings")
+    new_tokens = files.read_object(folder / files.GENERATION).get("max_new_tokens")
+    if (
+        auto_class == "AutoModelForCausalLM"
+        and isinstance(positions, int)
+        and isinstance(new_tokens, int)
+        and new_tokens >= positions - 1
+    ):
+        yield f"generation_config.json: max_new_tokens={new_tokens} leaves a prompt no place in {positions} positions; set max_length"
 
 
 def pickle_problems(folder: Path) -> Iterator[str]:
@@ -65,9 +70,9 @@ def pickle_problems(folder: Path) -> Iterator[str]:
             yield f"{name}: {kind} files are or may hold pickles, which run code on loading; weights must be safetensors"
         elif kind != ".safetensors":  # it begins with the length of its header, which may be any number
             head = _head(path)
-            for magic, what in MAGIC.items():
+            for magic, kind_of_file in MAGIC.items():
                 if head.startswith(magic):
-                    yield f"{name}: begins as {what}"
+                    yield f"{name}: begins as {kind_of_file}"
 
 
 def weight_problems(folder: Path) -> Iterator[str]:
@@ -83,7 +88,7 @@ def weight_problems(folder: Path) -> Iterator[str]:
             yield f"{INDEX}: weight_map names {outside[0]!r}, must be a file of the folder"
             return
     if not (folder / names[0]).is_file() and names == [WEIGHTS]:
-        return  # said already
+        return  # reported already
     try:
         complete_folder(folder, lambda config: None)
     except ValueError as error:
@@ -123,14 +128,14 @@ def listing_problems(folder: Path, listing: dict[str, dict] | None) -> Iterator[
         elif name not in present:
             yield f"{name}: is listed and did not arrive"
         else:
-            found, wanted = files.digest(folder / name), listing[name]
-            if found["size"] != wanted["size"]:
-                yield f"{name}: has {found['size']} bytes, the Hub lists {wanted['size']}"
+            actual, listed = files.digest(folder / name), listing[name]
+            if actual["size"] != listed["size"]:
+                yield f"{name}: has {actual['size']} bytes, the Hub lists {listed['size']}"
                 continue
-            kind = "sha256" if "sha256" in wanted else "blob_id"
-            value = str(found["sha256"]) if kind == "sha256" else files.git_hash(folder / name)
-            if value != wanted[kind]:
-                yield f"{name}: {kind} {value[:12]}, the Hub lists {wanted[kind][:12]}"
+            kind = "sha256" if "sha256" in listed else "blob_id"
+            value = str(actual["sha256"]) if kind == "sha256" else files.git_hash(folder / name)
+            if value != listed[kind]:
+                yield f"{name}: {kind} {value[:12]}, the Hub lists {listed[kind][:12]}"
 
 
 def _head(path: Path) -> bytes:

@@ -8,6 +8,8 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from train import files
+
 # Kinds of files that run nothing, whatever they hold; pickles and archives are not among them.
 DATA = {".json", ".jsonl", ".md", ".yaml", ".yml", ".txt", ".safetensors", ".png", ".jpg", ".jpeg"}
 DATA_NAMES = {"LICENSE", ".gitattributes"}
@@ -15,7 +17,7 @@ MOST_FILES = 10_000
 MEBIBYTE = 1 << 20
 # The most bytes of a file that is read as a whole, by its name or its kind; tables and lists grow with a vocabulary.
 MOST_BYTES = {
-    "recipe.yaml": MEBIBYTE // 16,
+    files.RECIPE: MEBIBYTE // 16,
     "tokenizer.json": 64 * MEBIBYTE,
     "model.safetensors.index.json": 64 * MEBIBYTE,
     ".json": 16 * MEBIBYTE,
@@ -37,13 +39,13 @@ def paths(folder: Path) -> list[Path]:
     Raises:
         OSError: a folder in it cannot be read.
     """
-    found = []
+    listed = []
     for parent, folders, names in os.walk(folder, onerror=_raise, followlinks=False):
         linked = [name for name in folders if os.path.islink(os.path.join(parent, name))]
-        found += [Path(parent, name) for name in [*names, *linked]]
-        if len(found) > MOST_FILES:
+        listed += [Path(parent, name) for name in [*names, *linked]]
+        if len(listed) > MOST_FILES:
             break
-    return sorted(found)
+    return sorted(listed)
 
 
 def _raise(error: OSError) -> None:
@@ -62,11 +64,11 @@ def code_files(folder: Path) -> list[Path]:
 
 def entry_problems(folder: Path) -> Iterator[str]:
     """Yield every entry that must not be opened: no file of its own, too large for its kind, a name that deceives."""
-    found = paths(folder)
-    if len(found) > MOST_FILES:
+    entries = paths(folder)
+    if len(entries) > MOST_FILES:
         yield f"holds more than {MOST_FILES:,} files"
         return
-    for path in found:
+    for path in entries:
         name, state = name_of(path, folder), path.lstat()
         kind = path.suffix.lower()
         most = MOST_BYTES.get(path.name, MOST_BYTES.get(kind, MOST_BYTES_ELSE))

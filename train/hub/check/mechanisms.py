@@ -12,8 +12,8 @@ from train import files
 from train.hub.check import listing
 
 # Tables whose keys are words of a text, or figures: a word may be called anything, and no library reads settings there.
-TABLES = ("tokenizer.json", "vocab.json", "added_tokens.json", "results.json", "manifest.json")
-# What config.json may name, and `hub_check_code` looks up in the folder.
+TABLES = ("tokenizer.json", "vocab.json", "added_tokens.json", files.RESULTS, files.MANIFEST)
+# What config.json may name, and `code.py` looks up in the folder.
 OF_THE_CONFIG = ("auto_map", "custom_pipelines")
 RUNS = {
     "auto_map": "names classes that are imported",
@@ -36,23 +36,23 @@ def mechanism_problems(folder: Path) -> Iterator[str]:
             continue
         name = listing.name_of(path, folder)
         try:
-            content = files.parse_json(path.read_bytes())
+            document = files.parse_json(path.read_bytes())
         except files.JsonError:
-            continue  # the check of the files has said so
-        for field, value, depth in _fields(content):
-            if name == "config.json" and depth == 1 and field in OF_THE_CONFIG:
+            continue  # the check of the files reports it
+        for field, value, depth in _fields(document):
+            if name == files.CONFIG and depth == 1 and field in OF_THE_CONFIG:
                 continue
             if reason := _reason(field, value):
                 yield f"{name}: {field} {reason}"
         if path.name in LEADS:
             yield f"{name}: an adapter, which is loaded into another model"
         if path.name == "modules.json":
-            yield from (f"{name}: type {kind!r} is imported" for kind in _foreign_modules(content))
+            yield from (f"{name}: type {kind!r} is imported" for kind in _foreign_modules(document))
 
 
-def _fields(content: Any) -> Iterator[tuple[str, Any, int]]:
+def _fields(document: Any) -> Iterator[tuple[str, Any, int]]:
     """Yield every field of a document with its depth, without recursion."""
-    waiting = [(content, 1)]
+    waiting = [(document, 1)]
     while waiting:
         value, depth = waiting.pop()
         if isinstance(value, dict):
@@ -81,9 +81,9 @@ def _reason(field: str, value: Any) -> str | None:
     return None
 
 
-def _foreign_modules(content: Any) -> Iterator[str]:
+def _foreign_modules(document: Any) -> Iterator[str]:
     """Yield the classes that sentence-transformers would import from elsewhere than its own package."""
-    for entry in content if isinstance(content, list) else ():
+    for entry in document if isinstance(document, list) else ():
         kind = entry.get("type") if isinstance(entry, dict) else None
         if isinstance(kind, str) and not kind.startswith("sentence_transformers."):
             yield kind

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def main(path: str) -> None:
-    """Do the job that a JSON file describes, see `hub_check_stranger.of_the_package`."""
+    """Do the job that a JSON file describes, see `use.of_the_package`."""
     job = json.loads(Path(path).read_text(encoding="utf-8"))
     work = Path(path).parent
     sys.path[:0] = [str(ROOT), *job["paths"]]
@@ -24,10 +24,12 @@ def main(path: str) -> None:
 
     bound = confine.limit(job["memory"])
     watch.forbid()
-    found = list(use.of_the_package(job))
-    # What held has been said of the stranger's process; here it matters when something did not.
-    found += [(f"installed {name}", held, detail) for name, held, detail in watch.findings(alone, bound) if not held]
-    (work / "findings.json").write_text(json.dumps(found), encoding="utf-8")
+    findings = list(use.of_the_package(job))
+    # The stranger's process reports what held; here it matters when something did not.
+    findings += [
+        (f"installed {name}", held, detail) for name, held, detail in watch.findings(alone, bound) if not held
+    ]
+    (work / "findings.json").write_text(json.dumps(findings), encoding="utf-8")
 
 
 if __name__ == "__main__":

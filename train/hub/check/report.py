@@ -1,7 +1,7 @@
 """`python -m train hub-check`: does a folder, or a repository of the Hub, work for a stranger? Publishing asks this first.
 
-What is looked at without running anything is in `hub_check_files`, `hub_check_code` and `hub_check_card`; a process that does
-not know this project then uses the folder, see `hub_check_stranger`.
+`files.py`, `code.py` and `card.py` look without running anything; a process that does not know this project then uses the
+folder, see `use.py`.
 """
 
 import itertools
@@ -15,9 +15,9 @@ from train import files
 from train.errors import UserError, plain
 from train.hub import fetch, releases
 from train.hub.check import card, code
-from train.hub.check import files as hub_check_files
-from train.hub.check import listing as entries
 from train.hub.check.confine import Deadline, OutOfTimeError
+from train.hub.check.files import file_problems, listing_problems, pickle_problems, weight_problems
+from train.hub.check.listing import MOST_FILES, entry_problems
 from train.hub.check.mechanisms import mechanism_problems
 
 SECONDS = 1800  # for all that is done with a folder
@@ -37,12 +37,9 @@ class Finding:
 
 @dataclass
 class Report:
-    """What was found in a folder.
+    """What was found in a folder."""
 
-    Attributes:
-        findings: in the order of the checks; a check that fails has one for each fault.
-    """
-
+    # In the order of the checks; a check that fails has one for each fault.
     findings: list[Finding] = field(default_factory=list)
 
     @property
@@ -57,14 +54,14 @@ class Report:
 
     def add(self, name: str, problems: Iterable[str], seen: str) -> None:
         """Take in a check: what it yields are its faults; `seen` says what was looked at where there is none."""
-        found = []
+        faults = []
         try:
             for problem in itertools.islice(problems, MOST_FOUND):
-                found.append(_shown(problem))
+                faults.append(_shown(problem))
         except Exception as error:  # noqa: BLE001 - a folder may hold anything, a list where a table belongs
-            found.append(_unforeseen(error))
+            faults.append(_unforeseen(error))
         name = _shown(name)
-        self.findings += [Finding(name, False, problem) for problem in found] or [Finding(name, True, _shown(seen))]
+        self.findings += [Finding(name, False, problem) for problem in faults] or [Finding(name, True, _shown(seen))]
 
     def __str__(self) -> str:
         """Return the report as a table for people."""
@@ -74,49 +71,41 @@ class Report:
         return "\n".join([*lines, "", f"{len(self.findings) - failed} passed, {failed} failed"])
 
 
-def check(place: str, revision: str | None = None, trust_remote_code: bool = False) -> Report:
+def check(folder_or_id: str, revision: str | None = None, trust_remote_code: bool = False) -> Report:
     """Check a folder, or a repository of the Hub at the commit that a revision means now.
 
     Args:
-        place: a folder, or user/name.
+        folder_or_id: a folder, or user/name.
         revision: branch, tag or commit of a repository; None = its main branch.
         trust_remote_code: run code that is not, byte for byte, that of the installed package.
 
     Raises:
         UserError: there is nothing to check.
     """
-    commit = fetch.commit_at(place, revision)
+    commit = fetch.commit_at(folder_or_id, revision)
     if commit is None:
-        _refuse_run(Path(place))
-        return check_folder(Path(place), trust_remote_code)
-    print(f"{place} at commit {commit}", flush=True)
-    listing = fetch.listing(place, commit)
+        _refuse_run(Path(folder_or_id))
+        return check_folder(Path(folder_or_id), trust_remote_code)
+    print(f"{folder_or_id} at commit {commit}", flush=True)
+    listing = fetch.listing(folder_or_id, commit)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as empty:
-        refuse_number(place, listing)
-        folder = fetch.folder(place, commit, Path(empty) / "repository", listing)
+        refuse_number(folder_or_id, listing)
+        folder = fetch.folder(folder_or_id, commit, Path(empty) / "repository", listing)
         return check_folder(folder, trust_remote_code, listing)
 
 
-def refuse_number(place: str, listing: dict[str, dict[str, Any]]) -> None:
-    """Refuse a repository of more files than are checked, before anything of it is fetched.
-
-    Raises:
-        UserError: it has too many.
-    """
-    if len(listing) > entries.MOST_FILES:
-        raise UserError(f"{place}: has {len(listing):,} files, at most {entries.MOST_FILES:,} are checked")
+def refuse_number(repo_id: str, listing: dict[str, dict[str, Any]]) -> None:
+    """Raise a UserError for a repository of more files than are checked, before anything of it is fetched."""
+    if len(listing) > MOST_FILES:
+        raise UserError(f"{repo_id}: has {len(listing):,} files, at most {MOST_FILES:,} are checked")
 
 
 def _refuse_run(folder: Path) -> None:
-    """Send whoever points at a run to what is published of it.
-
-    Raises:
-        UserError: the folder is a run.
-    """
-    if (folder / "recipe.yaml").is_file() and not (folder / "config.json").is_file():
+    """Raise a UserError for a run: what is published of it is in a folder of its own."""
+    if (folder / files.RECIPE).is_file() and not (folder / files.CONFIG).is_file():
         command = f"python -m train publish {folder} --repo-id USER/NAME --dry-run"
         raise UserError(
-            f"{folder}: a run, not what is published of it: `{command}` writes and checks {folder / 'hub'}"
+            f"{folder}: a run, not what is published of it: `{command}` writes and checks {folder / files.HUB}"
         )
 
 
@@ -128,7 +117,7 @@ def check_folder(
     Args:
         folder: all files of a repository.
         trust_remote_code: run code that is not, byte for byte, that of the installed package or of a known release.
-        listing: what the Hub says of the files, see `hub_fetch.listing`; None = the folder's manifest.json, if it has one.
+        listing: what the Hub says of the files, see `fetch.listing`; None = the folder's manifest.json, if it has one.
 
     Returns:
         The report; a fault of the folder is a finding in it, never an exception.
@@ -150,41 +139,43 @@ def _check_all(
     deadline: Deadline,
 ) -> None:
     """Read the folder, and use it where nothing that was read forbids that."""
-    report.add("entries", entries.entry_problems(folder), "files of their own, each of a size that can be read")
+    report.add("entries", entry_problems(folder), "files of their own, each of a size that can be read")
     if report.failed:
         report.add("use", ["left out, nothing of the folder is opened before its entries are in order"], "")
         return
     from train.hub.check import use  # here: it needs transformers, which takes seconds
 
-    own = use.own_class(files.read_object(folder / "config.json"))
-    report.add("files", hub_check_files.file_problems(folder, own), "complete, and only kinds that run nothing")
-    report.add("no pickle", hub_check_files.pickle_problems(folder), "no file is one, by name or by content")
-    report.add("weights", hub_check_files.weight_problems(folder), "safetensors as long as announced, all finite")
+    auto_class = use.own_class(files.read_object(folder / files.CONFIG))
+    report.add("files", file_problems(folder, auto_class), "complete, and only kinds that run nothing")
+    report.add("no pickle", pickle_problems(folder), "no file is one, by name or by content")
+    report.add("weights", weight_problems(folder), "safetensors as long as announced, all finite")
     compared = "as the Hub lists them" if listing is not None else "as in manifest.json, where there is one"
-    report.add("sizes, hashes", hub_check_files.listing_problems(folder, listing), compared)
+    report.add("sizes, hashes", listing_problems(folder, listing), compared)
     report.add("auto_map", code.auto_map_problems(folder), "every class that config.json names is there")
     report.add("imports", code.import_problems(folder), "neighbours, torch, transformers, standard library")
     report.add("trust", code.trust_problems(folder), "the tokenizer needs no code")
-    unfit = report.failed
+    is_unfit = report.failed
     report.add("card", card.card_problems(folder), "front matter, links and pictures")
     traced = "those of results.json; what it has the sha256 of is what is here, weights above all"
-    traced = traced if (folder / "results.json").is_file() else "there is no results.json to compare with"
+    traced = traced if (folder / files.RESULTS).is_file() else "there is no results.json to compare with"
     report.add("figures", card.figure_problems(folder), traced)
     report.add("release", releases.problems(folder), releases.note_on(folder))
     try:
-        _use(folder, report, unfit, trust_remote_code, deadline)
+        _use(folder, report, is_unfit, trust_remote_code, deadline)
     except Exception as error:  # noqa: BLE001 - as above
         report.add("use", [_unforeseen(error)], "")
 
 
-def _use(folder: Path, report: Report, unfit: bool, trust_remote_code: bool, deadline: Deadline) -> None:
-    """Let a stranger use the folder, unless that would run code that nobody has read."""
+def _use(folder: Path, report: Report, is_unfit: bool, trust_remote_code: bool, deadline: Deadline) -> None:
+    """Let a stranger use the folder, unless that would run code that is not known."""
     from train.hub.check import use
 
-    runs = [*_foreign(use.foreign_code(folder)), *mechanism_problems(folder)]
+    foreign = use.foreign_code(folder)
+    runs = [f"{', '.join(foreign)}: not the code of the installed package or of a known release"] if foreign else []
+    runs += mechanism_problems(folder)
     if trust_remote_code or not runs:
         report.add("foreign code", [], f"trusted: {'; '.join(runs)}" if runs else NO_CODE)
-    if unfit:
+    if is_unfit:
         report.add("use", ["left out, nothing of the folder runs before its files and its code are in order"], "")
     elif runs and not trust_remote_code:
         report.add("use", [f"{one}; read it, then run it with --trust-remote-code" for one in runs], "")
@@ -192,11 +183,6 @@ def _use(folder: Path, report: Report, unfit: bool, trust_remote_code: bool, dea
         tag, text = card.front_matter(folder).get("pipeline_tag"), card.sample_text(folder)
         for name, passed, detail in itertools.islice(use.findings(folder, tag, text, deadline), MOST_ANSWERS):
             report.add(name, [] if passed else [detail], detail)
-
-
-def _foreign(names: list[str]) -> list[str]:
-    """Say of files of code that they are not ours."""
-    return [f"{', '.join(names)}: not the code of the installed package or of a known release"] if names else []
 
 
 def _shown(text: str) -> str:

@@ -2,7 +2,7 @@
 
 It knows torch and transformers and refuses to import this project, so it must not import anything of it either; only
 `confine.py`, which knows nothing but Python, is loaded by its path. The network, other processes, writes outside its folder
-and code that is not listed are refused, and an attempt is a fault. `hub_check_stranger` starts it in an empty cache and reads
+and code that is not listed are refused, and an attempt is a fault. `use.py` starts it in an empty cache and reads
 what it writes: `findings.json`, and `numbers.safetensors` with what the model computed.
 
 Dimension letters: B batch, S source length, T target length.
@@ -51,39 +51,32 @@ def numbers(model, inputs: dict) -> dict:
     import torch
 
     with torch.no_grad():
-        found = {"base": model.base_model(**inputs)[0]}
+        computed = {"base": model.base_model(**inputs)[0]}
         if type(model).__name__ in (model.config.architectures or ()) and model.base_model is not model:
             shaped = inputs
             if "MultipleChoice" in type(model).__name__:
                 shaped = {name: value[:, None] for name, value in inputs.items()}  # one choice a row
-            found["head"] = model(**shaped)[0]
+            computed["head"] = model(**shaped)[0]
             if model.can_generate():
-                found["generate"] = model.generate(inputs["input_ids"], max_new_tokens=NEW_TOKENS, do_sample=False)
-    return {name: value.contiguous().clone() for name, value in found.items()}
+                computed["generate"] = model.generate(inputs["input_ids"], max_new_tokens=NEW_TOKENS, do_sample=False)
+    return {name: value.contiguous().clone() for name, value in computed.items()}
 
 
 class Stranger:
-    """One visit to one folder.
-
-    Attributes:
-        job: see `hub_check_stranger`.
-        work: an empty folder to write into.
-        findings: (name, passed, detail), what the visit is for.
-        numbers: what each class computed, by "Auto class/part".
-    """
+    """One visit to one folder, for a job of `use._job`, with an empty folder to write into."""
 
     def __init__(self, job: dict, work: Path):
         import torch
 
         self.job, self.work, self.folder = job, work, job["folder"]
         self.inputs = {name: torch.tensor(rows) for name, rows in job["inputs"].items()}
-        self.findings: list[tuple[str, bool, str]] = []
-        self.numbers: dict = {}
+        self.findings: list[tuple[str, bool, str]] = []  # name, passed, detail
+        self.numbers: dict = {}  # what each class computed, by "Auto class/output"
         self.model: Any = None
         self.tokenizer: Any = None
 
     def look(self, name: str, function: Callable[[], str]) -> None:
-        """Run one check; what it returns is said of a success, an error is a finding in one line."""
+        """Run one check; what it returns is the detail of a success, an error is a finding in one line."""
         try:
             self.findings.append((name, True, function()))
         except Exception as error:  # noqa: BLE001 - a repository may raise anything
@@ -93,7 +86,7 @@ class Stranger:
             self.findings.append((name, False, message))
 
     def visit(self) -> None:
-        """Do everything; what depends on a model that does not load is left out, for its fault is said already."""
+        """Do everything; what depends on a model that does not load is left out, for its fault is reported already."""
         if self.job["tokenizer"]:
             self.look("tokenizer", self.load_tokenizer)
         for auto in self.job["autos"]:
@@ -146,41 +139,40 @@ class Stranger:
         if auto == "AutoConfig":
             return type(loaded).__name__
         model = loaded.eval()
-        values = numbers(model, self.inputs)
-        for part, value in values.items():
+        computed = numbers(model, self.inputs)
+        for output, value in computed.items():
             if value.is_floating_point() and not value.isfinite().all():
-                raise Fault(f"{type(model).__name__}: {part}: its output is not finite")
-        self.numbers |= {f"{auto}/{part}": value for part, value in values.items()}
-        if auto == self.job["own"]:
+                raise Fault(f"{type(model).__name__}: {output}: its output is not finite")
+        self.numbers |= {f"{auto}/{output}": value for output, value in computed.items()}
+        if auto == self.job["auto_class"]:
             self.model = model
-        return f"{type(model).__name__}: {', '.join(values)}"
+        return f"{type(model).__name__}: {', '.join(computed)}"
 
-    def same(self, model, expected: dict, what: str) -> None:
+    def same(self, model, expected: dict, way: str) -> None:
         """Compare what two models compute, to the bit."""
         import torch
 
-        for part, value in numbers(model, self.inputs).items():
-            if not torch.equal(value, expected[part]):
-                raise Fault(f"{part}: {what} gives other numbers")
+        for output, value in numbers(model, self.inputs).items():
+            if not torch.equal(value, expected[output]):
+                raise Fault(f"{output}: {way} gives other numbers")
 
     def save_and_load(self) -> str:
         """Save the model and load what was saved."""
         expected = numbers(self.model, self.inputs)
-        self.same(self.load(self.job["own"], self.folder).eval(), expected, "loaded twice, the folder")
+        self.same(self.load(self.job["auto_class"], self.folder).eval(), expected, "loaded twice, the folder")
         again = self.work / "again"
         self.model.save_pretrained(again)
         self.complete(again)
-        self.same(self.load(self.job["own"], again).eval(), expected, "saved and loaded again, the model")
+        self.same(self.load(self.job["auto_class"], again).eval(), expected, "saved and loaded again, the model")
         return "the same numbers, to the bit"
 
     def complete(self, again: Path) -> None:
         """See that a folder that was saved again has the code, the map and the settings of the first."""
-        names = {path.name for path in again.iterdir()}
-        wanted = {path.name for path in Path(self.folder).iterdir()}
-        kept = {name for name in wanted if name.endswith(".py") or name in ("config.json", "generation_config.json")}
+        names, before = ({path.name for path in Path(folder).iterdir()} for folder in (again, self.folder))
+        kept = {name for name in before if name.endswith(".py") or name in ("config.json", "generation_config.json")}
         if lost := sorted(kept - names):
             raise Fault(f"saved again: {', '.join(lost)} is lost")
-        old, new = (json.loads(Path(place, "config.json").read_text("utf-8")) for place in (self.folder, again))
+        old, new = (json.loads(Path(folder, "config.json").read_text("utf-8")) for folder in (self.folder, again))
         for field in ("auto_map", "custom_pipelines"):
             if old.get(field) != new.get(field):
                 raise Fault(f"saved again: config.json: {field} is {new.get(field)}, was {old.get(field)}")
@@ -198,17 +190,17 @@ class Stranger:
         pipeline: Any = transformers.pipeline
         run = pipeline(task, model=self.folder, trust_remote_code=self.job["trust"], device="cpu")
         question = {"question": text, "context": text} if task == "question-answering" else text
-        found = []
+        answers = []
         for _ in range(2):
             transformers.set_seed(0)  # some draw what they write
-            found.append(str(run(question, **options))[:80])
-        if found[0] != found[1]:
-            raise Fault(f"{task}: {text[:40]!r} gives {found[0]}, then {found[1]}")
-        return f"{text[:40]!r} gives {found[0]}"
+            answers.append(str(run(question, **options))[:80])
+        if answers[0] != answers[1]:
+            raise Fault(f"{task}: {text[:40]!r} gives {answers[0]}, then {answers[1]}")
+        return f"{text[:40]!r} gives {answers[0]}"
 
     def rows(self) -> list[dict]:
         """Return two rows to learn from, with the labels that the saved head takes; none for a model without labels."""
-        ids, kind = self.inputs["input_ids"], self.job["own"].removeprefix("AutoModelFor")
+        ids, kind = self.inputs["input_ids"], self.job["auto_class"].removeprefix("AutoModelFor")
         labels = {
             "Seq2SeqLM": lambda row: {"labels": self.inputs["decoder_input_ids"][row]},
             "CausalLM": lambda row: {"labels": ids[row]},
@@ -253,7 +245,9 @@ class Stranger:
             (again / name).unlink(missing_ok=True)
         self.complete(again)
         self.same(
-            self.load(self.job["own"], again).eval(), numbers(model.eval(), self.inputs), "fine-tuned and saved, it"
+            self.load(self.job["auto_class"], again).eval(),
+            numbers(model.eval(), self.inputs),
+            "fine-tuned and saved, it",
         )
         return f"one step, loss {loss:.3f}, {changed} of {len(before)} weights changed; saved and loaded again"
 
@@ -268,7 +262,7 @@ def main(path: str) -> None:
     alone = confine.leave_network()
     job = json.loads(Path(path).read_text(encoding="utf-8"))
     work = Path(path).parent
-    sys.path[:0] = job["paths"]  # the libraries of whoever asks: the isolated mode ignores PYTHONPATH
+    sys.path[:0] = job["paths"]  # the libraries of the process that asks: the isolated mode ignores PYTHONPATH
     sys.meta_path.insert(0, Refuse())
     watch = confine.Watch(work, job["paths"], job["code"])
 

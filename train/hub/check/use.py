@@ -82,7 +82,7 @@ def findings(
         text: that the tokenizer and the pipelines are tried on; None = an English sentence.
         deadline: of the whole check.
     """
-    config = files.read_object(folder / "config.json")
+    config = files.read_object(folder / files.CONFIG)
     job = _job(folder, config, tag, text)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as work:
         job["numbers"] = str(Path(work, "stranger", "numbers.safetensors"))
@@ -100,7 +100,7 @@ def of_the_package(job: dict) -> Iterator[tuple[str, bool, str]]:
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(job["threads"])
     folder = Path(job["folder"])
-    if job["ours"] and job["own"]:
+    if job["ours"] and job["auto_class"]:
         try:
             computed = load_file(job["numbers"])
         except (OSError, SafetensorError):
@@ -111,9 +111,9 @@ def of_the_package(job: dict) -> Iterator[tuple[str, bool, str]]:
 
 def _job(folder: Path, config: dict, tag: str | None, text: str | None) -> dict[str, Any]:
     """Describe the visit, see `stranger.Stranger`."""
-    auto_map, own = config.get("auto_map") or {}, own_class(config)
+    auto_map, auto_class = config.get("auto_map") or {}, own_class(config)
     remote = [auto for auto in auto_map if auto.startswith(("AutoConfig", "AutoModel"))]
-    autos = remote or ["AutoConfig", "AutoModel", *([own] if own and own != "AutoModel" else [])]
+    autos = remote or ["AutoConfig", "AutoModel", *([auto_class] if auto_class and auto_class != "AutoModel" else [])]
     tasks = list(config.get("custom_pipelines") or {})
     code = listing.code_files(folder)
     size = config.get("vocab_size")
@@ -123,9 +123,9 @@ def _job(folder: Path, config: dict, tag: str | None, text: str | None) -> dict[
         "threads": torch.get_num_threads(),
         "autos": autos,
         "remote": remote,
-        "own": own,
+        "auto_class": auto_class,
         "ours": config.get("model_type") == VanillaConfig.model_type,
-        "own_paths": [str(PACKAGE), str(SCRIPT.parent)],
+        "own_paths": [str(PACKAGE), str(SCRIPT.parents[2])],
         "trust": any(path.suffix == ".py" for path in code),
         "code": [files.sha256(path) for path in code],
         "memory": confine.memory_for(sum(path.stat().st_size for path in folder.glob("*.safetensors"))),
@@ -183,14 +183,16 @@ def _answers(
     work = work / kind
     work.mkdir()
     (work / "job.json").write_text(json.dumps(job), encoding="utf-8")
-    code, said = confine.run(["-I", str(script), str(work / "job.json")], work, deadline)
+    code, last_line = confine.run(["-I", str(script), str(work / "job.json")], work, deadline)
     answer = work / "findings.json"
     try:
         if answer.is_symlink() or answer.stat().st_size > MOST_ANSWER:
             raise ValueError("it cannot be read")
-        return [(str(name), passed is True, str(said)) for name, passed, said in files.parse_json(answer.read_bytes())]
+        return [
+            (str(name), passed is True, str(detail)) for name, passed, detail in files.parse_json(answer.read_bytes())
+        ]
     except (OSError, ValueError, TypeError):
-        return [(kind, False, f"the process ended with code {code}: {said}")]
+        return [(kind, False, f"the process ended with code {code}: {last_line}")]
 
 
 def _compared(folder: Path, job: dict, computed: dict[str, torch.Tensor]) -> tuple[str, bool, str]:
@@ -198,27 +200,27 @@ def _compared(folder: Path, job: dict, computed: dict[str, torch.Tensor]) -> tup
     name = "same numbers"
     inputs = {side: torch.tensor(rows) for side, rows in job["inputs"].items()}
     try:
-        loaded: Any = getattr(transformers, job["own"]).from_pretrained(folder).eval()
+        loaded: Any = getattr(transformers, job["auto_class"]).from_pretrained(folder).eval()
         expected = stranger.numbers(loaded, inputs)
     except Exception as error:  # noqa: BLE001 - a folder may hold anything
         return name, False, f"the installed package cannot run it: {one_line(error)}"
-    parts = {key: value for key, value in computed.items() if key.split("/")[1] in expected}
-    if not any(key.startswith(f"{job['own']}/") for key in parts):
-        return name, False, f"{job['own']} computed nothing to compare"
-    for key, value in parts.items():
-        wanted = expected[key.split("/")[1]]
-        close = value.shape == wanted.shape and torch.allclose(
-            value.double(), wanted.double(), rtol=TOLERANCE, atol=TOLERANCE
+    compared = {key: value for key, value in computed.items() if key.split("/")[1] in expected}
+    if not any(key.startswith(f"{job['auto_class']}/") for key in compared):
+        return name, False, f"{job['auto_class']} computed nothing to compare"
+    for key, value in compared.items():
+        value_here = expected[key.split("/")[1]]
+        close = value.shape == value_here.shape and torch.allclose(
+            value.double(), value_here.double(), rtol=TOLERANCE, atol=TOLERANCE
         )
         if not close:
             return name, False, f"{key}: differs from what the installed package computes from the same weights"
-    return name, True, f"{len(parts)} outputs of {len(job['autos']) - 1} classes are those of the installed package"
+    return name, True, f"{len(compared)} outputs of {len(job['autos']) - 1} classes are those of the installed package"
 
 
 def _doctored(folder: Path, names: list[str]) -> Iterator[tuple[str, bool, str]]:
     """Let the doctor examine the folder: its weights and ids, what it generates, what it does not know."""
     try:
-        for found in doctor.examine(doctor.load(str(folder)), names):
-            yield f"doctor {found.name}", found.outcome != "FAIL", found.meaning
+        for finding in doctor.examine(doctor.load(str(folder)), names):
+            yield f"doctor {finding.name}", finding.outcome != "FAIL", finding.meaning
     except ValueError as error:
         yield "doctor", False, str(error)
