@@ -20,8 +20,8 @@ def run(words: list[str]) -> int:
     options = console.parse(parser, words)
 
     from train.model import loading
-    from train.pictures import plots
+    from train.pictures import attention
 
     run, model = loading.locate(Path(options.folder))
-    print(plots.attention(options.folder, options.text, options.output or (run or model) / "attention.png"))
+    print(attention.of_model(options.folder, options.text, options.output or (run or model) / "attention.png"))
     return 0

@@ -14,7 +14,7 @@ def run(words: list[str]) -> int:
     )
     options = console.parse(parser, words)
 
-    from train.pictures import plots
+    from train.pictures import curves
 
-    print(plots.curves_of(options.run_dir, options.output))
+    print(curves.of_run(options.run_dir, options.output))
     return 0

@@ -65,12 +65,12 @@ def write_hub_folder(run_dir, repo_id: str, output=None) -> Path:
 
 def _draw(run_dir: Path, folder: Path, model, tokenizer, content: dict, title: str) -> None:
     """Draw the course of the run, and where an encoder-decoder looks in the first sample; no picture is worth a failure."""
-    from train.pictures import plots  # here: a push during training needs none of it
+    from train.pictures import attention, curves  # here: a push during training needs none of it
 
     source = next((sample["source"] for sample in content.get("samples") or [] if "source" in sample), None)
-    drawings = [("curves.png", lambda path: plots.loss_curve(run_dir / "metrics.jsonl", path, title))]
+    drawings = [("curves.png", lambda path: curves.draw(run_dir / "metrics.jsonl", path, title))]
     if model.config.variant == "encoder-decoder" and source is not None:
-        drawings.append(("attention.png", lambda path: plots.draw_attention(model, tokenizer, source, path)))
+        drawings.append(("attention.png", lambda path: attention.draw(model, tokenizer, source, path)))
     for name, draw in drawings:
         try:
             draw(folder / name)
