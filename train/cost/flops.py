@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from modeling_vanilla.losses import IGNORE
 from train.cost import formulas
-from train.data.collate import IGNORE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from modeling_vanilla import VanillaConfig
 
-PARTS = ("encoder", "decoder", "head")
-
 
 @dataclass
 class Load:

@@ -258,8 +258,8 @@ def pick_fields(record: Any, columns: dict[str, Column]) -> Values | Bad:
     values = []
     for name, column in columns.items():
         value: Any = record
-        for part in [column] if column in record else str(column).split("."):
-            value = value.get(part) if isinstance(value, dict) else None
+        for key in [column] if column in record else str(column).split("."):
+            value = value.get(key) if isinstance(value, dict) else None
         if isinstance(value, int) and name == "label_column":
             value = str(int(value))
         if not isinstance(value, str):

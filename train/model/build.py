@@ -85,13 +85,15 @@ def make_tokenizer(recipe: "Recipe", train: "Dataset", folder: Path) -> None:
 
 def _built_tokenizer(recipe: "Recipe", train: "Dataset", longest: int) -> PreTrainedTokenizerFast:
     """Return a tokenizer built from the training rows; source and target share it (sec. 5.1)."""
-    own = recipe.tokenizer
+    section = recipe.tokenizer
     columns = ("source", "target") if recipe.task == "translation" else ("text",)
     texts = (row for column in columns for row in train[column])
-    options: dict[str, Any] = {name: getattr(own, name) for name in ("lowercase", "normalize", "min_frequency")}
+    options: dict[str, Any] = {name: getattr(section, name) for name in ("lowercase", "normalize", "min_frequency")}
     options |= {"model_max_length": longest, "show_progress": sys.stderr.isatty()}
     try:
-        return tokenizers.build(own.kind, texts, own.vocab_size, tokenizers.template_for(recipe.task), **options)
+        return tokenizers.build(
+            section.kind, texts, section.vocab_size, tokenizers.template_for(recipe.task), **options
+        )
     except ValueError as error:
         raise UserError(f"tokenizer: {error}") from None
 
@@ -166,15 +168,15 @@ def _config(recipe: "Recipe", values: dict[str, Any]) -> modeling_vanilla.Vanill
     Raises:
         UserError: a number is out of range.
     """
-    own = recipe.model
-    if own.init_from and own.preset:
+    section = recipe.model
+    if section.init_from and section.preset:
         raise UserError("model.preset: cannot be set beside model.init_from, which brings its own numbers")
     try:
-        if own.init_from:
-            base = start.config_values(own.init_from, recipe.variant)
+        if section.init_from:
+            base = start.config_values(section.init_from, recipe.variant)
             return modeling_vanilla.VanillaConfig(**(base | values))
-        return getattr(modeling_vanilla.VanillaConfig, own.preset or "transformer_base")(**values)
+        return getattr(modeling_vanilla.VanillaConfig, section.preset or "transformer_base")(**values)
     except UserError:
         raise
     except (ValueError, OSError) as error:
-        raise UserError(f"{'model.init_from' if own.init_from else 'model'}: {error}") from None
+        raise UserError(f"{'model.init_from' if section.init_from else 'model'}: {error}") from None

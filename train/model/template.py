@@ -26,7 +26,7 @@ _SEEN = 1000
 
 
 def judged(
-    tokenizer: "PreTrainedTokenizerFast", recipe: "Recipe", place: str, train: "Dataset"
+    tokenizer: "PreTrainedTokenizerFast", recipe: "Recipe", origin: str, train: "Dataset"
 ) -> "PreTrainedTokenizerFast":
     """Return a tokenizer as the recipe's task can use it.
 
@@ -36,7 +36,7 @@ def judged(
     Args:
         tokenizer: as it was loaded.
         recipe: its task decides what is needed.
-        place: where the tokenizer comes from.
+        origin: where the tokenizer comes from.
         train: the training rows, of which the first are looked at.
 
     Raises:
@@ -44,29 +44,29 @@ def judged(
     """
     is_pretrained = recipe.tokenizer.path is None
     starts_itself = is_pretrained and recipe.task == "translation" and not recipe.batch.packing  # as its config says
-    require(tokenizer, recipe.task, place, but=("bos",) if starts_itself else ())
+    require(tokenizer, recipe.task, origin, but=("bos",) if starts_itself else ())
     template = tokenizers.template_for(recipe.task)
     if not is_pretrained and not tokenizers.fits(tokenizer, template):
         before = _around(tokenizer)
         tokenizer = tokenizers.with_template(tokenizer, template)
         logger.warning(
             "tokenizer.path: %s: puts %s around a text; for %s this run's copy puts %s",
-            place,
+            origin,
             before,
             recipe.task,
             _around(tokenizer),
         )
-    _warn_of_split(tokenizer, place, train)
+    _warn_of_split(tokenizer, origin, train)
     return tokenizer
 
 
-def require(tokenizer: "PreTrainedTokenizerBase", task: str, place: str, but: tuple[str, ...] = ()) -> None:
+def require(tokenizer: "PreTrainedTokenizerBase", task: str, origin: str, but: tuple[str, ...] = ()) -> None:
     """Refuse a tokenizer that lacks a role.
 
     Args:
         tokenizer: as it was loaded.
         task: what it is to be used for.
-        place: where it comes from.
+        origin: where it comes from.
         but: roles that are not needed here.
 
     Raises:
@@ -75,7 +75,7 @@ def require(tokenizer: "PreTrainedTokenizerBase", task: str, place: str, but: tu
     for role in ROLES[task]:
         if role not in but and getattr(tokenizer, f"{role}_token_id") is None:
             raise UserError(
-                f"tokenizer.path: {place}: has no {WORDS[role]} token, which {task} needs; "
+                f"tokenizer.path: {origin}: has no {WORDS[role]} token, which {task} needs; "
                 f'set {role}_token="..." to one of its tokens in AutoTokenizer.from_pretrained, and save it'
             )
 
@@ -86,16 +86,16 @@ def _around(tokenizer: "PreTrainedTokenizerFast") -> str:
     return " ".join([*before, "TEXT", *after]) if before or after else "nothing"
 
 
-def _warn_of_split(tokenizer: "PreTrainedTokenizerFast", place: str, train: "Dataset") -> None:
+def _warn_of_split(tokenizer: "PreTrainedTokenizerFast", origin: str, train: "Dataset") -> None:
     """Warn of special tokens without a role, such as <2ko>, that stand in the text: there they are text, character by character."""
     extra = tokenizers.extra_special(tokenizer)
     texts = train.select(range(min(_SEEN, len(train)))) if extra else {}
     columns = [column for column in ("source", "target", "text") if extra and column in train.column_names]
-    found = [token for token in extra if any(token in text for column in columns for text in texts[column])]
-    if found:
+    split_tokens = [token for token in extra if any(token in text for column in columns for text in texts[column])]
+    if split_tokens:
         logger.warning(
             "tokenizer.path: %s: %s in the data is split like any text, as every special token is; "
             "tokenizer.add_tokens([...]) adds a token that stays whole",
-            place,
-            ", ".join(found),
+            origin,
+            ", ".join(split_tokens),
         )

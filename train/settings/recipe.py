@@ -7,7 +7,6 @@ from typing import Any, Literal
 import yaml
 
 from train import files
-from train.settings import splits
 from train.settings.sections import (
     BatchSection,
     DataSection,
@@ -62,7 +61,9 @@ class Recipe:
                 self.optim, warmup_steps=steps, lr=papers_peak(self.model) if is_short else self.optim.lr
             )
         if self.eval.split is None:
-            self.eval = replace(self.eval, split=splits.measured(self.data))
+            splits = self.data.splits()
+            only_validation = "validation" in splits and "test" not in splits
+            self.eval = replace(self.eval, split="validation" if only_validation else "test")
 
     @property
     def folder(self) -> Path:

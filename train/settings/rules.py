@@ -102,8 +102,8 @@ def _metric_problems(recipe: "Recipe") -> Iterator[Problem]:
         rule = f"must be one of eval.during_training: {', '.join(section.during_training)}"
         yield "eval.best_metric", section.best_metric, rule
     tokenizer = section.bleu_tokenizer
-    wanted = {"bleu", "bleu_lowercase"} & {*section.metrics, *section.during_training}
-    if tokenizer and wanted and not _is_installed(tokenizer):
+    measured = {"bleu", "bleu_lowercase"} & {*section.metrics, *section.during_training}
+    if tokenizer and measured and not _is_installed(tokenizer):
         yield "eval.bleu_tokenizer", tokenizer, f"needs packages: pip install 'sacrebleu[{tokenizer[:2]}]'"
 
 
@@ -210,7 +210,11 @@ def _hub_problems(recipe: "Recipe") -> Iterator[Problem]:
 
 
 def explain(error: Exception, keys: list[str]) -> str:
-    """Turn a message of jsonargparse into field, value and rule, with the nearest known key for an unknown one."""
+    """Turn jsonargparse's message about a wrong type into field, value and rule.
+
+    Only it knows which of the types of a key a value has missed. Keys have been compared before; but for those of a section
+    that the command line gives as a whole.
+    """
     text = str(error)
     key = re.search(r'Parser key "([^"]*)"', text)
     value = re.search(r"(?:Given value: |Got value: )(.*)", text)
@@ -227,10 +231,7 @@ def explain(error: Exception, keys: list[str]) -> str:
             else f"{key[1]}: {value[1]!r} must be {rule}{'; in quotes it is text' if rule == 'str' else ''}"
         )
     group = re.search(r"Group '([^']*)' does not accept option '([^']*)'", text)
-    unknown = re.search(r"unrecognized arguments: --([^\s=]*)|Option '([^']*)' is not accepted", text)
-    if group or unknown:
-        return unknown_key(f"{group[1]}.{group[2]}" if group else unknown[1] or unknown[2], keys)
-    return _malformed(text) or text
+    return unknown_key(f"{group[1]}.{group[2]}", keys) if group else text
 
 
 def unknown_key(name: str, keys: list[str]) -> str:
@@ -249,23 +250,12 @@ def as_written(value: Any) -> str:
     )
 
 
-def _malformed(text: str) -> str | None:
-    """Return the words for what is missing, or stands where nothing may."""
-    if missing := re.search(r"arguments are required: (.*)", text):
-        return f"{missing[1]}: missing; a recipe must have it"
-    if bare := re.search(r"argument --(\S+): expected one argument", text):
-        return f"{bare[1]}: no value given; write --{bare[1]} VALUE"
-    if stray := re.search(r"unrecognized arguments: (\S+)", text):
-        return f"{stray[1]}: neither a key nor its value; overrides are written --KEY VALUE, such as --optim.lr 1e-3"
-    return None
-
-
-def require_splits(recipe: "Recipe", found: Collection[str]) -> None:
+def require_splits(recipe: "Recipe", splits: Collection[str]) -> None:
     """Refuse at the start what would fail hours later, at the end.
 
     Args:
         recipe: its `eval` and `loop` sections say what they need.
-        found: the splits that there are.
+        splits: the splits that there are.
 
     Raises:
         UserError: names the key and the split that is missing.
@@ -276,8 +266,8 @@ def require_splits(recipe: "Recipe", found: Collection[str]) -> None:
     if recipe.loop.early_stopping is not None:
         needed["loop.early_stopping"] = "validation"
     for key, split in needed.items():
-        if split not in found:
-            remedy = "; data.validation_fraction: 0.05 keeps some for validation" if "validation" not in found else ""
+        if split not in splits:
+            remedy = "; data.validation_fraction: 0.05 keeps some for validation" if "validation" not in splits else ""
             raise UserError(
-                f"{key}: needs split {split!r}; the data of this recipe has {', '.join(found)} (data.{split}{remedy})"
+                f"{key}: needs split {split!r}; the data of this recipe has {', '.join(splits)} (data.{split}{remedy})"
             )
