@@ -61,29 +61,22 @@ def make(recipe: Recipe, chosen: dict[str, gpus.Gpu], options: Any) -> dict[str,
     encoded, tokenizer, labels, reason = (None, None, None, "--length was given") if options.length else _read(recipe)
     model = build.outline(recipe, len(tokenizer) if tokenizer else _vocabulary(recipe), labels)
     config: Any = model.config
-    loop = recipe.loop
-    eager = recipe.model.attn_implementation == "eager"
+    loop, eager = recipe.loop, recipe.model.attn_implementation == "eager"
     keeping = formulas.Keeping(loop.precision == "bf16", loop.gradient_checkpointing, eager)
-    seen = (
-        _assumed(recipe, config, options.length, reason)
-        if encoded is None
-        else _counted(recipe, config, encoded, keeping)
-    )
-    forward = formulas.forward_flops(config, recipe.task, seen.mean)
-    done = formulas.training_flops(forward, loop.gradient_checkpointing)
+    if encoded is None:
+        seen = _assumed(recipe, config, options.length, reason)
+    else:
+        seen = _counted(recipe, config, encoded, keeping)
+    done = formulas.training_flops(formulas.forward_flops(config, recipe.task, seen.mean), loop.gradient_checkpointing)
     share = seen.largest * (1 / (options.processes * loop.accumulate))
-    memory = {
-        f"{precision}{', checkpointed' if again else ''}": _memory(
-            model,
-            recipe.task,
-            share,
-            formulas.Keeping(precision == "bf16", again, eager),
-            options.processes if loop.shard else 1,
-        )
+    ways = {
+        f"{precision}{', checkpointed' if again else ''}": formulas.Keeping(precision == "bf16", again, eager)
         for precision in ("fp32", "bf16")
         for again in (False, True)
     }
-    used = f"{loop.precision}{', checkpointed' if loop.gradient_checkpointing else ''}"
+    shards = options.processes if loop.shard else 1
+    memory = {name: _memory(model, recipe.task, share, way, shards) for name, way in ways.items()}
+    used = next(name for name, way in ways.items() if way == keeping)
     return {
         "name": recipe.name,
         "task": recipe.task,
@@ -159,12 +152,13 @@ def _counted(recipe: Recipe, config: Any, encoded: Examples, keeping: formulas.K
     ]
     mean = sum(loads, formulas.Load()) * (1 / len(loads))
     largest = max(loads, key=lambda load: formulas.activation_bytes(config, load, keeping))
+    streamed = recipe.data.stream_rows is not None  # then the number of windows is not known
     average = np.round(lengths.mean(axis=0), 1).tolist()
-    if recipe.data.stream_rows is not None:  # the number of windows is not known
-        note = f"counted in the first window of the stream: {len(encoded):,} rows of {average} tokens on average"
-        return Seen(mean, largest, float(lengths.sum()) / len(plan), None, None, note)
-    note = f"counted: {len(encoded):,} rows of {average} tokens on average"
-    return Seen(mean, largest, float(lengths.sum()) / len(plan), len(encoded), len(plan), note)
+    note = (
+        f"counted{' in the first window of the stream' if streamed else ''}: {len(encoded):,} rows of {average} tokens"
+    )
+    rows, batches = (None, None) if streamed else (len(encoded), len(plan))
+    return Seen(mean, largest, float(lengths.sum()) / len(plan), rows, batches, f"{note} on average")
 
 
 def _assumed(recipe: Recipe, config: Any, length: int | None, reason: str) -> Seen:
@@ -283,7 +277,7 @@ def text(plan: dict[str, Any]) -> str:
     for gpu in plan["gpus"]:
         lines.append(
             f"  {gpu['name']:<9} {gpu['peak'] / 1e12:>8.1f} {gpu['numbers']} {gpu['memory'] / 1e9:>5.0f} "
-            f"{'yes' if gpu['fits'] else 'no':>5} {_short(gpu['seconds_per_step'])} {_short(gpu['hours'])} "
+            f"{'yes' if gpu['fits'] else 'no':>5} {here.short(gpu['seconds_per_step'])} {here.short(gpu['hours'])} "
             f"{gpu['price_per_hour']:>6.2f} {gpu['cost']:>9.2f}"
         )
     lines += here.lines(plan["cpu"]) if plan["cpu"] else []
@@ -301,10 +295,6 @@ def _sides(tokens: dict[str, float | None]) -> str:
 def _per_token(flops: dict[str, Any]) -> str:
     sides = {"source": flops["forward_per_source_token"], "target, head included": flops["forward_per_target_token"]}
     return ", ".join(f"{_si(number)} {side}" for side, number in sides.items() if number)
-
-
-def _short(number: float) -> str:
-    return f"{number:>9.3g}" if number < 1000 else f"{number:>9,.0f}"
 
 
 def _si(number: float) -> str:

@@ -119,8 +119,7 @@ def _locked(entry: Path) -> Iterator[None]:
     entry.parent.mkdir(parents=True, exist_ok=True)
     with locks.opened(entry.with_name(f".{entry.name}.lock")) as held:
         if not held.take(PATIENCE):
-            words = "%s: waiting for another process (pid %s) that makes these token ids"
-            logger.warning(words, entry, held.holder())
+            logger.warning("%s: waiting for another process (pid %s) that makes these token ids", entry, held.holder())
             held.take(None)
         held.sign(f"{os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}")
         yield

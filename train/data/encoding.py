@@ -42,7 +42,7 @@ def encode(split: "Dataset", tokenizer: "PreTrainedTokenizerBase", recipe: Recip
     Raises:
         UserError: a row is too long (with `data.too_long: error`), or the text is too short for one block.
     """
-    name = str(split.split or "train")
+    name = _name(split)
     if recipe.task in ("causal", "masked"):
         return _blocks(split, name, tokenizer, recipe, first)
     columns = {"input_ids": "source", "labels": "target"} if recipe.task == "translation" else {"input_ids": "text"}
@@ -51,20 +51,21 @@ def encode(split: "Dataset", tokenizer: "PreTrainedTokenizerBase", recipe: Recip
     return _shortened(Examples(sides, classes), name, recipe, _longest(tokenizer, recipe, name), first)
 
 
+def _name(split: "Dataset") -> str:
+    return str(split.split or "train")
+
+
 def _tokens(split: "Dataset", column: str, tokenizer, recipe: Recipe, first: int = 0, special: bool = True) -> Ragged:
     """Return the ids of every row of a column; those of many rows from the cache, which a stream would only fill.
 
     Raises:
         UserError: a long row cannot be encoded in pieces.
     """
-    name = str(split.split or "train")
-
-    def where(row: int) -> str:
-        return locate(recipe, name, first + row)
+    name = _name(split)
 
     def make() -> dict[str, np.ndarray]:
-        made = Ragged(_encoded(split, column, tokenizer, where, special))
-        return {"flat": made.flat, "offsets": made.offsets}
+        encoded = _encoded(split, column, tokenizer, lambda row: locate(recipe, name, first + row), special)
+        return vars(Ragged(encoded))
 
     if len(split) < cache.FEW_ROWS or (name == "train" and recipe.data.stream_rows is not None):
         ids = Ragged.of(**make())
@@ -87,7 +88,7 @@ def _warn_of_unknown(ids: Ragged, split: "Dataset", column: str, tokenizer) -> N
     is_composed = unicodedata.is_normalized("NFC", text)
     logger.warning(
         "%s data: %.1f %% of the tokens of column %s are %s, as in %r: the tokenizer was built without these characters%s",
-        split.split or "train",
+        _name(split),
         100 * share,
         column,
         tokenizer.unk_token,
@@ -102,12 +103,9 @@ def _encoded(
     """Yield the ids of every row of a column, with a progress bar on the first process."""
     # Marian's tokenizer has pieces of its own for the other language.
     side, row = "text_target" if column == "target" else "text", 0
+    quiet = None if _shows() else True  # None: where stderr is no terminal
     with tqdm(
-        total=len(split),
-        desc=f"encode {split.split or 'train'} {column}",
-        unit=" rows",
-        leave=False,
-        disable=None if _shows() else True,
+        total=len(split), desc=f"encode {_name(split)} {column}", unit=" rows", leave=False, disable=quiet
     ) as bar:
         for batch in split.select_columns(column).iter(batch_size=_BATCH):
             for texts in _calls(batch[column]):
@@ -190,28 +188,17 @@ def _shortened(examples: Examples, name: str, recipe: Recipe, limit: tuple[int, 
     long = np.flatnonzero(lengths.max(axis=1) > longest)
     if not len(long):
         return examples
-    policy = recipe.data.too_long
-    if policy == "error":
-        row = int(long[0])
+    if recipe.data.too_long == "error":
+        origin = locate(recipe, name, first + int(long[0]))
         hint = "(data.too_long: truncate or skip goes on)"
-        raise UserError(
-            f"{locate(recipe, name, first + row)}: {lengths[row].max()} tokens, must be at most {rule} {longest} {hint}"
-        )
-    cut = policy == "truncate" or name != "train"
-    logger.warning(
-        "%s data: %s %d of %d rows longer than %s %d",
-        name,
-        "cut" if cut else "left out",
-        len(long),
-        len(lengths),
-        rule,
-        longest,
-    )
-    keep = np.arange(len(lengths)) if cut else np.setdiff1d(np.arange(len(lengths)), long)
+        raise UserError(f"{origin}: {lengths[long[0]].max()} tokens, must be at most {rule} {longest} {hint}")
+    is_cut = recipe.data.too_long == "truncate" or name != "train"
+    count = f"{'cut' if is_cut else 'left out'} {len(long)} of {len(lengths)} rows"
+    logger.warning("%s data: %s longer than %s %d", name, count, rule, longest)
+    keep = np.arange(len(lengths)) if is_cut else np.setdiff1d(np.arange(len(lengths)), long)
     if not len(keep):
-        raise UserError(
-            f"data.too_long: skip leaves no {name} rows; some must be at most {rule} {longest} tokens long"
-        )
+        rule = f"some must be at most {rule} {longest} tokens long"
+        raise UserError(f"data.too_long: skip leaves no {name} rows; {rule}")
     sides = {side: Ragged(_cut(ids[row], longest) for row in keep) for side, ids in examples.sides.items()}
     return Examples(sides, None if examples.classes is None else examples.classes[keep])
 
@@ -239,7 +226,7 @@ def documents(
     Raises:
         UserError: no line holds text.
     """
-    name, causal = str(split.split or "train"), recipe.task == "causal"
+    name, causal = _name(split), recipe.task == "causal"
     # Of a piece, `room` tokens are its own; a causal one takes the last token of the piece before along.
     room, around = (longest - 1, tokenizer.eos_token_id) if causal else (longest - 2, None)
     if room < 1:
@@ -282,14 +269,16 @@ def _blocks(split: "Dataset", name: str, tokenizer, recipe: Recipe, first: int) 
         raise UserError(f"{name} data: the tokenizer has no end token (eos_token), which must stand after each line")
     stream = np.insert(lines.flat, lines.offsets[1:], tokenizer.eos_token_id) if ended else lines.flat
     if len(stream) < 2:
-        raise UserError(
-            f"{locate(recipe, name, first)}: {len(stream)} token(s) in the {name} data; there must be at least 2"
-        )
+        origin = locate(recipe, name, first)
+        raise UserError(f"{origin}: {len(stream)} token(s) in the {name} data; there must be at least 2")
     longest, rule = _longest(tokenizer, recipe, "")
+    budget = recipe.batch.max_tokens
     # The budget counts predictions (batching), the position table every token.
-    room = [(longest - (1 if causal else 2), rule, longest)]
-    room.append((recipe.batch.max_tokens - len(prefix) - len(suffix), "batch.max_tokens", recipe.batch.max_tokens))
-    most, rule, limit = min(room)
+    rooms = [
+        (longest - (1 if causal else 2), rule, longest),
+        (budget - len(prefix) - len(suffix), "batch.max_tokens", budget),
+    ]
+    most, rule, limit = min(rooms)
     block_size = recipe.batch.block_size or most
     if not 1 <= block_size <= most:
         raise UserError(f"batch.block_size: {block_size} must be in 1..{most}, as {rule} is {limit}")

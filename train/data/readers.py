@@ -84,7 +84,11 @@ def read_table(path: Path, kind: str, columns: dict[str, Column]) -> Iterator[Ro
     if kind == "json":
         yield from _json_rows(path, columns)
         return
-    records = _tsv_records(path) if kind == "tsv" else _csv_records(path)
+    records: Iterator[tuple[int, list[str] | Bad]]
+    if kind == "tsv":  # nothing is quoted
+        records = ((line, text if isinstance(text, Bad) else text.split("\t")) for line, text in _lines(path))
+    else:
+        records = _csv_records(path)
     header: list[str] | None = None
     for line, record in records:
         if isinstance(record, Bad):
@@ -160,12 +164,6 @@ def _lines(path: Path) -> Iterator[tuple[int, str | Bad]]:
                 yield number, data.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
                 yield number, Bad(f"byte 0x{data[error.start]:02x} found; text must be UTF-8")
-
-
-def _tsv_records(path: Path) -> Iterator[tuple[int, list[str] | Bad]]:
-    """Yield the fields between tabs; nothing is quoted."""
-    for line, text in _lines(path):
-        yield line, text if isinstance(text, Bad) else text.split("\t")
 
 
 def _csv_records(path: Path) -> Iterator[tuple[int, list[str] | Bad]]:

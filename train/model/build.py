@@ -36,8 +36,7 @@ def check(recipe: "Recipe") -> int:
         UserError: a number is out of range, or two contradict each other.
     """
     # The vocabulary is known later; until then any size that holds the special ids does.
-    values = recipe.model.architecture() | {"variant": recipe.variant}
-    return _config(recipe, values if recipe.model.init_from else {"vocab_size": 1000} | values).max_position_embeddings
+    return _config(recipe, 1000).max_position_embeddings
 
 
 def outline(recipe: "Recipe", vocab_size: int, num_labels: int | None = None) -> PreTrainedModel:
@@ -51,13 +50,9 @@ def outline(recipe: "Recipe", vocab_size: int, num_labels: int | None = None) ->
     Raises:
         UserError: a number is out of range.
     """
-    values = recipe.model.architecture() | {"variant": recipe.variant}
-    if num_labels is not None:
-        values["num_labels"] = num_labels
+    labels = {} if num_labels is None else {"num_labels": num_labels}
     with torch.device("meta"):
-        return HEADS[recipe.task](
-            _config(recipe, values if recipe.model.init_from else {"vocab_size": vocab_size} | values)
-        )
+        return HEADS[recipe.task](_config(recipe, vocab_size, **labels))
 
 
 def make_tokenizer(recipe: "Recipe", train: "Dataset", folder: Path) -> None:
@@ -69,11 +64,10 @@ def make_tokenizer(recipe: "Recipe", train: "Dataset", folder: Path) -> None:
     if (folder / "tokenizer.json").is_file():
         return
     path, longest = recipe.tokenizer.path or recipe.model.init_from, check(recipe)
-    made = (
-        template.judged(load_tokenizer(path), recipe, path, train)
-        if path
-        else _built_tokenizer(recipe, train, longest)
-    )
+    if path:
+        made = template.judged(load_tokenizer(path), recipe, path, train)
+    else:
+        made = _built_tokenizer(recipe, train, longest)
     made.model_max_length = min(made.model_max_length, longest)
     if recipe.task == "causal":
         # Lines begin after the end of the line before, here as in GPT-2: an empty prompt must start from there too. A
@@ -127,8 +121,7 @@ def make_model(
     Raises:
         UserError: the tokenizer is larger than the model's vocabulary, or a number is out of range.
     """
-    values = recipe.model.architecture() | {"variant": recipe.variant}
-    values |= {name: getattr(tokenizer, name) for name in SPECIAL_IDS}
+    values = {name: getattr(tokenizer, name) for name in SPECIAL_IDS}
     keeps_start = recipe.model.init_from and not recipe.tokenizer.path  # the tokenizer is the model's own
     if tokenizer.bos_token_id is not None and not keeps_start:
         values["decoder_start_token_id"] = tokenizer.bos_token_id
@@ -136,7 +129,7 @@ def make_model(
         values["bos_token_id"] = _line_end(tokenizer)
     if recipe.task == "classification":
         values |= {"id2label": dict(enumerate(labels or [])), "label2id": {n: i for i, n in enumerate(labels or [])}}
-    config = _config(recipe, values if recipe.model.init_from else {"vocab_size": len(tokenizer)} | values)
+    config = _config(recipe, len(tokenizer), **values)
     if len(tokenizer) > config.vocab_size:
         rule = f"must be at least the size of the tokenizer, {len(tokenizer)} tokens"
         raise UserError(f"model.vocab_size: {config.vocab_size}: {rule}")
@@ -162,20 +155,23 @@ def _line_end(tokenizer: PreTrainedTokenizerFast) -> int | None:
     return ids[0] if len(ids) == 1 and ids[0] != tokenizer.unk_token_id else None
 
 
-def _config(recipe: "Recipe", values: dict[str, Any]) -> modeling_vanilla.VanillaConfig:
-    """Return the config: that of `init_from`, of the preset or the defaults, with the given values on top.
+def _config(recipe: "Recipe", vocab_size: int, **more: Any) -> modeling_vanilla.VanillaConfig:
+    """Return the config: that of `init_from`, of the preset or the defaults, with the recipe's values and more on top.
+
+    `vocab_size` is that of a new model where the recipe gives none.
 
     Raises:
         UserError: a number is out of range.
     """
     section = recipe.model
+    values = section.architecture() | {"variant": recipe.variant} | more
     if section.init_from and section.preset:
         raise UserError("model.preset: cannot be set beside model.init_from, which brings its own numbers")
     try:
         if section.init_from:
-            base = start.config_values(section.init_from, recipe.variant)
-            return modeling_vanilla.VanillaConfig(**(base | values))
-        return getattr(modeling_vanilla.VanillaConfig, section.preset or "transformer_base")(**values)
+            return modeling_vanilla.VanillaConfig(**(start.config_values(section.init_from, recipe.variant) | values))
+        preset = getattr(modeling_vanilla.VanillaConfig, section.preset or "transformer_base")
+        return preset(**({"vocab_size": vocab_size} | values))
     except UserError:
         raise
     except (ValueError, OSError) as error:

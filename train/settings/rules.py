@@ -5,6 +5,7 @@ import importlib.util
 import math
 import re
 from collections.abc import Callable, Collection, Iterator
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from train.errors import UserError
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from train.settings.recipe import Recipe
 
 Problem = tuple[str, Any, str]
-_Keys = dict[str, tuple[str, ...]]
 
 # Words end at a space for 13a, BLEU's own tokenizer, which is none for these languages.
 BLEU_OF_LANGUAGE = {"zh": "zh", "ja": "ja-mecab", "ko": "ko-mecab"}
@@ -34,49 +34,30 @@ def problems(recipe: "Recipe") -> Iterator[Problem]:
     yield from _metric_problems(recipe)
 
 
-_AT_LEAST_ONE: _Keys = {
-    "tokenizer": ("vocab_size", "min_frequency"),
-    "data": ("stream_rows", "limit_train", "limit_eval"),
-    "batch": ("max_tokens", "max_rows", "block_size"),
-    "loop": (
-        "max_steps",
-        "accumulate",
-        "eval_every",
-        "save_every",
-        "log_every",
-        "keep_last",
-        "early_stopping",
-        "average_last",
-        "push_every",
-    ),
-    "eval": ("beams", "batch_tokens", "limit"),
-}
-_AT_LEAST_ZERO: _Keys = {
-    "optim": ("min_lr", "weight_decay", "warmup_steps"),
-    "loop": ("seed", "num_workers"),
-    "eval": ("max_extra_tokens", "length_penalty"),
-}
-_ABOVE_ZERO: _Keys = {"optim": ("lr", "eps", "clip_norm"), "loop": ("timeout",)}
-_BELOW_ONE: _Keys = {"data": ("validation_fraction",), "optim": ("beta1", "beta2")}
-_BETWEEN: _Keys = {"loop": ("ema",)}
-_SHARE: _Keys = {"batch": ("mask_probability",)}
+_COUNTS = (
+    "tokenizer.vocab_size tokenizer.min_frequency data.stream_rows data.limit_train data.limit_eval batch.max_tokens "
+    "batch.max_rows batch.block_size loop.max_steps loop.accumulate loop.eval_every loop.save_every loop.log_every "
+    "loop.keep_last loop.early_stopping loop.average_last loop.push_every eval.beams eval.batch_tokens eval.limit"
+)
+_NOT_NEGATIVE = "optim.min_lr optim.weight_decay optim.warmup_steps loop.seed loop.num_workers eval.max_extra_tokens eval.length_penalty"
+# Keys, how their numbers are tested, and the rule; None is always allowed where the type allows it.
+_RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
+    (_COUNTS, lambda x: x >= 1, "must be at least 1"),
+    (_NOT_NEGATIVE, lambda x: 0 <= x < math.inf, "must be at least 0"),
+    ("optim.lr optim.eps optim.clip_norm loop.timeout", lambda x: 0 < x < math.inf, "must be above 0"),
+    ("data.validation_fraction optim.beta1 optim.beta2", lambda x: 0 <= x < 1, "must be at least 0 and below 1"),
+    ("loop.ema", lambda x: 0 < x < 1, "must be above 0 and below 1"),
+    ("batch.mask_probability", lambda x: 0 < x <= 1, "must be above 0 and at most 1"),
+)
 
 
 def _range_problems(recipe: "Recipe") -> Iterator[Problem]:
-    """Yield the numbers that are out of range; None is always allowed where the type allows it."""
-    rules: list[tuple[_Keys, Callable[[float], bool], str]] = [
-        (_AT_LEAST_ONE, lambda x: x >= 1, "must be at least 1"),
-        (_AT_LEAST_ZERO, lambda x: 0 <= x < math.inf, "must be at least 0"),
-        (_ABOVE_ZERO, lambda x: 0 < x < math.inf, "must be above 0"),
-        (_BELOW_ONE, lambda x: 0 <= x < 1, "must be at least 0 and below 1"),
-        (_BETWEEN, lambda x: 0 < x < 1, "must be above 0 and below 1"),
-        (_SHARE, lambda x: 0 < x <= 1, "must be above 0 and at most 1"),
-    ]
-    for sections, holds, rule in rules:
-        for section, key in ((section, key) for section, keys in sections.items() for key in keys):
-            value = getattr(getattr(recipe, section), key)
+    """Yield the numbers that are out of range."""
+    for keys, holds, rule in _RANGES:
+        for key in keys.split():
+            value = attrgetter(key)(recipe)
             if value is not None and not holds(value):
-                yield f"{section}.{key}", value, rule
+                yield key, value, rule
     if recipe.loop.final == "ema" and recipe.loop.ema is None:
         yield "loop.ema", None, "must be set, such as 0.999, where loop.final is ema"
     optim = recipe.optim
@@ -89,15 +70,11 @@ def _range_problems(recipe: "Recipe") -> Iterator[Problem]:
 def _metric_problems(recipe: "Recipe") -> Iterator[Problem]:
     """Yield figures that the task does not have, or that are not taken where they are needed."""
     section = recipe.eval
-    best = [section.best_metric]
-    for key, names in {
-        "metrics": section.metrics,
-        "during_training": section.during_training,
-        "best_metric": best,
-    }.items():
-        for metric in names:
-            if metric not in METRICS_OF_TASK[recipe.task]:
-                yield f"eval.{key}", metric, metrics_rule(recipe.task)
+    named = [("metrics", metric) for metric in section.metrics]
+    named += [("during_training", metric) for metric in section.during_training]
+    for key, metric in [*named, ("best_metric", section.best_metric)]:
+        if metric not in METRICS_OF_TASK[recipe.task]:
+            yield f"eval.{key}", metric, metrics_rule(recipe.task)
     if section.best_metric not in section.during_training:
         rule = f"must be one of eval.during_training: {', '.join(section.during_training)}"
         yield "eval.best_metric", section.best_metric, rule
@@ -225,11 +202,8 @@ def explain(error: Exception, keys: list[str]) -> str:
         if kinds[1] in ("list", "<class 'list'>") or kinds[1].startswith(("list[", "typing.List")):
             return f"{key[1]}: {value[1]!r} must be a list, such as [{value[1]}]"
         rule = re.sub(r"<class '(\w+)'>|typing\.Literal\[(.*?)\]", r"\1\2", kinds[1]).replace("NoneType", "null")
-        return (
-            f"{key[1]}: {value[1].strip()!r} must be one of: {rule}"
-            if "," in rule
-            else f"{key[1]}: {value[1]!r} must be {rule}{'; in quotes it is text' if rule == 'str' else ''}"
-        )
+        rule = f"one of: {rule}" if "," in rule else f"{rule}{'; in quotes it is text' if rule == 'str' else ''}"
+        return f"{key[1]}: {value[1].strip()!r} must be {rule}"
     group = re.search(r"Group '([^']*)' does not accept option '([^']*)'", text)
     return unknown_key(f"{group[1]}.{group[2]}", keys) if group else text
 
@@ -243,11 +217,7 @@ def unknown_key(name: str, keys: list[str]) -> str:
 
 def as_written(value: Any) -> str:
     """Return a value as a recipe has it: null, true and false, where Python writes None, True and False."""
-    return (
-        {None: "null", True: "true", False: "false"}[value]
-        if value is None or value is True or value is False
-        else repr(value)
-    )
+    return str(value).lower().replace("none", "null") if value is None or isinstance(value, bool) else repr(value)
 
 
 def require_splits(recipe: "Recipe", splits: Collection[str]) -> None:
