@@ -52,7 +52,7 @@ def make(recipe: Recipe, chosen: dict[str, gpus.Gpu], options: Any) -> dict[str,
     Args:
         recipe: the recipe.
         chosen: GPUs by name.
-        options: mfu, price, processes, length, and whether this CPU is asked for, as `main` reads them.
+        options: mfu, price, processes, length, and whether this CPU is asked for, as the command line has them.
 
     Raises:
         UserError: something is not as `fit` needs it. Only files that are not here yet are done without.

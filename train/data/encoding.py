@@ -34,7 +34,7 @@ def encode(split: "Dataset", tokenizer: "PreTrainedTokenizerBase", recipe: Recip
     """Turn the rows of a split into ids; what looks like a special token in the text stays text.
 
     Args:
-        split: rows of `data.load_splits`.
+        split: rows of `splits.load_splits`.
         tokenizer: built with the template of the task.
         recipe: its task, its `data.too_long` and its `batch.block_size` are read.
         first: rows of the data before these, for a window of a stream.
@@ -55,7 +55,14 @@ def _name(split: "Dataset") -> str:
     return str(split.split or "train")
 
 
-def _tokens(split: "Dataset", column: str, tokenizer, recipe: Recipe, first: int = 0, special: bool = True) -> Ragged:
+def _tokens(
+    split: "Dataset",
+    column: str,
+    tokenizer: "PreTrainedTokenizerBase",
+    recipe: Recipe,
+    first: int = 0,
+    special: bool = True,
+) -> Ragged:
     """Return the ids of every row of a column; those of many rows from the cache, which a stream would only fill.
 
     Raises:
@@ -76,7 +83,7 @@ def _tokens(split: "Dataset", column: str, tokenizer, recipe: Recipe, first: int
     return ids
 
 
-def _warn_of_unknown(ids: Ragged, split: "Dataset", column: str, tokenizer) -> None:
+def _warn_of_unknown(ids: Ragged, split: "Dataset", column: str, tokenizer: "PreTrainedTokenizerBase") -> None:
     """Warn where more than `_MOST_UNKNOWN` of the tokens are the unknown one: they all mean the same to the model."""
     if tokenizer.unk_token_id is None or not len(ids.flat):
         return
@@ -98,7 +105,7 @@ def _warn_of_unknown(ids: Ragged, split: "Dataset", column: str, tokenizer) -> N
 
 
 def _encoded(
-    split: "Dataset", column: str, tokenizer, where: Callable[[int], str], special: bool
+    split: "Dataset", column: str, tokenizer: "PreTrainedTokenizerBase", where: Callable[[int], str], special: bool
 ) -> Iterator[Iterable[int]]:
     """Yield the ids of every row of a column, with a progress bar on the first process."""
     # Marian's tokenizer has pieces of its own for the other language.
@@ -120,7 +127,7 @@ def _encoded(
                 bar.update(len(texts))
 
 
-def _call(tokenizer, side: str, texts, **options) -> dict[str, Any]:
+def _call(tokenizer: "PreTrainedTokenizerBase", side: str, texts: str | list[str], **options: Any) -> dict[str, Any]:
     """Encode one text or several."""
     options |= {"return_attention_mask": False, "return_token_type_ids": False}
     return tokenizer(**{side: texts}, split_special_tokens=True, verbose=False, **options)
@@ -139,7 +146,7 @@ def _calls(texts: list[str]) -> Iterator[list[str]]:
     yield group
 
 
-def _long(text: str, tokenizer, side: str, special: bool) -> np.ndarray:
+def _long(text: str, tokenizer: "PreTrainedTokenizerBase", side: str, special: bool) -> np.ndarray:
     """Return the ids of a text that is too long for one call, with the special tokens of the template around them.
 
     Raises:
@@ -165,7 +172,7 @@ def _shows() -> bool:
     return os.environ.get("RANK", "0") == "0" and threading.current_thread() is threading.main_thread()
 
 
-def _longest(tokenizer, recipe: Recipe, name: str) -> tuple[int, str]:
+def _longest(tokenizer: "PreTrainedTokenizerBase", recipe: Recipe, name: str) -> tuple[int, str]:
     """Return the longest row allowed, and the rule that says so."""
     limits = [
         (config_value(recipe, "max_position_embeddings"), "max_position_embeddings"),
@@ -217,7 +224,7 @@ def documents(
     token. Masked: <cls>, text, <sep>; empty lines are left out.
 
     Args:
-        split: rows of `data.load_splits`.
+        split: rows of `splits.load_splits`.
         tokenizer: built with the template of the task.
         recipe: its task is read.
         longest: tokens of a sequence.
@@ -259,7 +266,7 @@ def row_capacity(tokenizer: "PreTrainedTokenizerBase", recipe: Recipe) -> tuple[
     return capacity, longest
 
 
-def _blocks(split: "Dataset", name: str, tokenizer, recipe: Recipe, first: int) -> Blocks:
+def _blocks(split: "Dataset", name: str, tokenizer: "PreTrainedTokenizerBase", recipe: Recipe, first: int) -> Blocks:
     """Join all rows into one stream; after a line of causal text stands the end token, so that line ends are predicted."""
     causal = recipe.task == "causal"
     prefix, suffix = ((), ()) if causal else ((tokenizer.cls_token_id,), (tokenizer.sep_token_id,))

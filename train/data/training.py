@@ -29,7 +29,7 @@ def encode(split: "Dataset", tokenizer: "PreTrainedTokenizerBase", recipe: Recip
     return Windows(Stream(recipe), lambda window, first: _window(window, tokenizer, recipe, first))
 
 
-def _window(split: "Dataset", tokenizer, recipe: Recipe, first: int = 0) -> Examples:
+def _window(split: "Dataset", tokenizer: "PreTrainedTokenizerBase", recipe: Recipe, first: int = 0) -> Examples:
     """Encode and pack rows that are at hand."""
     if not recipe.batch.packing:
         return encoding.encode(split, tokenizer, recipe, first)

@@ -40,7 +40,7 @@ def evaluate(
     Args:
         model: the model, wrapped by accelerate or not. Its training mode and the random state are left as they were.
         tokenizer: the tokenizer of the model.
-        splits: split name -> dataset, from `data.load_splits`.
+        splits: split name -> dataset, from `splits.load_splits`.
         recipe: the whole recipe; its `task`, `eval` and `batch` sections are read.
         accelerator: the `accelerate.Accelerator` of this process.
         split: name of the split to score.
