@@ -77,6 +77,30 @@ def test_ids_are_mapped_not_read(tmp_path, home):
     assert ids.flat.dtype == np.int32
 
 
+class Slow:
+    """A tokenizer of Python code alone, as Marian's: it has no tokenizer.json."""
+
+    is_fast = False
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __call__(self, *texts, **options):
+        return self.inner(*texts, **options)
+
+    def __getattr__(self, name):
+        if name == "backend_tokenizer":
+            raise AttributeError(name)
+        return getattr(self.inner, name)
+
+
+def test_a_tokenizer_without_a_definition_is_not_cached(tmp_path, home):
+    split, built, recipe = make(tmp_path)
+    ids = rows(encoding.encode(split, Slow(built), recipe))
+    assert made(home) == []
+    assert ids == rows(encoding.encode(split, built, recipe))
+
+
 def test_few_rows_leave_no_file(tmp_path, home, monkeypatch):
     monkeypatch.setattr(cache, "FEW_ROWS", 6)
     encoding.encode(*make(tmp_path))

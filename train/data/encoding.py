@@ -74,7 +74,10 @@ def _tokens(
         encoded = _encoded(split, column, tokenizer, lambda row: locate(recipe, name, first + row), special)
         return vars(Ragged(encoded))
 
-    if len(split) < cache.FEW_ROWS or (name == "train" and recipe.data.stream_rows is not None):
+    is_streamed = name == "train" and recipe.data.stream_rows is not None
+    if (
+        len(split) < cache.FEW_ROWS or is_streamed or not tokenizer.is_fast
+    ):  # a slow one has no definition to be named by
         ids = Ragged.of(**make())
     else:
         ids = Ragged.of(**cache.through(cache.key_of(split, column, tokenizer, special), make))
