@@ -56,12 +56,7 @@ def _name(split: "Dataset") -> str:
 
 
 def _tokens(
-    split: "Dataset",
-    column: str,
-    tokenizer: "PreTrainedTokenizerBase",
-    recipe: Recipe,
-    first: int = 0,
-    special: bool = True,
+    split: "Dataset", column: str, tokenizer: Any, recipe: Recipe, first: int = 0, special: bool = True
 ) -> Ragged:
     """Return the ids of every row of a column; those of many rows from the cache, which a stream would only fill.
 
