@@ -90,16 +90,11 @@ def _warn_of_unknown(ids: Ragged, split: "Dataset", column: str, tokenizer: "Pre
     if share <= _MOST_UNKNOWN:
         return
     text = split[int(np.searchsorted(ids.offsets, unknown[0], side="right")) - 1][column]
-    is_composed = unicodedata.is_normalized("NFC", text)
-    logger.warning(
-        "%s data: %.1f %% of the tokens of column %s are %s, as in %r: the tokenizer was built without these characters%s",
-        _name(split),
-        100 * share,
-        column,
-        tokenizer.unk_token,
-        text[:80],
-        "" if is_composed else "; the text is decomposed Unicode, tokenizer.normalize: nfc composes it",
-    )
+    reason = "the tokenizer was built without these characters"
+    if not unicodedata.is_normalized("NFC", text):
+        reason += "; the text is decomposed Unicode, tokenizer.normalize: nfc composes it"
+    count = f"{100 * share:.1f} % of the tokens of column {column} are {tokenizer.unk_token}, as in {text[:80]!r}"
+    logger.warning("%s data: %s: %s", _name(split), count, reason)
 
 
 def _encoded(

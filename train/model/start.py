@@ -178,13 +178,8 @@ def _say(origin: str, source: PreTrainedModel, new: Iterable[str], left: Iterabl
     """Print on the first process which parts of a model are drawn anew, and which of the start are not taken."""
     if os.environ.get("RANK", "0") != "0":
         return
-    weights = {"new, drawn at random": new, "left behind": left}
-    changes = [
-        f"{about}: {', '.join(sorted({name.rpartition('.')[0] for name in names}))}"
-        for about, names in weights.items()
-        if names
-    ]
-    print(
-        "; ".join([f"model.init_from: {origin}: {type(source).__name__}, {source.config.variant}", *changes]),
-        flush=True,
-    )
+    line = f"model.init_from: {origin}: {type(source).__name__}, {source.config.variant}"
+    for about, names in {"new, drawn at random": new, "left behind": left}.items():
+        if names:
+            line += f"; {about}: {', '.join(sorted({name.rpartition('.')[0] for name in names}))}"
+    print(line, flush=True)

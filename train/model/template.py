@@ -49,13 +49,8 @@ def judged(
     if not is_pretrained and not tokenizers.fits(tokenizer, template):
         before = _around(tokenizer)
         tokenizer = tokenizers.with_template(tokenizer, template)
-        logger.warning(
-            "tokenizer.path: %s: puts %s around a text; for %s this run's copy puts %s",
-            origin,
-            before,
-            recipe.task,
-            _around(tokenizer),
-        )
+        change = f"puts {before} around a text; for {recipe.task} this run's copy puts {_around(tokenizer)}"
+        logger.warning("tokenizer.path: %s: %s", origin, change)
     _warn_of_split(tokenizer, origin, train)
     return tokenizer
 
@@ -74,10 +69,8 @@ def require(tokenizer: "PreTrainedTokenizerBase", task: str, origin: str, but: t
     """
     for role in ROLES[task]:
         if role not in but and getattr(tokenizer, f"{role}_token_id") is None:
-            raise UserError(
-                f"tokenizer.path: {origin}: has no {WORDS[role]} token, which {task} needs; "
-                f'set {role}_token="..." to one of its tokens in AutoTokenizer.from_pretrained, and save it'
-            )
+            remedy = f'set {role}_token="..." to one of its tokens in AutoTokenizer.from_pretrained, and save it'
+            raise UserError(f"tokenizer.path: {origin}: has no {WORDS[role]} token, which {task} needs; {remedy}")
 
 
 def _around(tokenizer: "PreTrainedTokenizerFast") -> str:
@@ -93,9 +86,6 @@ def _warn_of_split(tokenizer: "PreTrainedTokenizerFast", origin: str, train: "Da
     columns = [column for column in ("source", "target", "text") if extra and column in train.column_names]
     split_tokens = [token for token in extra if any(token in text for column in columns for text in texts[column])]
     if split_tokens:
-        logger.warning(
-            "tokenizer.path: %s: %s in the data is split like any text, as every special token is; "
-            "tokenizer.add_tokens([...]) adds a token that stays whole",
-            origin,
-            ", ".join(split_tokens),
-        )
+        remedy = "tokenizer.add_tokens([...]) adds a token that stays whole"
+        reason = f"{', '.join(split_tokens)} in the data is split like any text, as every special token is"
+        logger.warning("tokenizer.path: %s: %s; %s", origin, reason, remedy)

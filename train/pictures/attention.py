@@ -55,11 +55,8 @@ def draw(model: Any, tokenizer: PreTrainedTokenizerFast, text: str, output: Path
     """Translate a text with an encoder-decoder and draw where it looked."""
     (source, target), weights = translated(model, tokenizer, text)
     if target and target[-1] != tokenizer.eos_token:
-        logger.warning(
-            "the translation was stopped after %d tokens without an end: the model has not learnt to end it, or the text is "
-            "unlike those that it was trained on",
-            len(target),
-        )
+        reason = "the model has not learnt to end it, or the text is unlike those that it was trained on"
+        logger.warning("the translation was stopped after %d tokens without an end: %s", len(target), reason)
     written = "".join(piece for piece in target if piece not in tokenizer.all_special_tokens)
     return panels(source, target, weights, output, title=f"{text}  →  {written.replace('▁', ' ').strip()}")
 
