@@ -129,7 +129,6 @@ class Line(NamedTuple):
     values: dict = {}
 
     def in_language(self, language: str) -> str:
-        """Return it as text."""
         return LANGUAGES[language][self.key].format(**self.values)
 
 

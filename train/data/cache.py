@@ -80,22 +80,19 @@ def through(key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np
     if home is None:
         return make()
     entry = home / "tokens" / key
-    made: dict[str, np.ndarray] | None = None
+    arrays: dict[str, np.ndarray] | None = None
     try:
         with _locked(entry):
-            mapped = _read(entry)
-            if mapped is None:
-                made = make()
-                with files.staged_folder(entry, manifest=True) as staging:
-                    for name, value in made.items():
-                        np.save(staging / f"{name}.npy", value, allow_pickle=False)
-                mapped = _read(entry)
+            if (mapped := _read(entry)) is not None:
+                return mapped
+            arrays = make()
+            with files.staged_folder(entry, manifest=True) as staging:
+                for name, value in arrays.items():
+                    np.save(staging / f"{name}.npy", value, allow_pickle=False)
+            return _read(entry) or arrays
     except OSError as error:
         logger.warning("%s: no cache of token ids (%s); set %s to another folder", entry, error, VARIABLE)
-        mapped = None
-    if mapped is not None:
-        return mapped
-    return make() if made is None else made
+    return arrays or make()
 
 
 def _read(entry: Path) -> dict[str, np.ndarray] | None:

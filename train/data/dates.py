@@ -123,7 +123,6 @@ def _pairs(days: list[date], size: int, recased: float, random: np.random.Genera
 
 
 def _require(holds: bool, name: str, value: object, rule: str) -> None:
-    """Refuse an argument that breaks its rule."""
     if not holds:
         raise UserError(f"data.generator_args.{name}: {value!r} {rule}")
 

@@ -30,15 +30,12 @@ class Ragged:
         return result
 
     def __len__(self) -> int:
-        """Return the number of sequences."""
         return len(self.offsets) - 1
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """Return one sequence."""
         return self.flat[self.offsets[index] : self.offsets[index + 1]]
 
     def lengths(self) -> np.ndarray:
-        """Return the length of every sequence."""
         return np.diff(self.offsets)
 
 

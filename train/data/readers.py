@@ -45,7 +45,6 @@ def format_of(path: Path) -> str:
 
 
 def read_text(path: Path) -> Iterator[Row]:
-    """Yield every line of a text file."""
     for line, text in _lines(path):
         yield str(path), line, text if isinstance(text, Bad) else (text,)
 
@@ -196,7 +195,6 @@ def _csv_records(path: Path) -> Iterator[tuple[int, list[str] | Bad]]:
 
 
 def _position(path: Path, kind: str, header: list[str], name: str, column: Column) -> int:
-    """Find a column in the header."""
     if isinstance(column, int):
         return column
     if header.count(column) != 1:
@@ -208,7 +206,6 @@ def _position(path: Path, kind: str, header: list[str], name: str, column: Colum
 
 
 def _pick(record: list[str], columns: dict[str, Any]) -> Values | Bad:
-    """Take the columns out of a record."""
     last = max(columns.values())
     if len(record) <= last:
         return Bad(f"{len(record)} column(s) found; there must be at least {last + 1}")

@@ -66,7 +66,6 @@ class Places(Sampler[Place]):
         return plan
 
     def __iter__(self) -> Iterator[Place]:
-        """Yield place after place, epoch after epoch."""
         epoch, position = self.epoch, self.position
         while True:
             plan, following = self.plan(epoch), self.examples.following(epoch)

@@ -149,7 +149,6 @@ def panels(
 
 
 def _panel(axes: Axes, name: str, weights: ndarray, source: list[str], target: list[str]) -> AxesImage:
-    """Draw one map with its labels."""
     image = axes.imshow(weights, cmap="Blues", vmin=0.0, vmax=1.0, aspect="equal", interpolation="nearest")
     axes.set_title(name, fontsize=11, fontweight="normal")
     axes.set_xticks(range(len(source)), source, fontsize=9)

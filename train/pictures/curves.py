@@ -119,7 +119,6 @@ def _training(run_dir: Path) -> str:
 
 
 def _curves(axes: Axes, curves: dict[str, Points], names: dict[str, str]) -> None:
-    """Draw one line for each source of a figure."""
     for name, points in curves.items():
         dots = name != "train" or len(points) < 30
         axes.plot(

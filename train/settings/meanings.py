@@ -28,7 +28,6 @@ def of_model() -> dict[str, str]:
 
 
 def explain(parser: ArgumentParser) -> None:
-    """Put the sentences into the help of a parser of recipes."""
     known = {f"model.{name}": text for name, text in of_model().items()}
     for action in parser._actions:
         if text := known.get(action.dest):

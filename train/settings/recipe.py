@@ -67,7 +67,6 @@ class Recipe:
 
     @property
     def folder(self) -> Path:
-        """Return the folder of the run."""
         return Path(self.run_dir) if self.run_dir else Path("runs") / self.name
 
     @property
@@ -80,7 +79,6 @@ class Recipe:
         return asdict(self)
 
     def to_yaml(self) -> str:
-        """Return the resolved recipe as YAML."""
         return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
 
     def save(self, path: str | Path) -> None:
