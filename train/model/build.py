@@ -9,8 +9,9 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 import modeling_vanilla
-import tokenizer as tokenizers
 from modeling_vanilla.safety import check_tokenizer
+from tokenizer import build as build_tokenizer
+from tokenizer import template_for, write
 from train import files
 from train.errors import UserError
 from train.model import start, template
@@ -74,7 +75,7 @@ def make_tokenizer(recipe: "Recipe", train: "Dataset", folder: Path) -> None:
         # file as it stands holds no special token at all.
         made.bos_token = made.eos_token if recipe.data.text_unit == "line" else None
     with files.staged_folder(folder) as staging:
-        tokenizers.write(made, staging)
+        write(made, staging)
 
 
 def _built_tokenizer(recipe: "Recipe", train: "Dataset", longest: int) -> PreTrainedTokenizerFast:
@@ -85,9 +86,7 @@ def _built_tokenizer(recipe: "Recipe", train: "Dataset", longest: int) -> PreTra
     options: dict[str, Any] = {name: getattr(section, name) for name in ("lowercase", "normalize", "min_frequency")}
     options |= {"model_max_length": longest, "show_progress": sys.stderr.isatty()}
     try:
-        return tokenizers.build(
-            section.kind, texts, section.vocab_size, tokenizers.template_for(recipe.task), **options
-        )
+        return build_tokenizer(section.kind, texts, section.vocab_size, template_for(recipe.task), **options)
     except ValueError as error:
         raise UserError(f"tokenizer: {error}") from None
 

@@ -8,9 +8,9 @@ import transformers
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
-import tokenizer as tokenizers
 from modeling_vanilla import VanillaConfig
 from modeling_vanilla.safety import check_tokenizer
+from tokenizer import fits, template_for
 from train import files
 from train.errors import UserError
 from train.model import build, template
@@ -82,7 +82,7 @@ def load(folder: Path, task: str, run_dir: Path | None = None, trust_remote_code
     if task == "masked":
         template.require(tokenizer, task, str(tokenizer_folder))
     is_fast = isinstance(tokenizer, PreTrainedTokenizerFast)
-    if task == "translation" and is_fast and not tokenizers.fits(tokenizer, tokenizers.template_for(task)):
+    if task == "translation" and is_fast and not fits(tokenizer, template_for(task)):
         logger.warning(
             "%s: the tokenizer adds no end token: the figures do not tell whether a translation ends", tokenizer_folder
         )

@@ -3,7 +3,7 @@
 import logging
 from typing import TYPE_CHECKING
 
-import tokenizer as tokenizers
+from tokenizer import around, extra_special, fits, template_for, with_template
 from train.errors import UserError
 
 if TYPE_CHECKING:
@@ -45,10 +45,10 @@ def judged(
     is_pretrained = recipe.tokenizer.path is None
     starts_itself = is_pretrained and recipe.task == "translation" and not recipe.batch.packing  # as its config says
     require(tokenizer, recipe.task, origin, but=("bos",) if starts_itself else ())
-    template = tokenizers.template_for(recipe.task)
-    if not is_pretrained and not tokenizers.fits(tokenizer, template):
+    template = template_for(recipe.task)
+    if not is_pretrained and not fits(tokenizer, template):
         before = _around(tokenizer)
-        tokenizer = tokenizers.with_template(tokenizer, template)
+        tokenizer = with_template(tokenizer, template)
         change = f"puts {before} around a text; for {recipe.task} this run's copy puts {_around(tokenizer)}"
         logger.warning("tokenizer.path: %s: %s", origin, change)
     _warn_of_split(tokenizer, origin, train)
@@ -75,13 +75,13 @@ def require(tokenizer: "PreTrainedTokenizerBase", task: str, origin: str, but: t
 
 def _around(tokenizer: "PreTrainedTokenizerFast") -> str:
     """Return in words what a tokenizer puts around a text."""
-    before, after = ([str(tokenizer.decode([number])) for number in ids] for ids in tokenizers.around(tokenizer))
+    before, after = ([str(tokenizer.decode([number])) for number in ids] for ids in around(tokenizer))
     return " ".join([*before, "TEXT", *after]) if before or after else "nothing"
 
 
 def _warn_of_split(tokenizer: "PreTrainedTokenizerFast", origin: str, train: "Dataset") -> None:
     """Warn of special tokens without a role, such as <2ko>, that stand in the text: there they are text, character by character."""
-    extra = tokenizers.extra_special(tokenizer)
+    extra = extra_special(tokenizer)
     texts = train.select(range(min(_SEEN, len(train)))) if extra else {}
     columns = [column for column in ("source", "target", "text") if extra and column in train.column_names]
     split_tokens = [token for token in extra if any(token in text for column in columns for text in texts[column])]
