@@ -18,8 +18,8 @@ import torch
 from transformers import MarianConfig, MarianMTModel
 
 from modeling_vanilla import VanillaConfig, VanillaForConditionalGeneration
-from train.data import batching, collate, examples
-from train.data import splits as data
+from train.data import batching, collate, encoding
+from train.data.splits import load_splits
 from train.model import build
 from train.settings.reading import load_recipe
 
@@ -36,11 +36,11 @@ def parse() -> tuple[argparse.Namespace, list[str]]:
 
 def recipe_batches(recipe, count: int) -> tuple[VanillaConfig, list[collate.Batch]]:
     """Return the recipe's model config and the first `count` batches of its first epoch."""
-    splits = data.load_splits(recipe)
+    splits = load_splits(recipe)
     with tempfile.TemporaryDirectory() as folder:
         build.make_tokenizer(recipe, splits["train"], Path(folder) / "tokenizer")
         tokenizer = build.load_tokenizer(Path(folder) / "tokenizer")
-    rows = examples.encode(splits["train"], tokenizer, recipe)
+    rows = encoding.encode(splits["train"], tokenizer, recipe)
     plan = batching.plan_epoch(rows.lengths(0), recipe.batch.max_tokens, recipe.batch.max_rows, recipe.loop.seed, 0)
     collator = collate.Collator(recipe.task, tokenizer, recipe)
     config = build.make_model(recipe, tokenizer).config

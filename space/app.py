@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported: this page calls nobody
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported: this page calls no other
 
 import gradio as gr
 from fontTools.ttLib import TTFont
@@ -81,7 +81,7 @@ def build_page(model: Model, name: str) -> gr.Blocks:
 
 def _learn_words(model: Model) -> None:
     """Write what this model's page says into the dictionaries that the browser gets."""
-    place = "first" if model.net.config.variant == "encoder" else "last"
+    row = "first" if model.net.config.variant == "encoder" else "last"
     values = {
         "mask": model.tokenizer.mask_token,
         "width": model.width,
@@ -93,7 +93,7 @@ def _learn_words(model: Model) -> None:
     for language, words in LANGUAGES.items():
         for key in ("shape", f"{model.kind}_input", f"{model.kind}_output", *LABELS, model.kind):
             SAY.translations[language][key] = words[key].format(**values)
-        looked = words[f"{model.kind}_looked"].format(place=words[place])
+        looked = words[f"{model.kind}_looked"].format(place=words[row])
         SAY.translations[language]["looked"] = f"{looked} {words['equation'].format(**values)}"
 
 
@@ -119,8 +119,8 @@ def _settings(model: Model) -> list[gr.components.Component]:
 
 def _examples(model: Model) -> list[str]:
     """Return what the owner of the Space wrote down, or what was published with the model."""
-    own = os.environ.get("MODEL_EXAMPLES", "").splitlines()
-    return [line for line in own if line.strip()] or model.samples
+    lines = os.environ.get("MODEL_EXAMPLES", "").splitlines()
+    return [line for line in lines if line.strip()] or model.samples
 
 
 def _connect(model: Model, page, examples, inputs: tuple, button, outputs: tuple) -> None:
@@ -190,8 +190,8 @@ def _hangul(folder: Path) -> str:
 
     The font's tables of hints for its makers go: browsers refuse a font with an empty table.
     """
-    found = importlib.util.find_spec(FONT_PACKAGE)
-    source, target = Path(found.origin).parent / FONT_FILE if found else None, folder / "hangul.ttf"
+    spec = importlib.util.find_spec(FONT_PACKAGE)
+    source, target = Path(spec.origin).parent / FONT_FILE if spec else None, folder / "hangul.ttf"
     if source is None or not source.is_file():
         return ""
     with TTFont(source, lazy=True) as font:
@@ -209,16 +209,16 @@ def main() -> int:
     parser.add_argument("--model", default=os.environ.get("MODEL_ID"), help="folder or Hub id, default MODEL_ID")
     parser.add_argument("--revision", default=os.environ.get("MODEL_REVISION"), help="default MODEL_REVISION")
     parser.add_argument("--port", type=int, help="default: GRADIO_SERVER_PORT, or the first free one from 7860")
-    wanted = parser.parse_args()
-    if not wanted.model:
+    options = parser.parse_args()
+    if not options.model:
         print("No model: set MODEL_ID, or give --model FOLDER_OR_HUB_ID.", file=sys.stderr)
         return 2
     try:
-        model = Model(wanted.model, wanted.revision or None)
+        model = Model(options.model, options.revision or None)
     except (OSError, ValueError) as error:
-        print(f"{wanted.model} cannot be served: {error}", file=sys.stderr)
+        print(f"{options.model} cannot be served: {error}", file=sys.stderr)
         return 2
-    page = build_page(model, wanted.model)
+    page = build_page(model, options.model)
     theme = gr.themes.Default(
         primary_hue="indigo", font=FONTS, font_mono=("Space Hangul", "ui-monospace", "monospace")
     )
@@ -228,7 +228,7 @@ def main() -> int:
         bounds = {"max_file_size": 1, "app_kwargs": {"middleware": [Middleware(Bounded)]}}
         looks = {"theme": theme, "css": style, "i18n": SAY, "footer_links": []}
         try:
-            page.launch(server_port=wanted.port, share=False, **looks, **bounds)
+            page.launch(server_port=options.port, share=False, **looks, **bounds)
         except OSError as error:  # gradio's own words end in advice for those who call it from Python
             print(f"No page: {str(error).split('. ')[0]}. Another port: --port N.", file=sys.stderr)
             return 2

@@ -116,7 +116,7 @@ class Model:
         room = min(max_new_tokens, self.limit - 1)
         options = {"num_beams": int(beams), "max_new_tokens": int(room), "do_sample": False}
         output = self.net.generate(**self._batch(ids), **options)[0].tolist()
-        written = output[1:]  # the first is the start token, which nobody chose
+        written = output[1:]  # the first is the start token, which was not chosen
         return Answer(self._text(written), self._notes(started, ids, written, room), ids, output)
 
     @torch.inference_mode()
@@ -137,17 +137,17 @@ class Model:
     def fill(self, text: str, count: int) -> Answer:
         """Guess the masked tokens: the text with the likeliest ones, and `count` guesses for each mask."""
         started, ids = time.monotonic(), self.encode(text)
-        places = [place for place, token in enumerate(ids) if token == self.tokenizer.mask_token_id]
-        if not places:
+        masks = [position for position, token in enumerate(ids) if token == self.tokenizer.mask_token_id]
+        if not masks:
             raise Refused("no_mask", mask=self.tokenizer.mask_token)
-        chances = self.net(**self._batch(ids)).logits[0, places].float().softmax(-1)  # (masks, V)
+        chances = self.net(**self._batch(ids)).logits[0, masks].float().softmax(-1)  # (masks, V)
         chances[:, self._silent] = 0
         values, tokens = chances.topk(min(int(count), chances.shape[-1]))
         rows = zip(values.tolist(), tokens.tolist(), strict=True)
         guesses = [list(zip(self.labels(row_ids), row, strict=True)) for row, row_ids in rows]
         filled = list(ids)
-        for place, best in zip(places, tokens[:, 0].tolist(), strict=True):
-            filled[place] = best
+        for position, best in zip(masks, tokens[:, 0].tolist(), strict=True):
+            filled[position] = best
         return Answer(self._text(filled), self._notes(started, ids), ids, guesses=guesses)
 
     @torch.inference_mode()
@@ -220,10 +220,10 @@ def _text_encoder(tokenizer, mask: str | None) -> Tokenizer:
 
     It is what `split_special_tokens=True` asks for; that option would also spell out the mask.
     """
-    content = json.loads(tokenizer.backend_tokenizer.to_str())
-    for token in content["added_tokens"]:
+    definition = json.loads(tokenizer.backend_tokenizer.to_str())
+    for token in definition["added_tokens"]:
         token["special"] = token["special"] and token["content"] != mask
-    encoder = Tokenizer.from_str(json.dumps(content))
+    encoder = Tokenizer.from_str(json.dumps(definition))
     encoder.encode_special_tokens = True
     encoder.no_truncation()
     encoder.no_padding()

@@ -77,8 +77,8 @@ def _width(label: str) -> float:
 def _text(x: float, y: float, anchor: str, label: str, steep: bool = False) -> str:
     """Place one label, its middle at the height y."""
     turn = f' transform="rotate(-60 {x:.1f} {y:.1f})"' if steep else ""
-    place = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" dominant-baseline="central"'
-    return f"<text {place}{turn}>{html.escape(label)}</text>"
+    position = f'x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" dominant-baseline="central"'
+    return f"<text {position}{turn}>{html.escape(label)}</text>"
 
 
 def _grid(left: float, top: float, columns: int, rows: int) -> str:

@@ -47,7 +47,7 @@ ENGLISH = {
     "top_p_info": "share of the probability to draw from",
     "seed": "Seed",
     "seed_info": "same seed, same text",
-    # What is said of one answer.
+    # Lines about one answer.
     "mask_number": "mask {number}",
     "attention_of": "Attention of layer {layer}, head {head}",
     "attention_of_mean": "Attention of layer {layer}, mean of the heads",
@@ -129,7 +129,6 @@ class Line(NamedTuple):
     values: dict = {}
 
     def in_language(self, language: str) -> str:
-        """Return it as text."""
         return LANGUAGES[language][self.key].format(**self.values)
 
 

@@ -21,16 +21,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from tokenizers import (
-    AddedToken,
-    Regex,
-    Tokenizer,
-    decoders,
-    models,
-    normalizers,
-    pre_tokenizers,
-    trainers,
-)
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
@@ -225,7 +216,10 @@ def _folds_case(steps: _Steps) -> bool:
 def _bpe(texts: Iterable[str], vocab_size: int, min_frequency: int, steps: _Steps, show: bool) -> Tokenizer:
     core = Tokenizer(models.BPE(unk_token=UNK))
     core.normalizer = normalizers.Sequence(steps)
-    words = [pre_tokenizers.Metaspace(_SPACE, prepend_scheme="first"), pre_tokenizers.Split(Regex(_MARKS), "isolated")]
+    splitters = [
+        pre_tokenizers.Metaspace(_SPACE, prepend_scheme="first"),
+        pre_tokenizers.Split(Regex(_MARKS), "isolated"),
+    ]
     core.decoder = decoders.Metaspace(_SPACE, prepend_scheme="first")
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
@@ -237,9 +231,9 @@ def _bpe(texts: Iterable[str], vocab_size: int, min_frequency: int, steps: _Step
     )
     # What is learnt from is cut further than what is read: a token stays short, a text without spaces keeps its context.
     bounded = pre_tokenizers.Split(Regex(cuts_of_runs(f"{_SPACE}?", r"[\s\S]")), "isolated")
-    core.pre_tokenizer = pre_tokenizers.Sequence([*words, bounded])
+    core.pre_tokenizer = pre_tokenizers.Sequence([*splitters, bounded])
     core.train_from_iterator(texts, trainer)
-    core.pre_tokenizer = pre_tokenizers.Sequence(words)
+    core.pre_tokenizer = pre_tokenizers.Sequence(splitters)
     return core
 
 
@@ -251,7 +245,7 @@ def _known_ascii(steps: _Steps) -> list[str]:
 def _byte_bpe(texts: Iterable[str], vocab_size: int, min_frequency: int, steps: _Steps, show: bool) -> Tokenizer:
     core = Tokenizer(models.BPE())
     core.normalizer = normalizers.Sequence(steps)
-    words = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    splitter = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
@@ -262,9 +256,9 @@ def _byte_bpe(texts: Iterable[str], vocab_size: int, min_frequency: int, steps: 
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
     )
     bounded = pre_tokenizers.Split(Regex(cuts_of_runs(" ?", r"\S", r"\s")), "isolated")
-    core.pre_tokenizer = pre_tokenizers.Sequence([bounded, words])
+    core.pre_tokenizer = pre_tokenizers.Sequence([bounded, splitter])
     core.train_from_iterator(texts, trainer)
-    core.pre_tokenizer = words
+    core.pre_tokenizer = splitter
     return core
 
 

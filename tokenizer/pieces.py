@@ -80,14 +80,14 @@ def for_training(texts: Iterable[str], kind: str, size: int = PIECE, longest: in
         size: characters from which a text is cut.
         longest: characters of a piece at most.
     """
-    place = _PLACES[kind]
+    pattern = _PLACES[kind]
     for text in texts:
         start = 0
         while len(text) - start > size:
-            found = place.search(text, start + size, min(len(text), start + longest) + 2)
-            if found is None and len(text) - start <= longest:
+            match = pattern.search(text, start + size, min(len(text), start + longest) + 2)
+            if match is None and len(text) - start <= longest:
                 break
-            end = _between_characters(text, start + longest, start) if found is None else found.start()
+            end = _between_characters(text, start + longest, start) if match is None else match.start()
             yield text[start:end]
             start = end
         yield text[start:] if start else text
@@ -95,12 +95,12 @@ def for_training(texts: Iterable[str], kind: str, size: int = PIECE, longest: in
 
 def _between_characters(text: str, at: int, start: int) -> int:
     """Return a place at or before another where no letter is parted from its accent, nor a syllable from its end."""
-    for place in range(at, max(start, at - PIECE), -1):
-        left, right = text[max(start, place - _COMPOSED) : place], text[place : place + _COMPOSED]
+    for cut in range(at, max(start, at - PIECE), -1):
+        left, right = text[max(start, cut - _COMPOSED) : cut], text[cut : cut + _COMPOSED]
         if all(
             normalize(form, left + right) == normalize(form, left) + normalize(form, right) for form in ("NFC", "NFD")
         ):
-            return place
+            return cut
     return at
 
 

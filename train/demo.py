@@ -20,7 +20,7 @@ from train.data import dates
 from train.errors import print_anything
 from train.hub.check import alone
 from train.measure import results
-from train.pictures import plots
+from train.pictures import attention
 from train.settings import get_it
 from train.settings.reading import load_recipe
 
@@ -80,7 +80,7 @@ def main() -> int:
         return code
 
     _say("3/3  draw where the model looks while it writes")
-    picture = plots.attention(run, PICTURED, run / files.ATTENTION)
+    picture = attention.of_model(run, PICTURED, run / files.ATTENTION)
     print(picture)
     _farewell(run, picture, time.monotonic() - started)
     return 0

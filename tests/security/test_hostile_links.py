@@ -10,7 +10,7 @@ from train.data import splits
 from train.errors import UserError
 from train.hub import mend
 from train.measure import results
-from train.pictures import plots
+from train.pictures import curves
 from train.run.tracking import Tracker
 from train.settings.reading import load_recipe
 
@@ -69,7 +69,7 @@ def test_a_picture_replaces_a_link(tmp_path, secret):
     lines = [{"event": "train", "step": step, "loss": float(step)} for step in (1, 2)]
     (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (run / "curves.png").symlink_to(secret)
-    plots.curves_of(run)
+    curves.of_run(run)
     assert (run / "curves.png").read_bytes().startswith(b"\x89PNG") and not (run / "curves.png").is_symlink()
 
 

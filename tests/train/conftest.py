@@ -103,10 +103,10 @@ def translation(tmp_path):
     from evaluation import model_and_tokenizer, translation_recipe
 
     from modeling_vanilla import VanillaForConditionalGeneration
-    from train.data import splits as data
+    from train.data.splits import load_splits
 
     recipe = translation_recipe(tmp_path)
-    splits = data.load_splits(recipe)
+    splits = load_splits(recipe)
     return recipe, splits, *model_and_tokenizer(VanillaForConditionalGeneration, recipe, splits)
 
 

@@ -21,8 +21,8 @@ def run(arguments: list[str]) -> int:
 
     from train import files
     from train.model import loading
-    from train.pictures import plots
+    from train.pictures import attention
 
     run, model = loading.locate(Path(options.folder))
-    print(plots.attention(options.folder, options.text, options.output or (run or model) / files.ATTENTION))
+    print(attention.of_model(options.folder, options.text, options.output or (run or model) / files.ATTENTION))
     return 0

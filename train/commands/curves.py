@@ -14,7 +14,7 @@ def run(arguments: list[str]) -> int:
     )
     options = console.parse(parser, arguments)
 
-    from train.pictures import plots
+    from train.pictures import curves
 
-    print(plots.curves_of(options.run_dir, options.output))
+    print(curves.of_run(options.run_dir, options.output))
     return 0

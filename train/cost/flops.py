@@ -1,4 +1,4 @@
-"""The arithmetic that a run gets done: FLOPs of the real tokens of a batch, by the formulas of `costs`.
+"""The arithmetic that a run gets done: FLOPs of the real tokens of a batch, by `formulas`.
 
 What padding, recomputed activations and kernels spend beside them is no progress, so it lowers the utilisation (Chowdhery et
 al. 2022, "PaLM", appendix B).
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from modeling_vanilla.losses import IGNORE
 from train.cost import formulas
-from train.data.collate import IGNORE
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from modeling_vanilla import VanillaConfig
 
-PARTS = ("encoder", "decoder", "head")
-
 
 @dataclass
 class Load:
@@ -38,11 +36,9 @@ class Load:
     outputs: float = 0.0
 
     def __add__(self, other: "Load") -> "Load":
-        """Add two loads."""
         return Load(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
     def __mul__(self, factor: float) -> "Load":
-        """Return so many times this load."""
         return Load(*(value * factor for value in astuple(self)))
 
 

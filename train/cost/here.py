@@ -55,7 +55,7 @@ def lines(cpu: dict[str, Any]) -> list[str]:
     memory = f"{cpu['memory'] / 1e9:>5.0f}" if cpu["memory"] else f"{'-':>5}"
     fits = {True: "yes", False: "no", None: "-"}[cpu["fits"]]
     rate = f"{cpu['peak'] / 1e12:>8.3f} {cpu['numbers']}"
-    time_ = f"{_shown(cpu['seconds_per_step'])} {_shown(cpu['hours'])}"
+    time_ = f"{short(cpu['seconds_per_step'])} {short(cpu['hours'])}"
     how = f"a matrix product on {cpu['threads']} thread(s), measured for half a second just now"
     return [
         f"  {'this CPU':<9} {rate} {memory} {fits:>5} {time_} {'-':>6} {'-':>9}",
@@ -63,5 +63,6 @@ def lines(cpu: dict[str, Any]) -> list[str]:
     ]
 
 
-def _shown(number: float) -> str:
+def short(number: float) -> str:
+    """Return a number in nine places."""
     return f"{number:>9.3g}" if number < 1000 else f"{number:>9,.0f}"

@@ -11,13 +11,12 @@ import torch
 
 from train import files
 from train.cost import formulas, gpus, here
-from train.data import examples
-from train.data import splits as data
-from train.data import steps as feed
+from train.data import encoding, steps
+from train.data.examples import Examples
+from train.data.splits import load_splits
 from train.errors import MissingDataError
 from train.model import build
 from train.model.optim import learning_rate
-from train.settings import splits
 from train.settings.recipe import Recipe
 from train.settings.rules import require_splits
 from train.tasks import TASKS
@@ -49,42 +48,37 @@ class Seen:
     note: str
 
 
-def make(recipe: Recipe, chosen: dict[str, gpus.Gpu], own: Any) -> dict[str, Any]:
+def make(recipe: Recipe, chosen: dict[str, gpus.Gpu], options: Any) -> dict[str, Any]:
     """Return the plan of a recipe as plain values.
 
     Args:
         recipe: the recipe.
         chosen: GPUs by name.
-        own: mfu, price, processes, length, and whether this CPU is asked for, as `main` reads them.
+        options: mfu, price, processes, length, and whether this CPU is asked for, as the command line has them.
 
     Raises:
         UserError: something is not as `fit` needs it. Only files that are not here yet are done without.
     """
-    require_splits(recipe, splits.of(recipe.data))
-    encoded, tokenizer, labels, reason = (None, None, None, "--length was given") if own.length else _read(recipe)
+    require_splits(recipe, recipe.data.splits())
+    encoded, tokenizer, labels, reason = (None, None, None, "--length was given") if options.length else _read(recipe)
     model = build.outline(recipe, len(tokenizer) if tokenizer else _vocabulary(recipe), labels)
     config: Any = model.config
-    loop = recipe.loop
-    eager = recipe.model.attn_implementation == "eager"
+    loop, eager = recipe.loop, recipe.model.attn_implementation == "eager"
     keeping = formulas.Keeping(loop.precision == "bf16", loop.gradient_checkpointing, eager)
-    seen = (
-        _assumed(recipe, config, own.length, reason) if encoded is None else _counted(recipe, config, encoded, keeping)
-    )
-    forward = formulas.forward_flops(config, recipe.task, seen.mean)
-    done = formulas.training_flops(forward, loop.gradient_checkpointing)
-    share = seen.largest * (1 / (own.processes * loop.accumulate))
-    memory = {
-        f"{precision}{', checkpointed' if again else ''}": _memory(
-            model,
-            recipe.task,
-            share,
-            formulas.Keeping(precision == "bf16", again, eager),
-            own.processes if loop.shard else 1,
-        )
+    if encoded is None:
+        seen = _assumed(recipe, config, options.length, reason)
+    else:
+        seen = _counted(recipe, config, encoded, keeping)
+    done = formulas.training_flops(formulas.forward_flops(config, recipe.task, seen.mean), loop.gradient_checkpointing)
+    share = seen.largest * (1 / (options.processes * loop.accumulate))
+    ways = {
+        f"{precision}{', checkpointed' if again else ''}": formulas.Keeping(precision == "bf16", again, eager)
         for precision in ("fp32", "bf16")
         for again in (False, True)
     }
-    used = f"{loop.precision}{', checkpointed' if loop.gradient_checkpointing else ''}"
+    shards = options.processes if loop.shard else 1
+    memory = {name: _memory(model, recipe.task, share, way, shards) for name, way in ways.items()}
+    used = next(name for name, way in ways.items() if way == keeping)
     return {
         "name": recipe.name,
         "task": recipe.task,
@@ -100,24 +94,24 @@ def make(recipe: Recipe, chosen: dict[str, gpus.Gpu], own: Any) -> dict[str, Any
         "flops": _flops(config, recipe, seen.mean),
         "memory_per_process": memory,
         "memory_used": used,
-        "processes": own.processes,
-        "mfu": own.mfu,
-        "gpus": [_on(n, g, recipe, done, memory[used]["total"], own) for n, g in chosen.items()],
-        "cpu": here.row(recipe, done, memory[used]["total"], own.mfu) if own.cpu else None,
+        "processes": options.processes,
+        "mfu": options.mfu,
+        "gpus": [_on(n, g, recipe, done, memory[used]["total"], options) for n, g in chosen.items()],
+        "cpu": here.row(recipe, done, memory[used]["total"], options.mfu) if options.cpu else None,
         "data": seen.note,
     }
 
 
 def count(model: torch.nn.Module) -> dict[str, int]:
     """Return the parameters by part; a matrix that embeddings and head share counts with the embeddings."""
-    parts = {"embeddings": 0, "encoder": 0, "decoder": 0, "head": 0}
+    numbers = {"embeddings": 0, "encoder": 0, "decoder": 0, "head": 0}
     for name, parameter in model.named_parameters():
         if ".embed_tokens." in name or ".embeddings." in name:
-            part = "embeddings"
+            stack = "embeddings"
         else:
-            part = name.split(".")[1] if name.startswith("model.") else "head"
-        parts[part] += parameter.numel()
-    return parts | {"total": sum(parts.values())}
+            stack = name.split(".")[1] if name.startswith("model.") else "head"
+        numbers[stack] += parameter.numel()
+    return numbers | {"total": sum(numbers.values())}
 
 
 def _read(recipe: Recipe) -> tuple[Any, Any, int | None, str]:
@@ -128,7 +122,7 @@ def _read(recipe: Recipe) -> tuple[Any, Any, int | None, str]:
     if recipe.data.hub:
         return None, None, None, "a data set of the Hub is not fetched for a plan"
     try:
-        train = data.load_splits(recipe)["train"]
+        train = load_splits(recipe)["train"]
         with tempfile.TemporaryDirectory() as scratch:
             folder = recipe.folder / files.TOKENIZER
             if not (folder / "tokenizer.json").is_file():
@@ -136,7 +130,7 @@ def _read(recipe: Recipe) -> tuple[Any, Any, int | None, str]:
                 build.make_tokenizer(recipe, train, folder)
             tokenizer = build.load_tokenizer(folder)
         labels = len(train.features["label"].names) if TASKS[recipe.task].has_classes else None
-        return examples.encode(train, tokenizer, recipe), tokenizer, labels, ""
+        return encoding.encode(train, tokenizer, recipe), tokenizer, labels, ""
     except MissingDataError as error:
         return None, None, None, str(error)
 
@@ -149,10 +143,10 @@ def _vocabulary(recipe: Recipe) -> int:
     return len(build.load_tokenizer(recipe.tokenizer.path)) if recipe.tokenizer.path else recipe.tokenizer.vocab_size
 
 
-def _counted(recipe: Recipe, config: Any, encoded: examples.Examples, keeping: formulas.Keeping) -> Seen:
+def _counted(recipe: Recipe, config: Any, encoded: Examples, keeping: formulas.Keeping) -> Seen:
     """Count the batches of the first epoch, as the loop will take them; padding is that of one process."""
     lengths = encoded.lengths(0)
-    plan = feed.Places(encoded, recipe, 0, 1, 0, 0).plan(0)
+    plan = steps.Places(encoded, recipe, 0, 1, 0, 0).plan(0)
     probability = recipe.batch.mask_probability
     loads = [
         formulas.load_of(recipe.task, len(rows), tuple(map(int, lengths[rows].max(axis=0))), probability)
@@ -160,12 +154,13 @@ def _counted(recipe: Recipe, config: Any, encoded: examples.Examples, keeping: f
     ]
     mean = sum(loads, formulas.Load()) * (1 / len(loads))
     largest = max(loads, key=lambda load: formulas.activation_bytes(config, load, keeping))
+    streamed = recipe.data.stream_rows is not None  # then the number of windows is not known
     average = np.round(lengths.mean(axis=0), 1).tolist()
-    if recipe.data.stream_rows is not None:  # nobody knows how many windows there are
-        note = f"counted in the first window of the stream: {len(encoded):,} rows of {average} tokens on average"
-        return Seen(mean, largest, float(lengths.sum()) / len(plan), None, None, note)
-    note = f"counted: {len(encoded):,} rows of {average} tokens on average"
-    return Seen(mean, largest, float(lengths.sum()) / len(plan), len(encoded), len(plan), note)
+    note = (
+        f"counted{' in the first window of the stream' if streamed else ''}: {len(encoded):,} rows of {average} tokens"
+    )
+    rows, batches = (None, None) if streamed else (len(encoded), len(plan))
+    return Seen(mean, largest, float(lengths.sum()) / len(plan), rows, batches, f"{note} on average")
 
 
 def _assumed(recipe: Recipe, config: Any, length: int | None, reason: str) -> Seen:
@@ -189,15 +184,15 @@ def _peak(recipe: Recipe, d_model: int) -> dict[str, float]:
     return {"step": step, "learning_rate": learning_rate(step, recipe.optim, d_model, recipe.loop.max_steps)}
 
 
-def _tokens(seen: Seen, steps: int) -> dict[str, float | None]:
+def _tokens(seen: Seen, max_steps: int) -> dict[str, float | None]:
     """Return the tokens of a step and of the run, with padding and, where they are known, without."""
     padded = seen.mean.source + seen.mean.target
     return {
         "source_per_step": seen.mean.source,
         "target_per_step": seen.mean.target,
-        "padded_per_run": padded * steps,
+        "padded_per_run": padded * max_steps,
         "real_per_step": seen.real,
-        "real_per_run": None if seen.real is None else seen.real * steps,
+        "real_per_run": None if seen.real is None else seen.real * max_steps,
     }
 
 
@@ -227,19 +222,19 @@ def _weights_met(config: Any, task: str, load: formulas.Load) -> float:
 def _memory(model: Any, task: str, share: formulas.Load, keeping: formulas.Keeping, shards: int) -> dict[str, float]:
     """Return the bytes that one process needs, by part; `shards` processes divide what stays between steps."""
     linear = {id(m.weight): m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Linear)}
-    parts = formulas.state_bytes(count(model)["total"], sum(linear.values()), keeping.bf16, shards)
+    needed = formulas.state_bytes(count(model)["total"], sum(linear.values()), keeping.bf16, shards)
     kept, scores = formulas.head_bytes(model.config, task, share, keeping)
-    parts["activations"] = formulas.activation_bytes(model.config, share, keeping)
-    parts["logits"] = kept + scores
-    return parts | {"total": sum(parts.values())}
+    needed["activations"] = formulas.activation_bytes(model.config, share, keeping)
+    needed["logits"] = kept + scores
+    return needed | {"total": sum(needed.values())}
 
 
-def _on(name: str, gpu: gpus.Gpu, recipe: Recipe, flops: float, memory: float, own: Any) -> dict[str, Any]:
+def _on(name: str, gpu: gpus.Gpu, recipe: Recipe, flops: float, memory: float, options: Any) -> dict[str, Any]:
     """Return time and cost on some GPUs of one kind."""
     peak, kind = gpus.peak(gpu, recipe.loop.precision, recipe.loop.matmul_precision)
-    seconds = flops / (peak * own.mfu * own.processes)
+    seconds = flops / (peak * options.mfu * options.processes)
     hours = seconds * recipe.loop.max_steps / 3600
-    price = gpu.price if own.price is None else own.price
+    price = gpu.price if options.price is None else options.price
     return {
         "name": name,
         "peak": peak,
@@ -249,13 +244,13 @@ def _on(name: str, gpu: gpus.Gpu, recipe: Recipe, flops: float, memory: float, o
         "seconds_per_step": seconds,
         "hours": hours,
         "price_per_hour": price,
-        "cost": hours * price * own.processes,
+        "cost": hours * price * options.processes,
     }
 
 
 def text(plan: dict[str, Any]) -> str:
     """Return a plan as lines for people."""
-    flops, tokens, parts = plan["flops"], plan["tokens"], plan["parameters"]
+    flops, tokens, parameters = plan["flops"], plan["tokens"], plan["parameters"]
     bound = ", at most: the tokenizer is not built yet" if plan["vocabulary_is_a_bound"] else ""
     epochs = f"{plan['epochs']:.1f} epochs" if plan["epochs"] else "epochs unknown"
     real = f", {tokens['real_per_step']:,.0f} of them real" if tokens["real_per_step"] else ""
@@ -264,7 +259,7 @@ def text(plan: dict[str, Any]) -> str:
     again = f" ({flops['executed_per_run']:.3g} with what is recomputed)" if more else ""
     lines = [
         f"{plan['name']}: {plan['task']}, {plan['variant']}, vocabulary {plan['vocabulary']:,}{bound}",
-        "parameters   " + ", ".join(f"{name} {number:,}" for name, number in parts.items() if number),
+        "parameters   " + ", ".join(f"{name} {number:,}" for name, number in parameters.items() if number),
         f"data         {plan['data']}",
         f"steps        {plan['steps']:,} steps, {epochs}",
         f"peak         of the learning rate, {plan['peak']['learning_rate']:.3g}, at step {plan['peak']['step']:,}{late}",
@@ -275,7 +270,7 @@ def text(plan: dict[str, Any]) -> str:
         f"memory       of each of {plan['processes']} process(es), GB; this recipe: {plan['memory_used']}",
     ]
     for name, sizes in plan["memory_per_process"].items():
-        shown = ", ".join(f"{part} {size / 1e9:.2f}" for part, size in sizes.items() if part != "total")
+        shown = ", ".join(f"{use} {size / 1e9:.2f}" for use, size in sizes.items() if use != "total")
         lines.append(f"  {name:<19} {sizes['total'] / 1e9:6.2f} = {shown}")
     lines.append(f"time         at {plan['mfu']:.0%} of the peak (an assumption, --mfu), {plan['processes']} GPU(s)")
     lines.append(
@@ -284,7 +279,7 @@ def text(plan: dict[str, Any]) -> str:
     for gpu in plan["gpus"]:
         lines.append(
             f"  {gpu['name']:<9} {gpu['peak'] / 1e12:>8.1f} {gpu['numbers']} {gpu['memory'] / 1e9:>5.0f} "
-            f"{'yes' if gpu['fits'] else 'no':>5} {_short(gpu['seconds_per_step'])} {_short(gpu['hours'])} "
+            f"{'yes' if gpu['fits'] else 'no':>5} {here.short(gpu['seconds_per_step'])} {here.short(gpu['hours'])} "
             f"{gpu['price_per_hour']:>6.2f} {gpu['cost']:>9.2f}"
         )
     lines += here.lines(plan["cpu"]) if plan["cpu"] else []
@@ -302,10 +297,6 @@ def _sides(tokens: dict[str, float | None]) -> str:
 def _per_token(flops: dict[str, Any]) -> str:
     sides = {"source": flops["forward_per_source_token"], "target, head included": flops["forward_per_target_token"]}
     return ", ".join(f"{_si(number)} {side}" for side, number in sides.items() if number)
-
-
-def _short(number: float) -> str:
-    return f"{number:>9.3g}" if number < 1000 else f"{number:>9,.0f}"
 
 
 def _si(number: float) -> str:

@@ -79,48 +79,44 @@ def through(key: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np
     home = folder()
     if home is None:
         return make()
-    place = home / "tokens" / key
-    made: dict[str, np.ndarray] | None = None
+    entry = home / "tokens" / key
+    arrays: dict[str, np.ndarray] | None = None
     try:
-        with _locked(place):
-            found = _read(place)
-            if found is None:
-                made = make()
-                with files.staged_folder(place, manifest=True) as staging:
-                    for name, value in made.items():
-                        np.save(staging / f"{name}.npy", value, allow_pickle=False)
-                found = _read(place)
+        with _locked(entry):
+            if (mapped := _read(entry)) is not None:
+                return mapped
+            arrays = make()
+            with files.staged_folder(entry, manifest=True) as staging:
+                for name, value in arrays.items():
+                    np.save(staging / f"{name}.npy", value, allow_pickle=False)
+            return _read(entry) or arrays
     except OSError as error:
-        logger.warning("%s: no cache of token ids (%s); set %s to another folder", place, error, VARIABLE)
-        found = None
-    if found is not None:
-        return found
-    return make() if made is None else made
+        logger.warning("%s: no cache of token ids (%s); set %s to another folder", entry, error, VARIABLE)
+    return arrays or make()
 
 
-def _read(place: Path) -> dict[str, np.ndarray] | None:
+def _read(entry: Path) -> dict[str, np.ndarray] | None:
     """Map the arrays of a folder into memory; None where it is missing or damaged."""
-    if not place.is_dir():
+    if not entry.is_dir():
         return None
-    broken = files.damage(place)
+    broken = files.damage(entry)
     if broken is not None:
-        logger.warning("%s: damaged cache of token ids, made anew: %s", place, broken)
+        logger.warning("%s: damaged cache of token ids, made anew: %s", entry, broken)
         return None
     try:
-        return {path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in sorted(place.glob("*.npy"))}
+        return {path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in sorted(entry.glob("*.npy"))}
     except ValueError as error:
-        logger.warning("%s: unreadable cache of token ids, made anew: %s", place, error)
+        logger.warning("%s: unreadable cache of token ids, made anew: %s", entry, error)
         return None
 
 
 @contextlib.contextmanager
-def _locked(place: Path) -> Iterator[None]:
+def _locked(entry: Path) -> Iterator[None]:
     """Hold a key for one process of this machine; the lock ends with the process, and a long wait for it is reported."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with locks.opened(place.with_name(f".{place.name}.lock")) as held:
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    with locks.opened(entry.with_name(f".{entry.name}.lock")) as held:
         if not held.take(PATIENCE):
-            words = "%s: waiting for another process (pid %s) that makes these token ids"
-            logger.warning(words, place, held.holder())
+            logger.warning("%s: waiting for another process (pid %s) that makes these token ids", entry, held.holder())
             held.take(None)
         held.sign(f"{os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}")
         yield

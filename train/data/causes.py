@@ -73,11 +73,11 @@ def _line_ends(start: bytes) -> str:
 
 def _separator(start: bytes, kind: str) -> str:
     """Recognise fields that are separated by something else than the format says."""
-    own = {"tsv": b"\t", "csv": b","}.get(kind)
+    expected = {"tsv": b"\t", "csv": b","}.get(kind)
     lines = start.splitlines()[:20]
-    if own is None or not lines or sum(own in line for line in lines) > len(lines) // 2:
+    if expected is None or not lines or sum(expected in line for line in lines) > len(lines) // 2:
         return ""
-    for mark, words in ((b"\t", "tabs: data.format: tsv"), (b";", "';'; they must be commas"), (b",", "commas: csv")):
-        if mark != own and all(mark in line for line in lines):
-            return f"its fields look separated by {words}"
+    for mark, remedy in ((b"\t", "tabs: data.format: tsv"), (b";", "';'; they must be commas"), (b",", "commas: csv")):
+        if mark != expected and all(mark in line for line in lines):
+            return f"its fields look separated by {remedy}"
     return ""

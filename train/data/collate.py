@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from modeling_vanilla.losses import IGNORE
 from train.settings.recipe import Recipe
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
-
-IGNORE = -100
-"""The label that no loss counts."""
 
 
 @dataclass
@@ -43,11 +41,10 @@ class Collator:
         task: translation, causal, masked or classification.
         tokenizer: gives the special ids and the size of the vocabulary.
         recipe: its `batch.mask_probability` and `loop.seed` are read.
-        token_types: hand over `token_type_ids`, for models with a `type_vocab_size`.
     """
 
-    def __init__(self, task: str, tokenizer: "PreTrainedTokenizerBase", recipe: Recipe, token_types: bool = False):
-        self.task, self.token_types = task, token_types
+    def __init__(self, task: str, tokenizer: "PreTrainedTokenizerBase", recipe: Recipe):
+        self.task = task
         self.pad, self.mask, self.start = tokenizer.pad_token_id, tokenizer.mask_token_id, tokenizer.bos_token_id
         self.seed, self.probability = recipe.loop.seed, recipe.batch.mask_probability
         special = np.asarray(sorted(tokenizer.all_special_ids))
@@ -70,8 +67,6 @@ class Collator:
             "input_ids": _padded(ids, self.pad),
             "attention_mask": _padded([np.ones_like(one) for one in ids], 0),
         }
-        if self.token_types:
-            inputs["token_type_ids"] = torch.zeros_like(inputs["input_ids"])
         if self.task == "classification":
             inputs["labels"] = torch.tensor(labels)
             targets = len(labels)
@@ -86,10 +81,8 @@ class Collator:
         """Collate rows of several sequences: positions restart with each, masks and labels keep them apart."""
         pairs = [[self._pair(part, epoch) for part in row["parts"]] for row in rows]
         ids, labels = ([[pair[side] for pair in row] for row in pairs] for side in (0, 1))
-        owners, places = _segments(ids)
-        inputs = {"input_ids": _padded([np.concatenate(row) for row in ids], self.pad), "position_ids": places}
-        if self.token_types:
-            inputs["token_type_ids"] = torch.zeros_like(places)
+        owners, positions = _segments(ids)
+        inputs = {"input_ids": _padded([np.concatenate(row) for row in ids], self.pad), "position_ids": positions}
         widths = [inputs["input_ids"].shape]
         if self.task == "causal":
             # No sequence predicts the first token of the next. Its mask the model makes from the positions.
@@ -149,8 +142,8 @@ def _segments(rows: list[list[np.ndarray]]) -> tuple[torch.Tensor, torch.Tensor]
     place sees nothing.
     """
     owners = [np.repeat(np.arange(len(row)), [len(one) for one in row]) for row in rows]
-    places = [np.concatenate([np.arange(len(one)) for one in row]) for row in rows]
-    return _padded(owners, -1), _padded(places, 0)
+    positions = [np.concatenate([np.arange(len(one)) for one in row]) for row in rows]
+    return _padded(owners, -1), _padded(positions, 0)
 
 
 def _padded(rows: list[np.ndarray], value: int) -> torch.Tensor:

@@ -69,9 +69,8 @@ def dates(
     sizes = {"train": train, "validation": validation, "test": test}
     for name, size in sizes.items():
         _require(size >= 1, name, size, "must be at least 1")
-    _require(
-        1000 <= first_year <= last_year <= 9999, "first_year", first_year, f"must be in 1000..last_year ({last_year})"
-    )
+    rule = f"must be in 1000..last_year ({last_year})"
+    _require(1000 <= first_year <= last_year <= 9999, "first_year", first_year, rule)
     _require(0 <= recased <= 1, "recased", recased, "must be in 0..1")
     pools = _pools(first_year, last_year)
     return {
@@ -124,7 +123,6 @@ def _pairs(days: list[date], size: int, recased: float, random: np.random.Genera
 
 
 def _require(holds: bool, name: str, value: object, rule: str) -> None:
-    """Refuse an argument that breaks its rule."""
     if not holds:
         raise UserError(f"data.generator_args.{name}: {value!r} {rule}")
 

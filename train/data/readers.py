@@ -45,7 +45,6 @@ def format_of(path: Path) -> str:
 
 
 def read_text(path: Path) -> Iterator[Row]:
-    """Yield every line of a text file."""
     for line, text in _lines(path):
         yield str(path), line, text if isinstance(text, Bad) else (text,)
 
@@ -84,7 +83,11 @@ def read_table(path: Path, kind: str, columns: dict[str, Column]) -> Iterator[Ro
     if kind == "json":
         yield from _json_rows(path, columns)
         return
-    records = _tsv_records(path) if kind == "tsv" else _csv_records(path)
+    records: Iterator[tuple[int, list[str] | Bad]]
+    if kind == "tsv":  # nothing is quoted
+        records = ((line, text if isinstance(text, Bad) else text.split("\t")) for line, text in _lines(path))
+    else:
+        records = _csv_records(path)
     header: list[str] | None = None
     for line, record in records:
         if isinstance(record, Bad):
@@ -162,12 +165,6 @@ def _lines(path: Path) -> Iterator[tuple[int, str | Bad]]:
                 yield number, Bad(f"byte 0x{data[error.start]:02x} found; text must be UTF-8")
 
 
-def _tsv_records(path: Path) -> Iterator[tuple[int, list[str] | Bad]]:
-    """Yield the fields between tabs; nothing is quoted."""
-    for line, text in _lines(path):
-        yield line, text if isinstance(text, Bad) else text.split("\t")
-
-
 def _csv_records(path: Path) -> Iterator[tuple[int, list[str] | Bad]]:
     """Yield the fields between commas, with the line a record starts on; a quoted field may hold line ends."""
     csv.field_size_limit(LONGEST_LINE)  # the default of 128 KiB refuses long documents
@@ -198,7 +195,6 @@ def _csv_records(path: Path) -> Iterator[tuple[int, list[str] | Bad]]:
 
 
 def _position(path: Path, kind: str, header: list[str], name: str, column: Column) -> int:
-    """Find a column in the header."""
     if isinstance(column, int):
         return column
     if header.count(column) != 1:
@@ -210,7 +206,6 @@ def _position(path: Path, kind: str, header: list[str], name: str, column: Colum
 
 
 def _pick(record: list[str], columns: dict[str, Any]) -> Values | Bad:
-    """Take the columns out of a record."""
     last = max(columns.values())
     if len(record) <= last:
         return Bad(f"{len(record)} column(s) found; there must be at least {last + 1}")
@@ -258,8 +253,8 @@ def pick_fields(record: Any, columns: dict[str, Column]) -> Values | Bad:
     values = []
     for name, column in columns.items():
         value: Any = record
-        for part in [column] if column in record else str(column).split("."):
-            value = value.get(part) if isinstance(value, dict) else None
+        for key in [column] if column in record else str(column).split("."):
+            value = value.get(key) if isinstance(value, dict) else None
         if isinstance(value, int) and name == "label_column":
             value = str(int(value))
         if not isinstance(value, str):

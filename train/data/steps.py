@@ -66,7 +66,6 @@ class Places(Sampler[Place]):
         return plan
 
     def __iter__(self) -> Iterator[Place]:
-        """Yield place after place, epoch after epoch."""
         epoch, position = self.epoch, self.position
         while True:
             plan, following = self.plan(epoch), self.examples.following(epoch)
@@ -88,14 +87,10 @@ class Collated(Dataset):
 
     def __getitem__(self, place: Place) -> Delivery:
         """Collate the rows of each micro-batch; one without rows gets a filler that counts for nothing."""
-        epoch, row = place.epoch, self.examples.row
-        micro = [
-            self.collator([row(epoch, i) for i in rows], epoch)
-            if rows
-            else self.collator.filler(row(epoch, place.filler))
-            for rows in place.micro
-        ]
-        return Delivery(place, micro)
+        epoch, collator = place.epoch, self.collator
+        filler = self.examples.row(epoch, place.filler)
+        micro = [[self.examples.row(epoch, index) for index in rows] for rows in place.micro]
+        return Delivery(place, [collator(rows, epoch) if rows else collator.filler(filler) for rows in micro])
 
 
 def deliveries(examples: "Examples", collator: "Collator", places: Places, num_workers: int) -> Iterator[Delivery]:

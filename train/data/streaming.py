@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from datasets import Dataset, IterableDataset
 
-from train.data import splits
+from train.data import sources, splits
 from train.data.examples import Examples
 from train.data.readers import Values
 
@@ -35,19 +35,19 @@ class Stream:
         self._ahead: tuple[Place, Iterator[Values]] | None = None
         self._hub: IterableDataset | None = None
 
-    def window(self, place: Place) -> tuple[Dataset, Place]:
+    def window(self, begin: Place) -> tuple[Dataset, Place]:
         """Return the rows of the window that begins at a place, and the place of the next one.
 
         Raises:
             UserError: a row is bad, naming file and line, or there is none at all.
         """
-        row, size, limit = place.get("row", 0), self.recipe.data.stream_rows, self.recipe.data.limit_train
-        wanted = size if limit is None else min(size, limit - row)
-        rows = self._from(place)
-        split = splits.gathered(itertools.islice(rows, wanted), self.recipe, "train")
+        row, size, limit = begin.get("row", 0), self.recipe.data.stream_rows, self.recipe.data.limit_train
+        rows = self._from(begin)
+        count = size if limit is None else min(size, limit - row)
+        split = splits.gathered(itertools.islice(rows, count), self.recipe, "train")
         if not len(split):
             if not row:
-                splits.refuse_empty(False, self.recipe, "train")
+                sources.refuse_empty(False, self.recipe, "train")
             return self.window({})  # the pass ended exactly where a window did
         if len(split) < size:
             return split, {}
@@ -57,17 +57,17 @@ class Stream:
         self._ahead = following, rows
         return split, following
 
-    def _from(self, place: Place) -> Iterator[Values]:
+    def _from(self, begin: Place) -> Iterator[Values]:
         """Return the rows from a place on: those left over from the last window where they follow, else opened anew."""
         ahead, self._ahead = self._ahead, None
-        if ahead is not None and ahead[0] == place:
+        if ahead is not None and ahead[0] == begin:
             return ahead[1]
         if not self.recipe.data.hub:
-            return itertools.islice(splits.kept(self.recipe, "train"), place.get("row", 0), None)
-        self._hub = splits.hub_split(self.recipe, "train")
-        if "hub" in place:
-            self._hub.load_state_dict(place["hub"])
-        return splits.kept(self.recipe, "train", self._hub, place.get("row", 0))
+            return itertools.islice(sources.good_rows(self.recipe, "train"), begin.get("row", 0), None)
+        self._hub = sources.hub_split(self.recipe, "train")
+        if "hub" in begin:
+            self._hub.load_state_dict(begin["hub"])
+        return sources.good_rows(self.recipe, "train", self._hub, begin.get("row", 0))
 
 
 class Windows(Examples):
@@ -83,11 +83,11 @@ class Windows(Examples):
         self.stream, self.encode = stream, encode
         self.seek(0, {})
 
-    def seek(self, epoch: int, place: Place) -> None:
+    def seek(self, epoch: int, begin: Place) -> None:
         """Go to a window, given its number and where it begins."""
-        self.epoch, self._current, self._begin = epoch, None, place
+        self.epoch, self._current, self._begin = epoch, None, begin
         self._next: Future | None = None
-        # One thread per seek: what an abandoned one still reads is read by nobody.
+        # One thread per seek: what an abandoned one still reads is dropped.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="stream")
 
     def following(self, epoch: int) -> Place:
@@ -124,7 +124,7 @@ class Windows(Examples):
         self._current, self._begin = made.result()
         self._next = self._thread.submit(self._make, self._begin)
 
-    def _make(self, place: Place) -> tuple[Examples, Place]:
+    def _make(self, begin: Place) -> tuple[Examples, Place]:
         """Read and encode the window that begins at a place."""
-        split, following = self.stream.window(place)
-        return self.encode(split, place.get("row", 0)), following
+        split, following = self.stream.window(begin)
+        return self.encode(split, begin.get("row", 0)), following

@@ -68,12 +68,12 @@ def write_hub_folder(run_dir: str | Path, repo_id: str, output: str | Path | Non
 
 def _draw(run_dir: Path, folder: Path, model: Any, tokenizer: Any, record: dict[str, Any], title: str) -> None:
     """Draw the course of the run, and where an encoder-decoder looks in the first sample; no picture is worth a failure."""
-    from train.pictures import plots  # here: a push during training needs none of it
+    from train.pictures import attention, curves  # here: a push during training needs none of it
 
     source = next((sample["source"] for sample in record.get("samples") or [] if "source" in sample), None)
-    drawings = [(files.CURVES, lambda path: plots.loss_curve(run_dir / files.METRICS, path, title))]
+    drawings = [(files.CURVES, lambda path: curves.draw(run_dir / files.METRICS, path, title))]
     if model.config.variant == "encoder-decoder" and source is not None:
-        drawings.append((files.ATTENTION, lambda path: plots.draw_attention(model, tokenizer, source, path)))
+        drawings.append((files.ATTENTION, lambda path: attention.draw(model, tokenizer, source, path)))
     for name, draw in drawings:
         try:
             draw(folder / name)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from accelerate.utils import broadcast_object_list, gather_object
 
 from train import metrics as scorers
-from train.data import examples
+from train.data import encoding, examples
 from train.errors import UserError
 from train.measure import scoring
 from train.measure.scoring import Evaluation
@@ -130,7 +130,7 @@ def encoded_split(
     key = (rows._fingerprint, len(rows), id(tokenizer), repr((recipe.task, recipe.data, recipe.batch)))
     if _LAST_ENCODED.get("key") != key:
         # The tokenizer is kept beside its id, so that no other object can come to have that id.
-        encoded = examples.encode(rows, tokenizer, recipe)
+        encoded = encoding.encode(rows, tokenizer, recipe)
         _LAST_ENCODED.update(key=key, encoded=encoded, tokenizer=tokenizer)
     return rows, _LAST_ENCODED["encoded"]
 

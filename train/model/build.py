@@ -9,8 +9,9 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 import modeling_vanilla
-import tokenizer as tokenizers
 from modeling_vanilla.file_checks import check_tokenizer
+from tokenizer import build as build_tokenizer
+from tokenizer import write
 from train import files
 from train.errors import UserError
 from train.model import start, template
@@ -36,8 +37,7 @@ def check(recipe: "Recipe") -> int:
         UserError: a number is out of range, or two contradict each other.
     """
     # The vocabulary is known later; until then any size that holds the special ids does.
-    values = recipe.model.architecture() | {"variant": recipe.variant}
-    return _config(recipe, values if recipe.model.init_from else {"vocab_size": 1000} | values).max_position_embeddings
+    return _config(recipe, 1000).max_position_embeddings
 
 
 def outline(recipe: "Recipe", vocab_size: int, num_labels: int | None = None) -> PreTrainedModel:
@@ -51,13 +51,9 @@ def outline(recipe: "Recipe", vocab_size: int, num_labels: int | None = None) ->
     Raises:
         UserError: a number is out of range.
     """
-    values = recipe.model.architecture() | {"variant": recipe.variant}
-    if num_labels is not None:
-        values["num_labels"] = num_labels
+    labels = {} if num_labels is None else {"num_labels": num_labels}
     with torch.device("meta"):
-        return head_of(recipe.task)(
-            _config(recipe, values if recipe.model.init_from else {"vocab_size": vocab_size} | values)
-        )
+        return head_of(recipe.task)(_config(recipe, vocab_size, **labels))
 
 
 def make_tokenizer(recipe: "Recipe", train: "Dataset", folder: Path) -> None:
@@ -69,29 +65,28 @@ def make_tokenizer(recipe: "Recipe", train: "Dataset", folder: Path) -> None:
     if (folder / "tokenizer.json").is_file():
         return
     path, longest = recipe.tokenizer.path or recipe.model.init_from, check(recipe)
-    made = (
-        template.judged(load_tokenizer(path), recipe, path, train)
-        if path
-        else _built_tokenizer(recipe, train, longest)
-    )
+    if path:
+        made = template.judged(load_tokenizer(path), recipe, path, train)
+    else:
+        made = _built_tokenizer(recipe, train, longest)
     made.model_max_length = min(made.model_max_length, longest)
     if recipe.task == "causal":
         # Lines begin after the end of the line before, here as in GPT-2: an empty prompt must start from there too. A
         # file as it stands holds no special token at all.
         made.bos_token = made.eos_token if recipe.data.text_unit == "line" else None
     with files.staged_folder(folder) as staging:
-        tokenizers.write(made, staging)
+        write(made, staging)
 
 
 def _built_tokenizer(recipe: "Recipe", train: "Dataset", longest: int) -> PreTrainedTokenizerFast:
     """Return a tokenizer built from the training rows; source and target share it (sec. 5.1)."""
-    own = recipe.tokenizer
+    section = recipe.tokenizer
     columns = ("source", "target") if TASKS[recipe.task].has_pairs else ("text",)
     texts = (row for column in columns for row in train[column])
-    options: dict[str, Any] = {name: getattr(own, name) for name in ("lowercase", "normalize", "min_frequency")}
+    options: dict[str, Any] = {name: getattr(section, name) for name in ("lowercase", "normalize", "min_frequency")}
     options |= {"model_max_length": longest, "show_progress": sys.stderr.isatty()}
     try:
-        return tokenizers.build(own.kind, texts, own.vocab_size, TASKS[recipe.task].template, **options)
+        return build_tokenizer(section.kind, texts, section.vocab_size, TASKS[recipe.task].template, **options)
     except ValueError as error:
         raise UserError(f"tokenizer: {error}") from None
 
@@ -125,8 +120,7 @@ def make_model(
     Raises:
         UserError: the tokenizer is larger than the model's vocabulary, or a number is out of range.
     """
-    values = recipe.model.architecture() | {"variant": recipe.variant}
-    values |= {name: getattr(tokenizer, name) for name in SPECIAL_IDS}
+    values = {name: getattr(tokenizer, name) for name in SPECIAL_IDS}
     keeps_start = recipe.model.init_from and not recipe.tokenizer.path  # the tokenizer is the model's own
     if tokenizer.bos_token_id is not None and not keeps_start:
         values["decoder_start_token_id"] = tokenizer.bos_token_id
@@ -134,7 +128,7 @@ def make_model(
         values["bos_token_id"] = _line_end(tokenizer)
     if TASKS[recipe.task].has_classes:
         values |= {"id2label": dict(enumerate(labels or [])), "label2id": {n: i for i, n in enumerate(labels or [])}}
-    config = _config(recipe, values if recipe.model.init_from else {"vocab_size": len(tokenizer)} | values)
+    config = _config(recipe, len(tokenizer), **values)
     if len(tokenizer) > config.vocab_size:
         rule = f"must be at least the size of the tokenizer, {len(tokenizer)} tokens"
         raise UserError(f"model.vocab_size: {config.vocab_size}: {rule}")
@@ -160,21 +154,24 @@ def _line_end(tokenizer: PreTrainedTokenizerFast) -> int | None:
     return ids[0] if len(ids) == 1 and ids[0] != tokenizer.unk_token_id else None
 
 
-def _config(recipe: "Recipe", values: dict[str, Any]) -> modeling_vanilla.VanillaConfig:
-    """Return the config: that of `init_from`, of the preset or the defaults, with the given values on top.
+def _config(recipe: "Recipe", vocab_size: int, **more: Any) -> modeling_vanilla.VanillaConfig:
+    """Return the config: that of `init_from`, of the preset or the defaults, with the recipe's values and more on top.
+
+    `vocab_size` is that of a new model where the recipe gives none.
 
     Raises:
         UserError: a number is out of range.
     """
-    own = recipe.model
-    if own.init_from and own.preset:
+    section = recipe.model
+    values = section.architecture() | {"variant": recipe.variant} | more
+    if section.init_from and section.preset:
         raise UserError("model.preset: cannot be set beside model.init_from, which brings its own numbers")
     try:
-        if own.init_from:
-            base = start.config_values(own.init_from, recipe.variant)
-            return modeling_vanilla.VanillaConfig(**(base | values))
-        return getattr(modeling_vanilla.VanillaConfig, own.preset or "transformer_base")(**values)
+        if section.init_from:
+            return modeling_vanilla.VanillaConfig(**(start.config_values(section.init_from, recipe.variant) | values))
+        preset = getattr(modeling_vanilla.VanillaConfig, section.preset or "transformer_base")
+        return preset(**({"vocab_size": vocab_size} | values))
     except UserError:
         raise
     except (ValueError, OSError) as error:
-        raise UserError(f"{'model.init_from' if own.init_from else 'model'}: {error}") from None
+        raise UserError(f"{'model.init_from' if section.init_from else 'model'}: {error}") from None

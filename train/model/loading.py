@@ -8,9 +8,9 @@ import transformers
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
-import tokenizer as tokenizers
 from modeling_vanilla import VanillaConfig
 from modeling_vanilla.file_checks import check_tokenizer
+from tokenizer import fits
 from train import files
 from train.errors import UserError
 from train.model import build, template
@@ -51,7 +51,7 @@ def load(folder: Path, task: str, run_dir: Path | None = None, trust_remote_code
         UserError: it is no model of that task, lacks weights of its head, or needs code or a pickle.
     """
     beside = (folder / "tokenizer_config.json").is_file() or run_dir is None
-    words = folder if beside else run_dir / files.TOKENIZER
+    tokenizer_folder = folder if beside else run_dir / files.TOKENIZER
     trust: dict[str, Any] = {"trust_remote_code": trust_remote_code}
     try:
         config = AutoConfig.from_pretrained(folder, **trust)
@@ -62,8 +62,8 @@ def load(folder: Path, task: str, run_dir: Path | None = None, trust_remote_code
         if missing := sorted(loaded["missing_keys"]):
             rule = f"{missing[0]} is missing; task {task!r} needs that head"
             raise UserError(f"{folder}: has no weights for {type(model).__name__}: {rule}")
-        check_tokenizer(get_tokenizer_config(str(words)))
-        tokenizer = AutoTokenizer.from_pretrained(words, **({} if ours else trust))
+        check_tokenizer(get_tokenizer_config(str(tokenizer_folder)))
+        tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder, **({} if ours else trust))
     except UserError:
         raise
     except (ValueError, OSError, ImportError, KeyError) as error:
@@ -74,11 +74,11 @@ def load(folder: Path, task: str, run_dir: Path | None = None, trust_remote_code
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token  # what lies under a mask has no meaning
     if task == "masked":
-        template.require(tokenizer, task, str(words))
+        template.require(tokenizer, task, str(tokenizer_folder))
     is_fast = isinstance(tokenizer, PreTrainedTokenizerFast)
-    if task == "translation" and is_fast and not tokenizers.fits(tokenizer, TASKS[task].template):
+    if task == "translation" and is_fast and not fits(tokenizer, TASKS[task].template):
         logger.warning(
-            "%s: the tokenizer adds no end token: the figures do not tell whether a translation ends", words
+            "%s: the tokenizer adds no end token: the figures do not tell whether a translation ends", tokenizer_folder
         )
     most = getattr(config, "max_position_embeddings", None)
     if not ours and most:
@@ -92,8 +92,8 @@ def check_classes(model: Any, names: list[str], folder: Path) -> None:
     Raises:
         UserError: they are others, or in another order: its accuracy would be about something else.
     """
-    own = [model.config.id2label[number] for number in range(model.config.num_labels)]
-    if own != names:
+    classes = [model.config.id2label[number] for number in range(model.config.num_labels)]
+    if classes != names:
         raise UserError(
-            f"{folder}: its classes are {', '.join(own[:8])}; those of the data are {', '.join(names[:8])}"
+            f"{folder}: its classes are {', '.join(classes[:8])}; those of the data are {', '.join(names[:8])}"
         )

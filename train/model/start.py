@@ -41,28 +41,42 @@ NOT_INHERITED = (
 )
 
 
-def config_values(place: str, variant: str) -> dict[str, Any]:
+def config_values(origin: str, variant: str) -> dict[str, Any]:
     """Return the values of `VanillaConfig` of a model that is started from, as those of the variant that a task needs.
 
     Args:
-        place: folder or Hub id.
+        origin: folder or Hub id.
         variant: of the task. An encoder-decoder gives its encoder or its decoder to the tasks that have one stack.
 
     Raises:
         UserError: no model there, one that cannot be converted, or one without the stacks of the variant.
     """
-    with _named(place):
-        ours = _model_type(place) == VanillaConfig.model_type
-        config = VanillaConfig.from_pretrained(place) if ours else _converted_config(place)
+    with _named(origin):
+        ours = _model_type(origin) == VanillaConfig.model_type
+        config = VanillaConfig.from_pretrained(origin) if ours else _converted_config(origin)
     values = {name: value for name, value in config.to_dict().items() if name not in NOT_INHERITED}
     if config.variant == variant:
         return values
     if config.variant != "encoder-decoder":
         also = "; modeling_vanilla.convert.assemble makes an encoder-decoder of an encoder and a decoder"
         rule = f"of variant {config.variant}, and the task needs {variant}"
-        raise UserError(f"model.init_from: {place}: {rule}{also if variant == 'encoder-decoder' else ''}")
+        raise UserError(f"model.init_from: {origin}: {rule}{also if variant == 'encoder-decoder' else ''}")
     depth = config.num_layers if variant == "encoder" else config.num_decoder_layers
     return values | {"variant": variant, "num_layers": depth, "num_decoder_layers": None, "lm_head_bias": False}
+
+
+def config_value(recipe: "Recipe", name: str) -> Any:
+    """Return a number of the model's config: the recipe's, else that of what the model starts from.
+
+    Raises:
+        UserError: `model.init_from` holds no model.
+    """
+    section = recipe.model
+    if getattr(section, name) is not None:
+        return getattr(section, name)
+    if section.init_from:
+        return config_values(section.init_from, recipe.variant)[name]
+    return getattr(getattr(VanillaConfig, section.preset or "transformer_base")(), name)
 
 
 def load(recipe: "Recipe", head: Any, config: VanillaConfig) -> PreTrainedModel:
@@ -76,9 +90,9 @@ def load(recipe: "Recipe", head: Any, config: VanillaConfig) -> PreTrainedModel:
     Raises:
         UserError: a weight of the stacks is missing, or has another shape than the config says.
     """
-    place = str(recipe.model.init_from)
-    with _named(place), _quiet():
-        source = _source(place)
+    origin = str(recipe.model.init_from)
+    with _named(origin), _quiet():
+        source = _source(origin)
         if source.config.variant != config.variant:
             source = convert.cut(source, config.variant)
         prefix = "" if hasattr(source, "model") else BODY
@@ -90,28 +104,28 @@ def load(recipe: "Recipe", head: Any, config: VanillaConfig) -> PreTrainedModel:
     if wrong:
         name, more = wrong[0], f", and {len(wrong) - 1} more" if len(wrong) > 1 else ""
         shapes = [tuple(shape) for shape in differing.get(name, ())]
-        what = f"has {name} in shape {shapes[0]}, not {shapes[1]}" if shapes else f"has no weight {name}"
-        raise UserError(f"model.init_from: {place}: {what}{more}{_overridden(recipe, source.config)}")
-    _say(place, source, {*info["missing_keys"], *differing}, info["unexpected_keys"])
+        fault = f"has {name} in shape {shapes[0]}, not {shapes[1]}" if shapes else f"has no weight {name}"
+        raise UserError(f"model.init_from: {origin}: {fault}{more}{_overridden(recipe, source.config)}")
+    _say(origin, source, {*info["missing_keys"], *differing}, info["unexpected_keys"])
     return model
 
 
 def _overridden(recipe: "Recipe", config: VanillaConfig) -> str:
     """Name the keys of a recipe that ask for another architecture than that of the start."""
     values = recipe.model.architecture()
-    found = [f"model.{name}" for name in SHAPING if name in values and values[name] != getattr(config, name)]
-    return f"; its architecture comes with it: leave out {', '.join(found)}" if found else ""
+    keys = [f"model.{name}" for name in SHAPING if name in values and values[name] != getattr(config, name)]
+    return f"; its architecture comes with it: leave out {', '.join(keys)}" if keys else ""
 
 
-def _source(place: str) -> Any:
+def _source(origin: str) -> Any:
     """Load the model that is started from, converting a foreign one.
 
     Raises:
         ValueError: it has no bridge, or its files are missing, damaged or hold too few weights.
     """
-    if _model_type(place) != VanillaConfig.model_type:
-        return convert.from_transformers(place)
-    folder = complete_folder(place, lambda config: None)
+    if _model_type(origin) != VanillaConfig.model_type:
+        return convert.from_transformers(origin)
+    folder = complete_folder(origin, lambda config: None)
     name = (read_json(folder / files.CONFIG).get("architectures") or ["VanillaModel"])[0]
     if name not in MODELS:
         raise ValueError(f"architectures=[{name!r}] must be one of {', '.join(MODELS)}")
@@ -121,30 +135,30 @@ def _source(place: str) -> Any:
     return model
 
 
-def _model_type(place: str) -> Any:
-    """Return what kind of model a config.json speaks of."""
-    if Path(place).is_dir():
-        return read_json(Path(place) / files.CONFIG).get("model_type")
-    return PreTrainedConfig.get_config_dict(place)[0].get("model_type")
+def _model_type(origin: str) -> Any:
+    """Return the `model_type` of a config.json."""
+    if Path(origin).is_dir():
+        return read_json(Path(origin) / files.CONFIG).get("model_type")
+    return PreTrainedConfig.get_config_dict(origin)[0].get("model_type")
 
 
 @functools.lru_cache(maxsize=4)
-def _converted_config(place: str) -> VanillaConfig:
+def _converted_config(origin: str) -> VanillaConfig:
     """Return the config of a foreign model; some of it, such as the length of a table, only its weights tell."""
     with _quiet():
-        return convert.from_transformers(place).config
+        return convert.from_transformers(origin).config
 
 
 @contextlib.contextmanager
-def _named(place: str) -> Iterator[None]:
+def _named(origin: str) -> Iterator[None]:
     """Turn what is wrong with a model's files into a line that names them."""
     try:
         yield
     except UserError:
         raise
     except (ValueError, OSError, ImportError, RuntimeError, SafetensorError) as error:
-        words = str(error).removeprefix(f"{place}: ")
-        raise UserError(f"model.init_from: {place}: {words}") from None
+        message = str(error).removeprefix(f"{origin}: ")
+        raise UserError(f"model.init_from: {origin}: {message}") from None
 
 
 @contextlib.contextmanager
@@ -161,16 +175,12 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _say(place: str, source: PreTrainedModel, new: Iterable[str], left: Iterable[str]) -> None:
+def _say(origin: str, source: PreTrainedModel, new: Iterable[str], left: Iterable[str]) -> None:
     """Print on the first process which parts of a model are drawn anew, and which of the start are not taken."""
     if os.environ.get("RANK", "0") != "0":
         return
-    parts = {"new, drawn at random": new, "left behind": left}
-    words = [
-        f"{about}: {', '.join(sorted({name.rpartition('.')[0] for name in names}))}"
-        for about, names in parts.items()
-        if names
-    ]
-    print(
-        "; ".join([f"model.init_from: {place}: {type(source).__name__}, {source.config.variant}", *words]), flush=True
-    )
+    line = f"model.init_from: {origin}: {type(source).__name__}, {source.config.variant}"
+    for about, names in {"new, drawn at random": new, "left behind": left}.items():
+        if names:
+            line += f"; {about}: {', '.join(sorted({name.rpartition('.')[0] for name in names}))}"
+    print(line, flush=True)

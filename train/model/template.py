@@ -3,7 +3,7 @@
 import logging
 from typing import TYPE_CHECKING
 
-import tokenizer as tokenizers
+from tokenizer import around, extra_special, fits, with_template
 from train.errors import UserError
 from train.tasks import TASKS
 
@@ -20,7 +20,7 @@ _SEEN = 1000
 
 
 def judged(
-    tokenizer: "PreTrainedTokenizerFast", recipe: "Recipe", place: str, train: "Dataset"
+    tokenizer: "PreTrainedTokenizerFast", recipe: "Recipe", origin: str, train: "Dataset"
 ) -> "PreTrainedTokenizerFast":
     """Return a tokenizer as the recipe's task can use it.
 
@@ -30,7 +30,7 @@ def judged(
     Args:
         tokenizer: as it was loaded.
         recipe: its task decides what is needed.
-        place: where the tokenizer comes from.
+        origin: where the tokenizer comes from.
         train: the training rows, of which the first are looked at.
 
     Raises:
@@ -38,29 +38,24 @@ def judged(
     """
     is_pretrained = recipe.tokenizer.path is None
     starts_itself = is_pretrained and TASKS[recipe.task].has_pairs and not recipe.batch.packing  # as its config says
-    require(tokenizer, recipe.task, place, but=("bos",) if starts_itself else ())
+    require(tokenizer, recipe.task, origin, but=("bos",) if starts_itself else ())
     template = TASKS[recipe.task].template
-    if not is_pretrained and not tokenizers.fits(tokenizer, template):
+    if not is_pretrained and not fits(tokenizer, template):
         before = _around(tokenizer)
-        tokenizer = tokenizers.with_template(tokenizer, template)
-        logger.warning(
-            "tokenizer.path: %s: puts %s around a text; for %s this run's copy puts %s",
-            place,
-            before,
-            recipe.task,
-            _around(tokenizer),
-        )
-    _warn_of_split(tokenizer, place, train)
+        tokenizer = with_template(tokenizer, template)
+        change = f"puts {before} around a text; for {recipe.task} this run's copy puts {_around(tokenizer)}"
+        logger.warning("tokenizer.path: %s: %s", origin, change)
+    _warn_of_split(tokenizer, origin, train)
     return tokenizer
 
 
-def require(tokenizer: "PreTrainedTokenizerBase", task: str, place: str, but: tuple[str, ...] = ()) -> None:
+def require(tokenizer: "PreTrainedTokenizerBase", task: str, origin: str, but: tuple[str, ...] = ()) -> None:
     """Refuse a tokenizer that lacks a role.
 
     Args:
         tokenizer: as it was loaded.
         task: what it is to be used for.
-        place: where it comes from.
+        origin: where it comes from.
         but: roles that are not needed here.
 
     Raises:
@@ -68,28 +63,23 @@ def require(tokenizer: "PreTrainedTokenizerBase", task: str, place: str, but: tu
     """
     for role in TASKS[task].roles:
         if role not in but and getattr(tokenizer, f"{role}_token_id") is None:
-            raise UserError(
-                f"tokenizer.path: {place}: has no {WORDS[role]} token, which {task} needs; "
-                f'set {role}_token="..." to one of its tokens in AutoTokenizer.from_pretrained, and save it'
-            )
+            remedy = f'set {role}_token="..." to one of its tokens in AutoTokenizer.from_pretrained, and save it'
+            raise UserError(f"tokenizer.path: {origin}: has no {WORDS[role]} token, which {task} needs; {remedy}")
 
 
 def _around(tokenizer: "PreTrainedTokenizerFast") -> str:
     """Return in words what a tokenizer puts around a text."""
-    before, after = ([str(tokenizer.decode([number])) for number in ids] for ids in tokenizers.around(tokenizer))
+    before, after = ([str(tokenizer.decode([number])) for number in ids] for ids in around(tokenizer))
     return " ".join([*before, "TEXT", *after]) if before or after else "nothing"
 
 
-def _warn_of_split(tokenizer: "PreTrainedTokenizerFast", place: str, train: "Dataset") -> None:
+def _warn_of_split(tokenizer: "PreTrainedTokenizerFast", origin: str, train: "Dataset") -> None:
     """Warn of special tokens without a role, such as <2ko>, that stand in the text: there they are text, character by character."""
-    extra = tokenizers.extra_special(tokenizer)
+    extra = extra_special(tokenizer)
     texts = train.select(range(min(_SEEN, len(train)))) if extra else {}
     columns = [column for column in ("source", "target", "text") if extra and column in train.column_names]
-    found = [token for token in extra if any(token in text for column in columns for text in texts[column])]
-    if found:
-        logger.warning(
-            "tokenizer.path: %s: %s in the data is split like any text, as every special token is; "
-            "tokenizer.add_tokens([...]) adds a token that stays whole",
-            place,
-            ", ".join(found),
-        )
+    split_tokens = [token for token in extra if any(token in text for column in columns for text in texts[column])]
+    if split_tokens:
+        remedy = "tokenizer.add_tokens([...]) adds a token that stays whole"
+        reason = f"{', '.join(split_tokens)} in the data is split like any text, as every special token is"
+        logger.warning("tokenizer.path: %s: %s; %s", origin, reason, remedy)

@@ -67,9 +67,9 @@ def drawn(run: "Run") -> Iterator[None]:
     finally:
         if run.accelerator.is_main_process and (run.folder / files.METRICS).is_file():
             try:
-                from train.pictures import plots  # here: a run must not need what draws
+                from train.pictures import curves  # here: a run must not need what draws
 
-                plots.curves_of(run.folder)
+                curves.of_run(run.folder)
             except Exception as error:  # noqa: BLE001  (whatever a font or a full disk may raise)
                 print(f"warning: {run.folder / files.CURVES}: not drawn: {error}", file=sys.stderr)
 

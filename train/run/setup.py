@@ -13,8 +13,8 @@ from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwar
 from datasets import Dataset
 
 from train import files
-from train.data import packing
 from train.data import splits as data
+from train.data import training
 from train.errors import UserError, plain
 from train.model import build
 from train.processes import environment, peers, random_state, ranks
@@ -106,7 +106,7 @@ def _build(recipe: Recipe, folder: Path, accelerator: Accelerator, splits: dict[
     random_state.seed_everything(recipe.loop.seed)
     labels = splits["train"].features["label"].names if TASKS[recipe.task].has_classes else None
     model = build.make_model(recipe, tokenizer, labels)
-    encoded = packing.training_examples(splits["train"], tokenizer, recipe)
+    encoded = training.encode(splits["train"], tokenizer, recipe)
     if recipe.loop.compile:
         model.compile(dynamic=True)
     with warnings.catch_warnings():

@@ -1,1 +1,1 @@
-"""The keys of a recipe; so far what recipes of earlier versions meant by keys that they lack."""
+"""A recipe: its keys, their rules, and how it is read from a file and a command line."""

@@ -1,8 +1,8 @@
 """What a recipe means by keys that it leaves open: those that 0.1.0 and 0.1.1 lacked, and those of a run that goes on.
 
-A resolved recipe says what was trained: where it lacks a key, it means what those versions had built in. A recipe that
-somebody wrote by hand leaves keys out because their default is meant, today's; unless a run goes on, which keeps what it was
-begun with.
+A resolved recipe says what was trained: where it lacks a key, it means what those versions had built in. A recipe that was
+written by hand leaves keys out because their default is meant, today's; unless a run goes on, which keeps what it was begun
+with.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ import yaml
 
 from train import files
 
-# The keys that every resolved recipe holds since 0.1.0, by section: whoever writes one by hand leaves some out.
+# The keys that every resolved recipe holds since 0.1.0, by section: one written by hand leaves some out.
 _RESOLVED = {
     "tokenizer": frozenset("path kind vocab_size lowercase min_frequency".split()),
     "optim": frozenset("lr schedule warmup_steps min_lr beta1 beta2 eps weight_decay clip_norm".split()),

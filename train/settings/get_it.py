@@ -15,14 +15,14 @@ def command(path: str | Path) -> str | None:
         OSError: the file cannot be read.
         UnicodeDecodeError: it is not UTF-8.
     """
-    parts: list[str] = []
+    lines: list[str] = []
     for line in Path(path).read_text(encoding="utf-8").splitlines():
-        found = (_GOES_ON if parts else _BEGIN).fullmatch(line.rstrip())
-        if found:
-            parts.append(found[1])
-        elif parts or not line.startswith("#"):
+        match = (_GOES_ON if lines else _BEGIN).fullmatch(line.rstrip())
+        if match:
+            lines.append(match[1])
+        elif lines or not line.startswith("#"):
             break
-    return " ".join(parts) or None
+    return " ".join(lines) or None
 
 
 def command_among(words: Iterable[str]) -> str | None:

@@ -24,27 +24,27 @@ def load(argv: Sequence[str]) -> Recipe:
     if limit is None:
         return load_recipe(words)
     path, overrides = words[:1], words[1:]
-    given = {word.split("=")[0].removeprefix("--") for word in overrides if word.startswith("--")}
+    overridden = {word.split("=")[0].removeprefix("--") for word in overrides if word.startswith("--")}
     # A number of steps beside the limit is often below the recipe's warm-up, which is then that of a run so short.
-    is_cut = "loop.max_steps" in given and "optim.warmup_steps" not in given
+    is_cut = "loop.max_steps" in overridden and "optim.warmup_steps" not in overridden
     whole = load_recipe([*words, "--optim.warmup_steps=null"] if is_cut else words)
-    settings = _settings(whole, limit, given)
-    if "run_dir" not in given:
+    settings = _settings(whole, limit, overridden)
+    if "run_dir" not in overridden:
         settings["run_dir"] = whole.folder.with_name(f"{whole.folder.name}-limit-{limit}")
     # Once more: what a recipe leaves open is read from the run that its folder holds.
     return load_recipe([*path, *(f"--{key}={value}" for key, value in settings.items()), *overrides])
 
 
-def _settings(whole: Recipe, limit: int, given: set[str]) -> dict[str, object]:
+def _settings(whole: Recipe, limit: int, overridden: set[str]) -> dict[str, object]:
     """Return the keys that a try sets; each can be set to another value behind it.
 
     Args:
         whole: the recipe without the limit.
         limit: rows to read of each split.
-        given: the keys that the command line sets.
+        overridden: the keys that the command line sets.
     """
     loop, steps = whole.loop, whole.loop.max_steps
-    if "loop.max_steps" not in given:
+    if "loop.max_steps" not in overridden:
         steps = min(steps, MOST_STEPS)
     settings: dict[str, object] = dict.fromkeys(("data.limit_train", "data.limit_eval", "eval.limit"), limit)
     settings |= {
@@ -53,19 +53,19 @@ def _settings(whole: Recipe, limit: int, given: set[str]) -> dict[str, object]:
         "loop.push_to": "null",  # a branch of the Hub that holds the run itself stays as it is
         "batch.max_rows": min(whole.batch.max_rows or MOST_ROWS, MOST_ROWS),
     }
-    if steps < loop.max_steps or ("loop.max_steps" in given and "optim.warmup_steps" not in given):
+    if steps < loop.max_steps or ("loop.max_steps" in overridden and "optim.warmup_steps" not in overridden):
         settings["optim.warmup_steps"] = min(whole.optim.warmup_steps, warmup_for(steps))
     return settings
 
 
 def _taken(words: list[str]) -> tuple[list[str], int | None]:
     """Return the words without `--limit`, and its number."""
-    for place, word in enumerate(words):
+    for index, word in enumerate(words):
         name, equals, value = word.partition("=")
         if name == "--limit":
-            end = place + 1 if equals else place + 2
-            value = value if equals else " ".join(words[place + 1 : end])
+            end = index + 1 if equals else index + 2
+            value = value if equals else " ".join(words[index + 1 : end])
             if not value.isdecimal() or int(value) < 1:
                 raise UserError(f"--limit: {value or None!r}: must be a number of rows, at least 1")
-            return words[:place] + words[end:], int(value)
+            return words[:index] + words[end:], int(value)
     return words, None

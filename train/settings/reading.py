@@ -4,6 +4,7 @@ Precedence: the default written here < the recipe file < the command line. An un
 range is a `UserError` that names the file (or the command line), the field, the value and the rule.
 """
 
+import contextlib
 import itertools
 import os
 import re
@@ -18,7 +19,7 @@ from jsonargparse import ArgumentParser, Namespace, set_loader
 
 from train.errors import UserError
 from train.settings import earlier
-from train.settings.recipe import Recipe
+from train.settings.recipe import Recipe, flat
 from train.settings.rules import as_written, bleu_tokenizer, explain, problems, unknown_key, warmup_problems
 
 
@@ -41,39 +42,73 @@ def load_recipe(argv: Sequence[str] | str | Path) -> Recipe:
     words = [str(argv)] if isinstance(argv, str | Path) else [str(word) for word in argv]
     if not words or words[0].startswith("-"):
         raise UserError(f"the recipe's file must come first, got {words[:1] or 'nothing'}")
-    path, overrides = words[0], words[1:]
+    path = words[0]
     if not Path(path).is_file():
         raise UserError(f"{path}: no such recipe; it must be an existing YAML file")
     reader = parser()
-    given = _read_yaml(path)
-    _refuse_unknown(path, given)
-    _refuse_nested(path, _texts(given))
-    _refuse_nested(f"{path}: command line", overrides)
-    try:
-        config = reader.parse_object(given, defaults=True)
-    except (ArgumentError, TypeError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: {explain(error, _keys())}") from None
+    written = _read_yaml(path)
+    _refuse_unknown(path, written)
+    overrides = _overrides(f"{path}: command line", words[1:])
+    _refuse_nested(path, _texts(written))
+    _refuse_nested(f"{path}: command line", (text for _, text in overrides))
+    with _explained(path):
+        config = reader.parse_object(written, defaults=True)
     if overrides:
-        try:
-            config = reader.parse_args(overrides, namespace=config)
-        except (ArgumentError, TypeError, ValueError, RecursionError) as error:
-            raise UserError(f"{path}: command line: {explain(error, _keys())}") from None
-    _refuse_misread(path, config.as_flat(), given, overrides)
+        with _explained(f"{path}: command line"):
+            config = reader.parse_args([f"--{key}={text}" for key, text in overrides], namespace=config)
+    _refuse_misread(path, config.as_flat(), written, dict(overrides))
     _at_home(config)
-    is_judged = config.optim.warmup_steps is not None and not _is_of_a_run(given, overrides)
-    _fill_in(config, given)
+    is_judged = config.optim.warmup_steps is not None and not _is_of_a_run(written, dict(overrides))
+    _fill_in(config, written)
     sections = reader.instantiate(config)
     recipe = Recipe(**{item.name: getattr(sections, item.name) for item in fields(Recipe)})
     problem = next(itertools.chain(problems(recipe), warmup_problems(recipe) if is_judged else ()), None)
     if problem is not None:
         name, value, rule = problem
-        place = "command line: " if any(word.split("=")[0] == f"--{name}" for word in overrides) else ""
-        raise UserError(f"{path}: {place}{name}: {as_written(value)} {rule}")
+        origin = "command line: " if name in dict(overrides) else ""
+        raise UserError(f"{path}: {origin}{name}: {as_written(value)} {rule}")
     recipe.eval.bleu_tokenizer = bleu_tokenizer(recipe)
     return recipe
 
 
-_PLACES = (
+@contextlib.contextmanager
+def _explained(origin: str) -> Iterator[None]:
+    """Turn what jsonargparse refuses into a line that names where it stands."""
+    try:
+        yield
+    except (ArgumentError, TypeError, ValueError, RecursionError) as error:
+        raise UserError(f"{origin}: {explain(error, _keys())}") from None
+
+
+# A word that is no value of the key before it: another key. A negative number is a value.
+_KEY = re.compile(r"-[^\d.\s]\S*")
+
+
+def _overrides(origin: str, words: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the keys of a command line, each of which a recipe has, and the text of their values.
+
+    Args:
+        origin: what an error names first.
+        words: `--KEY VALUE` or `--KEY=VALUE`; `--KEY+ VALUE` adds to a list.
+    """
+    keys, pairs, rest = _keys(), [], list(words)
+    while rest:
+        name, equals, text = rest.pop(0).partition("=")
+        key = name.removeprefix("--")
+        if not name.startswith("--") or not key:
+            rule = "neither a key nor its value; overrides are written --KEY VALUE, such as --optim.lr 1e-3"
+            raise UserError(f"{origin}: {name}{equals}{text}: {rule}")
+        if key not in keys and key not in _lists() and not key.startswith("data.generator_args."):
+            raise UserError(f"{origin}: {unknown_key(key, keys)}")
+        if not equals:
+            if not rest or _KEY.fullmatch(rest[0]):
+                raise UserError(f"{origin}: {key}: no value given; write --{key} VALUE")
+            text = rest.pop(0)
+        pairs.append((key, text))
+    return pairs
+
+
+_PATHS = (
     *("run_dir", "model.init_from", "tokenizer.path"),
     *("data.root", "data.train", "data.validation", "data.test", "data.hub"),
 )
@@ -81,7 +116,7 @@ _PLACES = (
 
 def _at_home(config: Namespace) -> None:
     """Put the user's folder in the place of `~`, which a shell leaves alone in a file, and behind `=`."""
-    for name in _PLACES:
+    for name in _PATHS:
         value = config[name]
         if isinstance(value, list):
             config[name] = [os.path.expanduser(one) for one in value]
@@ -89,10 +124,10 @@ def _at_home(config: Namespace) -> None:
             config[name] = os.path.expanduser(value)
 
 
-def _fill_in(config: Namespace, given: dict[str, Any]) -> None:
+def _fill_in(config: Namespace, written: dict[str, Any]) -> None:
     """Take what nothing says from the recipe, if a run wrote it down, or else from the run that is gone on with."""
     folder = Path(config.run_dir) if config.run_dir else Path("runs") / config.name
-    for name, value in (earlier.begun(folder) | earlier.meant(given)).items():
+    for name, value in (earlier.begun(folder) | earlier.meant(written)).items():
         if config[name] is None:
             config[name] = value
 
@@ -101,14 +136,10 @@ def _fill_in(config: Namespace, given: dict[str, Any]) -> None:
 _SIXTIES = re.compile(r"[-+]?[0-9][0-9_]*(:[0-9]+)+(\.[0-9_]*)?")
 
 
-def _refuse_misread(path: str, values: Namespace, given: dict[str, Any], overrides: Sequence[str]) -> None:
+def _refuse_misread(path: str, values: Namespace, written: dict[str, Any], overrides: dict[str, str]) -> None:
     """Refuse what jsonargparse takes: null where a value must be, and 12:30 where a number must be."""
     defaults = vars(parser().get_defaults().as_flat())
-    texts = {
-        f"{name}.{key}": one for name, part in given.items() if isinstance(part, dict) for key, one in part.items()
-    }
-    pairs = itertools.zip_longest(overrides, overrides[1:], fillvalue="")
-    texts |= {word.lstrip("-").split("=")[0]: word.partition("=")[2] or after for word, after in pairs}
+    texts = flat(written) | overrides
     for name, value in vars(values).items():
         if value is None and defaults.get(name) is not None:
             raise UserError(f"{path}: {name}: null must be a value, such as {as_written(defaults[name])}")
@@ -117,10 +148,9 @@ def _refuse_misread(path: str, values: Namespace, given: dict[str, Any], overrid
             raise UserError(f"{path}: {name}: {text!r} must be a number, or text in quotes")
 
 
-def _is_of_a_run(given: dict[str, Any], overrides: Sequence[str]) -> bool:
+def _is_of_a_run(written: dict[str, Any], overrides: dict[str, str]) -> bool:
     """Tell whether the warm-up is that of a recipe that a run wrote down: 0.1.0 trained with any."""
-    changed = ("--optim.warmup_steps", "--loop.max_steps")
-    return earlier.is_resolved(given, "optim") and not any(word.split("=")[0] in changed for word in overrides)
+    return earlier.is_resolved(written, "optim") and not overrides.keys() & {"optim.warmup_steps", "loop.max_steps"}
 
 
 # What begins something nested in YAML, and how often a text of a recipe may hold it.
@@ -186,65 +216,70 @@ set_loader("recipe", _read_value, (yaml.YAMLError, ValueError))
 def _read_yaml(path: str) -> dict[str, Any]:
     """Read a file of keys and values, naming the line of what is not YAML."""
     try:
-        given = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_UniqueKeys)
+        written = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_UniqueKeys)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise UserError(f"{path}:{line}: {error.problem}; a recipe must be valid YAML") from None
-    except (
-        yaml.YAMLError,
-        ValueError,
-        OSError,
-        RecursionError,
-    ) as error:  # ValueError: also a date, a number of 5000 digits
+    except (yaml.YAMLError, ValueError, OSError, RecursionError) as error:  # ValueError: also a number of 5000 digits
         raise UserError(f"{path}: {error}; a recipe must be valid YAML in UTF-8") from None
-    if given is None:
+    if written is None:
         raise UserError(f"{path}: empty; a recipe must hold keys and values")
-    if not isinstance(given, dict):
-        raise UserError(f"{path}: {type(given).__name__} found, a recipe must hold keys and values")
-    for item in fields(Recipe):
-        if isinstance(item.default_factory, type) and item.name in given:
-            given[item.name] = {} if given[item.name] is None else given[item.name]
-            if not isinstance(given[item.name], dict):
-                raise UserError(f"{path}: {item.name}: {given[item.name]!r} must be a section of keys and values")
-    return given
+    if not isinstance(written, dict):
+        raise UserError(f"{path}: {type(written).__name__} found, a recipe must hold keys and values")
+    for section in {key.partition(".")[0] for key in _keys() if "." in key} & written.keys():
+        written[section] = {} if written[section] is None else written[section]
+        if not isinstance(written[section], dict):
+            raise UserError(f"{path}: {section}: {written[section]!r} must be a section of keys and values")
+    return written
 
 
-def _refuse_unknown(path: str, given: dict[str, Any]) -> None:
-    """Refuse every key that no recipe has, in every section, before jsonargparse sees it.
+def _refuse_unknown(path: str, written: dict[str, Any]) -> None:
+    """Refuse every key that no recipe has, in every section, before jsonargparse sees it; and a recipe without its two.
 
     It takes more keys than its arguments: it imports the module that a `class_path` names, also in `model.class_path`.
     """
     keys = _keys()
-    inner = {f"{name}.{key}": key for name, part in given.items() if isinstance(part, dict) for key in part}
-    for name, key in ({name: name for name in given} | inner).items():
+    inner = {f"{name}.{key}": key for name, section in written.items() if isinstance(section, dict) for key in section}
+    for name, key in ({name: name for name in written} | inner).items():
         if not isinstance(key, str) or "." in key or name not in keys:
             raise UserError(f"{path}: {unknown_key(str(name), keys)}")
+    if missing := [key for key in ("name", "task") if written.get(key) is None]:
+        raise UserError(f"{path}: {', '.join(missing)}: missing; a recipe must have it")
 
 
 def _texts(value: Any) -> Iterator[str]:
     """Yield every text in nested values."""
     left = [value]
     while left:
-        part = left.pop()
-        if isinstance(part, str):
-            yield part
-        elif isinstance(part, dict | list):
-            left += part.values() if isinstance(part, dict) else part
+        inner = left.pop()
+        if isinstance(inner, str):
+            yield inner
+        elif isinstance(inner, dict | list):
+            left += inner.values() if isinstance(inner, dict) else inner
 
 
-def _refuse_nested(place: str, texts: Iterable[str]) -> None:
+def _refuse_nested(origin: str, texts: Iterable[str]) -> None:
     """Refuse what would end the interpreter: jsonargparse reads a text as YAML once more, with a parser that overflows."""
     for text in texts:
         if sum(map(text.count, _NESTING)) > _MOST_NESTED:
             rule = f"more than {_MOST_NESTED} brackets or dashes; it must not be nested"
-            raise UserError(f"{place}: {text[:40]!r}...: {rule}")
+            raise UserError(f"{origin}: {text[:40]!r}...: {rule}")
+
+
+def _types() -> dict[str, Any]:
+    """Return every key of a recipe, sections included, with its type."""
+    types = {}
+    for item in fields(Recipe):
+        inner = fields(item.default_factory) if isinstance(item.default_factory, type) else ()
+        types |= {item.name: item.type} | {f"{item.name}.{one.name}": one.type for one in inner}
+    return types
 
 
 def _keys() -> list[str]:
     """List every key of a recipe, sections included."""
-    keys = []
-    for item in fields(Recipe):
-        section = item.default_factory
-        inner = fields(section) if isinstance(section, type) else ()
-        keys += [item.name, *(f"{item.name}.{one.name}" for one in inner)]
-    return keys
+    return list(_types())
+
+
+def _lists() -> list[str]:
+    """List the keys that add to a list, as they stand on a command line: with a plus behind them."""
+    return [f"{key}+" for key, kind in _types().items() if "list[" in str(kind)]

@@ -7,7 +7,6 @@ from typing import Any, Literal
 import yaml
 
 from train import files
-from train.settings import splits
 from train.settings.sections import (
     BatchSection,
     DataSection,
@@ -62,11 +61,12 @@ class Recipe:
                 self.optim, warmup_steps=steps, lr=papers_peak(self.model) if is_short else self.optim.lr
             )
         if self.eval.split is None:
-            self.eval = replace(self.eval, split=splits.measured(self.data))
+            splits = self.data.splits()
+            only_validation = "validation" in splits and "test" not in splits
+            self.eval = replace(self.eval, split="validation" if only_validation else "test")
 
     @property
     def folder(self) -> Path:
-        """Return the folder of the run."""
         return Path(self.run_dir) if self.run_dir else Path("runs") / self.name
 
     @property
@@ -79,7 +79,6 @@ class Recipe:
         return asdict(self)
 
     def to_yaml(self) -> str:
-        """Return the resolved recipe as YAML."""
         return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
 
     def save(self, path: str | Path) -> None:

@@ -5,6 +5,7 @@ import importlib.util
 import math
 import re
 from collections.abc import Callable, Collection, Iterator
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from train.errors import UserError
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from train.settings.recipe import Recipe
 
 Problem = tuple[str, Any, str]
-_Keys = dict[str, tuple[str, ...]]
 
 # Words end at a space for 13a, BLEU's own tokenizer, which is none for these languages.
 BLEU_OF_LANGUAGE = {"zh": "zh", "ja": "ja-mecab", "ko": "ko-mecab"}
@@ -34,49 +34,30 @@ def problems(recipe: "Recipe") -> Iterator[Problem]:
     yield from _metric_problems(recipe)
 
 
-_AT_LEAST_ONE: _Keys = {
-    "tokenizer": ("vocab_size", "min_frequency"),
-    "data": ("stream_rows", "limit_train", "limit_eval"),
-    "batch": ("max_tokens", "max_rows", "block_size"),
-    "loop": (
-        "max_steps",
-        "accumulate",
-        "eval_every",
-        "save_every",
-        "log_every",
-        "keep_last",
-        "early_stopping",
-        "average_last",
-        "push_every",
-    ),
-    "eval": ("beams", "batch_tokens", "limit"),
-}
-_AT_LEAST_ZERO: _Keys = {
-    "optim": ("min_lr", "weight_decay", "warmup_steps"),
-    "loop": ("seed", "num_workers"),
-    "eval": ("max_extra_tokens", "length_penalty"),
-}
-_ABOVE_ZERO: _Keys = {"optim": ("lr", "eps", "clip_norm"), "loop": ("timeout",)}
-_BELOW_ONE: _Keys = {"data": ("validation_fraction",), "optim": ("beta1", "beta2")}
-_BETWEEN: _Keys = {"loop": ("ema",)}
-_SHARE: _Keys = {"batch": ("mask_probability",)}
+_COUNTS = (
+    "tokenizer.vocab_size tokenizer.min_frequency data.stream_rows data.limit_train data.limit_eval batch.max_tokens "
+    "batch.max_rows batch.block_size loop.max_steps loop.accumulate loop.eval_every loop.save_every loop.log_every "
+    "loop.keep_last loop.early_stopping loop.average_last loop.push_every eval.beams eval.batch_tokens eval.limit"
+)
+_NOT_NEGATIVE = "optim.min_lr optim.weight_decay optim.warmup_steps loop.seed loop.num_workers eval.max_extra_tokens eval.length_penalty"
+# Keys, how their numbers are tested, and the rule; None is always allowed where the type allows it.
+_RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
+    (_COUNTS, lambda x: x >= 1, "must be at least 1"),
+    (_NOT_NEGATIVE, lambda x: 0 <= x < math.inf, "must be at least 0"),
+    ("optim.lr optim.eps optim.clip_norm loop.timeout", lambda x: 0 < x < math.inf, "must be above 0"),
+    ("data.validation_fraction optim.beta1 optim.beta2", lambda x: 0 <= x < 1, "must be at least 0 and below 1"),
+    ("loop.ema", lambda x: 0 < x < 1, "must be above 0 and below 1"),
+    ("batch.mask_probability", lambda x: 0 < x <= 1, "must be above 0 and at most 1"),
+)
 
 
 def _range_problems(recipe: "Recipe") -> Iterator[Problem]:
-    """Yield the numbers that are out of range; None is always allowed where the type allows it."""
-    rules: list[tuple[_Keys, Callable[[float], bool], str]] = [
-        (_AT_LEAST_ONE, lambda x: x >= 1, "must be at least 1"),
-        (_AT_LEAST_ZERO, lambda x: 0 <= x < math.inf, "must be at least 0"),
-        (_ABOVE_ZERO, lambda x: 0 < x < math.inf, "must be above 0"),
-        (_BELOW_ONE, lambda x: 0 <= x < 1, "must be at least 0 and below 1"),
-        (_BETWEEN, lambda x: 0 < x < 1, "must be above 0 and below 1"),
-        (_SHARE, lambda x: 0 < x <= 1, "must be above 0 and at most 1"),
-    ]
-    for sections, holds, rule in rules:
-        for section, key in ((section, key) for section, keys in sections.items() for key in keys):
-            value = getattr(getattr(recipe, section), key)
+    """Yield the numbers that are out of range."""
+    for keys, holds, rule in _RANGES:
+        for key in keys.split():
+            value = attrgetter(key)(recipe)
             if value is not None and not holds(value):
-                yield f"{section}.{key}", value, rule
+                yield key, value, rule
     if recipe.loop.final == "ema" and recipe.loop.ema is None:
         yield "loop.ema", None, "must be set, such as 0.999, where loop.final is ema"
     optim = recipe.optim
@@ -89,21 +70,17 @@ def _range_problems(recipe: "Recipe") -> Iterator[Problem]:
 def _metric_problems(recipe: "Recipe") -> Iterator[Problem]:
     """Yield figures that the task does not have, or that are not taken where they are needed."""
     section = recipe.eval
-    best = [section.best_metric]
-    for key, names in {
-        "metrics": section.metrics,
-        "during_training": section.during_training,
-        "best_metric": best,
-    }.items():
-        for metric in names:
-            if metric not in TASKS[recipe.task].figures:
-                yield f"eval.{key}", metric, figures_rule(recipe.task)
+    named = [("metrics", metric) for metric in section.metrics]
+    named += [("during_training", metric) for metric in section.during_training]
+    for key, metric in [*named, ("best_metric", section.best_metric)]:
+        if metric not in TASKS[recipe.task].figures:
+            yield f"eval.{key}", metric, figures_rule(recipe.task)
     if section.best_metric not in section.during_training:
         rule = f"must be one of eval.during_training: {', '.join(section.during_training)}"
         yield "eval.best_metric", section.best_metric, rule
     tokenizer = section.bleu_tokenizer
-    wanted = {"bleu", "bleu_lowercase"} & {*section.metrics, *section.during_training}
-    if tokenizer and wanted and not _is_installed(tokenizer):
+    measured = {"bleu", "bleu_lowercase"} & {*section.metrics, *section.during_training}
+    if tokenizer and measured and not _is_installed(tokenizer):
         yield "eval.bleu_tokenizer", tokenizer, f"needs packages: pip install 'sacrebleu[{tokenizer[:2]}]'"
 
 
@@ -210,7 +187,11 @@ def _hub_problems(recipe: "Recipe") -> Iterator[Problem]:
 
 
 def explain(error: Exception, keys: list[str]) -> str:
-    """Turn a message of jsonargparse into field, value and rule, with the nearest known key for an unknown one."""
+    """Turn jsonargparse's message about a wrong type into field, value and rule.
+
+    Only it knows which of the types of a key a value has missed. Keys have been compared before; but for those of a section
+    that the command line gives as a whole.
+    """
     text = str(error)
     key = re.search(r'Parser key "([^"]*)"', text)
     value = re.search(r"(?:Given value: |Got value: )(.*)", text)
@@ -221,16 +202,10 @@ def explain(error: Exception, keys: list[str]) -> str:
         if kinds[1] in ("list", "<class 'list'>") or kinds[1].startswith(("list[", "typing.List")):
             return f"{key[1]}: {value[1]!r} must be a list, such as [{value[1]}]"
         rule = re.sub(r"<class '(\w+)'>|typing\.Literal\[(.*?)\]", r"\1\2", kinds[1]).replace("NoneType", "null")
-        return (
-            f"{key[1]}: {value[1].strip()!r} must be one of: {rule}"
-            if "," in rule
-            else f"{key[1]}: {value[1]!r} must be {rule}{'; in quotes it is text' if rule == 'str' else ''}"
-        )
+        rule = f"one of: {rule}" if "," in rule else f"{rule}{'; in quotes it is text' if rule == 'str' else ''}"
+        return f"{key[1]}: {value[1].strip()!r} must be {rule}"
     group = re.search(r"Group '([^']*)' does not accept option '([^']*)'", text)
-    unknown = re.search(r"unrecognized arguments: --([^\s=]*)|Option '([^']*)' is not accepted", text)
-    if group or unknown:
-        return unknown_key(f"{group[1]}.{group[2]}" if group else unknown[1] or unknown[2], keys)
-    return _malformed(text) or text
+    return unknown_key(f"{group[1]}.{group[2]}", keys) if group else text
 
 
 def unknown_key(name: str, keys: list[str]) -> str:
@@ -242,30 +217,15 @@ def unknown_key(name: str, keys: list[str]) -> str:
 
 def as_written(value: Any) -> str:
     """Return a value as a recipe has it: null, true and false, where Python writes None, True and False."""
-    return (
-        {None: "null", True: "true", False: "false"}[value]
-        if value is None or value is True or value is False
-        else repr(value)
-    )
+    return str(value).lower().replace("none", "null") if value is None or isinstance(value, bool) else repr(value)
 
 
-def _malformed(text: str) -> str | None:
-    """Return the words for what is missing, or stands where nothing may."""
-    if missing := re.search(r"arguments are required: (.*)", text):
-        return f"{missing[1]}: missing; a recipe must have it"
-    if bare := re.search(r"argument --(\S+): expected one argument", text):
-        return f"{bare[1]}: no value given; write --{bare[1]} VALUE"
-    if stray := re.search(r"unrecognized arguments: (\S+)", text):
-        return f"{stray[1]}: neither a key nor its value; overrides are written --KEY VALUE, such as --optim.lr 1e-3"
-    return None
-
-
-def require_splits(recipe: "Recipe", found: Collection[str]) -> None:
+def require_splits(recipe: "Recipe", splits: Collection[str]) -> None:
     """Refuse at the start what would fail hours later, at the end.
 
     Args:
         recipe: its `eval` and `loop` sections say what they need.
-        found: the splits that there are.
+        splits: the splits that there are.
 
     Raises:
         UserError: names the key and the split that is missing.
@@ -276,8 +236,8 @@ def require_splits(recipe: "Recipe", found: Collection[str]) -> None:
     if recipe.loop.early_stopping is not None:
         needed["loop.early_stopping"] = "validation"
     for key, split in needed.items():
-        if split not in found:
-            remedy = "; data.validation_fraction: 0.05 keeps some for validation" if "validation" not in found else ""
+        if split not in splits:
+            remedy = "; data.validation_fraction: 0.05 keeps some for validation" if "validation" not in splits else ""
             raise UserError(
-                f"{key}: needs split {split!r}; the data of this recipe has {', '.join(found)} (data.{split}{remedy})"
+                f"{key}: needs split {split!r}; the data of this recipe has {', '.join(splits)} (data.{split}{remedy})"
             )

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 Column = int | str | None
 Files = str | list[str] | None
+SPLITS = ("train", "validation", "test")
 PUSH_REVISION = "checkpoints"
 
 
@@ -50,8 +51,8 @@ class ModelSection:
 
     def architecture(self) -> dict[str, Any]:
         """Return the fields of `VanillaConfig` that the recipe sets, ready to be passed as overrides."""
-        own = ("preset", "init_from", "attn_implementation")
-        return {key: value for key, value in asdict(self).items() if key not in own and value is not None}
+        others = ("preset", "init_from", "attn_implementation")
+        return {key: value for key, value in asdict(self).items() if key not in others and value is not None}
 
 
 @dataclass
@@ -131,6 +132,12 @@ class DataSection:
     limit_eval: int | None = None
     license: str | None = None
     language: list[str] = field(default_factory=list)
+
+    def splits(self) -> list[str]:
+        """Return the names of the splits that are named, cut off or made."""
+        has = {name: bool(self.generator or getattr(self, name)) for name in SPLITS}
+        has["validation"] |= self.validation_fraction > 0
+        return [name for name in SPLITS if has[name]]
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""What somebody means who writes a key as other programs have it: those of Hugging Face, fairseq and PyTorch."""
+"""The key that is meant where one is written as other programs have it: those of Hugging Face, fairseq and PyTorch."""
 
 from collections.abc import Sequence
 

@@ -14,8 +14,8 @@ from modeling_vanilla import VanillaConfig, VanillaForCausalLM, VanillaForCondit
 from modeling_vanilla.cache_name import CACHE
 from train.__main__ import main
 from train.commands.evaluate_folder import evaluate_folder
-from train.data import examples
-from train.data import splits as data
+from train.data import encoding
+from train.data.splits import fingerprint, load_splits
 from train.errors import UserError
 from train.measure import evaluate, provenance, results
 from train.model import loading
@@ -46,7 +46,7 @@ def test_a_run_is_scored_from_its_folder(tmp_path, translation, accelerator, cap
     assert (on_disk["split"], on_disk["seed"], on_disk["settings"]["beams"]) == ("test", 0, 2)
     assert "length**p" in on_disk["settings"]["length_penalty_form"]
     assert set(on_disk["versions"]) >= {"torch", "transformers", "accelerate", "tokenizers", "sacrebleu", "python"}
-    assert on_disk["data_hash"] == data.fingerprint(splits)
+    assert on_disk["data_hash"] == fingerprint(splits)
     assert on_disk["parameters"] == sum(parameter.numel() for parameter in model.parameters())
     assert (on_disk["train"]["step"], on_disk["train"]["seconds"]) == (7, 61.0)
     assert len(on_disk["samples"]) == 13
@@ -161,7 +161,7 @@ def test_a_stock_model_is_scored_by_its_own_loss(tmp_path, accelerator, capsys):
     (tmp_path / "text.txt").write_text("\n".join(LINES) + "\n")
     text = f"data: {{root: {tmp_path}, train: text.txt, test: text.txt}}\ntokenizer: {{kind: char}}\n"
     recipe = recipe_of(tmp_path, "causal", text, "--batch.block_size=11", "--eval.metrics=[loss]")
-    splits = data.load_splits(recipe)
+    splits = load_splits(recipe)
     _, built = model_and_tokenizer(VanillaForCausalLM, recipe, splits)
     torch.manual_seed(0)
     ids = {"bos_token_id": built.eos_token_id, "eos_token_id": built.eos_token_id}
@@ -171,7 +171,7 @@ def test_a_stock_model_is_scored_by_its_own_loss(tmp_path, accelerator, capsys):
     content = evaluate_folder(
         tmp_path / "gpt2", recipe, output=tmp_path / "figures", accelerator=accelerator, splits=splits
     )
-    encoded = examples.encode(splits["test"], built, recipe)
+    encoded = encoding.encode(splits["test"], built, recipe)
     nll = count = 0
     for index in range(len(encoded)):
         row = torch.tensor(encoded.row(0, index)["input_ids"])[None].long()

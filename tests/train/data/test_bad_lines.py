@@ -6,7 +6,7 @@ import logging
 import pytest
 from reading import mistake, rows
 
-from train.data import splits as data
+from train.data import sources
 from train.data.readers import Bad
 from train.data.splits import load_splits
 from train.errors import UserError
@@ -97,9 +97,9 @@ def test_single_lines_are_skipped_and_most_of_them_are_not(recipe, caplog):
 
 def test_it_is_refused_before_the_end_of_what_may_be_endless(recipe, monkeypatch):
     endless = (("x.tsv", number, Bad("broken")) for number in itertools.count(1))
-    monkeypatch.setattr(data, "_rows", lambda *_: endless)
+    monkeypatch.setattr(sources, "all_rows", lambda *_: endless)
     with pytest.raises(UserError, match=r"train data: 1,000 of 1,000 lines are bad"):
-        list(data.kept(recipe("causal", train="x.tsv", on_bad_line="skip"), "train"))
+        list(sources.good_rows(recipe("causal", train="x.tsv", on_bad_line="skip"), "train"))
 
 
 KOREAN = "원문\t번역\n안녕하세요\t반갑습니다\n" * 9

@@ -25,7 +25,7 @@ from train.data.splits import load_splits
 from train.errors import UserError
 from train.hub import folder as hub_folder
 from train.measure import results
-from train.pictures import plots
+from train.pictures import curves
 from train.run import checkpoint
 from train.settings.reading import load_recipe
 
@@ -96,7 +96,7 @@ def test_events_cut_short_are_left_out_by_every_reader(tmp_path, value, rule):
     path.write_bytes(b"\n".join([*lines[:2], b'{"event": "train", "step": ' + value, b"3", b"{}", lines[2], value]))
     assert [event for event in files.read_events(path) if event] == whole
     assert results.train_summary(tmp_path)["step"] == 3
-    assert plots.loss_curve(path, tmp_path / "curves.png").stat().st_size > 1000
+    assert curves.draw(path, tmp_path / "curves.png").stat().st_size > 1000
 
 
 def saved_as(folder: Path, change) -> None:
@@ -219,7 +219,7 @@ WRITES = {
     "tokenizer": lambda path, made: staged(path, made.tokenizer.save_pretrained),
     "tokenizer build": lambda path, made: made.save(made.tokenizer, path),
     "recipe": lambda path, made: made.recipe.save(path),
-    "picture": lambda path, made: plots.loss_curve(made.metrics, path),
+    "picture": lambda path, made: curves.draw(made.metrics, path),
 }
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import tokenizer as tokenizers
-from train.data import cache, examples
+from train.data import cache, encoding
 from train.data.splits import load_splits
 from train.settings.recipe import Recipe
 from train.settings.sections import BatchSection, DataSection
@@ -55,22 +55,22 @@ def test_cached_ids_are_the_ids_and_need_no_tokenizer(tmp_path, home, monkeypatc
     arguments = make(tmp_path, task)
     with monkeypatch.context() as patch:
         patch.setenv(cache.VARIABLE, "")
-        expected = rows(examples.encode(*arguments))
+        expected = rows(encoding.encode(*arguments))
         assert made(home) == []
-    assert rows(examples.encode(*arguments)) == expected
+    assert rows(encoding.encode(*arguments)) == expected
     (place,) = made(home)
     assert sorted(path.name for path in place.iterdir()) == ["flat.npy", "manifest.json", "offsets.npy"]
 
     def refuse(*words, **keywords):
         raise AssertionError("encoded again")
 
-    monkeypatch.setattr(examples, "_encoded", refuse)
-    assert rows(examples.encode(*arguments)) == expected
+    monkeypatch.setattr(encoding, "_encoded", refuse)
+    assert rows(encoding.encode(*arguments)) == expected
 
 
 def test_ids_are_mapped_not_read(tmp_path, home):
     split, built, recipe = make(tmp_path)
-    ids = examples._tokens(split, "text", built, recipe, 0, special=False)
+    ids = encoding._tokens(split, "text", built, recipe, 0, special=False)
     base = ids.flat
     while isinstance(base.base, np.ndarray):
         base = base.base
@@ -78,9 +78,33 @@ def test_ids_are_mapped_not_read(tmp_path, home):
     assert ids.flat.dtype == np.int32
 
 
+class Slow:
+    """A tokenizer of Python code alone, as Marian's: it has no tokenizer.json."""
+
+    is_fast = False
+
+    def __init__(self, inner):
+        self.inner = inner
+
+    def __call__(self, *texts, **options):
+        return self.inner(*texts, **options)
+
+    def __getattr__(self, name):
+        if name == "backend_tokenizer":
+            raise AttributeError(name)
+        return getattr(self.inner, name)
+
+
+def test_a_tokenizer_without_a_definition_is_not_cached(tmp_path, home):
+    split, built, recipe = make(tmp_path)
+    ids = rows(encoding.encode(split, Slow(built), recipe))
+    assert made(home) == []
+    assert ids == rows(encoding.encode(split, built, recipe))
+
+
 def test_few_rows_leave_no_file(tmp_path, home, monkeypatch):
     monkeypatch.setattr(cache, "FEW_ROWS", 6)
-    examples.encode(*make(tmp_path))
+    encoding.encode(*make(tmp_path))
     assert made(home) == []
 
 
@@ -117,23 +141,23 @@ DAMAGES = {
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_cache_is_made_anew(tmp_path, home, caplog, name, damage):
     arguments = make(tmp_path)
-    expected = rows(examples.encode(*arguments))
+    expected = rows(encoding.encode(*arguments))
     (place,) = made(home)
     whole = {path.name: path.read_bytes() for path in place.iterdir()}
     DAMAGES[damage](place / name)
     with caplog.at_level(logging.WARNING):
-        assert rows(examples.encode(*arguments)) == expected
+        assert rows(encoding.encode(*arguments)) == expected
     assert str(place) in caplog.text
     assert {path.name: path.read_bytes() for path in place.iterdir()} == whole
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, home, monkeypatch, caplog):
     arguments = make(tmp_path)
-    expected = rows(examples.encode(*arguments))
+    expected = rows(encoding.encode(*arguments))
     (tmp_path / "file").write_text("")
     monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "file"))
     with caplog.at_level(logging.WARNING):
-        assert rows(examples.encode(*arguments)) == expected
+        assert rows(encoding.encode(*arguments)) == expected
     assert cache.VARIABLE in caplog.text
 
 

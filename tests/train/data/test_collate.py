@@ -5,7 +5,8 @@ import pytest
 import torch
 
 import tokenizer as tokenizers
-from train.data.collate import IGNORE, Collator
+from modeling_vanilla.losses import IGNORE
+from train.data.collate import Collator
 from train.settings.recipe import Recipe
 from train.settings.sections import BatchSection, LoopSection
 from train.tasks import TASKS
@@ -13,11 +14,11 @@ from train.tasks import TASKS
 TEXTS = [chr(97 + i) for i in range(26)]
 
 
-def collator(task: str, probability=0.15, seed=0, **keywords) -> Collator:
+def collator(task: str, probability=0.15, seed=0) -> Collator:
     """Return a collator with a character tokenizer of 7 special and 26 ordinary tokens."""
     made = tokenizers.build("char", TEXTS, 99, TASKS[task].template, show_progress=False)
     recipe = Recipe(name="c", task=task, batch=BatchSection(mask_probability=probability), loop=LoopSection(seed=seed))
-    return Collator(task, made, recipe, **keywords)
+    return Collator(task, made, recipe)
 
 
 def ids(*values: int) -> np.ndarray:
@@ -46,13 +47,11 @@ def test_causal_labels_are_the_inputs_and_targets_leave_out_the_first():
     assert (batch.targets, batch.real_tokens, batch.padded_tokens) == (4, 4, 6)
 
 
-def test_classification_has_one_label_a_row_and_token_types_on_demand():
+def test_classification_has_one_label_a_row():
     rows = [{"row": 0, "input_ids": ids(4, 8, 5), "labels": 1}, {"row": 1, "input_ids": ids(4, 5), "labels": 0}]
-    batch = collator("classification", token_types=True)(rows, 0)
+    batch = collator("classification")(rows, 0)
     assert batch.inputs["labels"].tolist() == [1, 0]
-    assert batch.inputs["token_type_ids"].tolist() == [[0, 0, 0], [0, 0, 0]]
     assert (batch.targets, batch.real_tokens, batch.padded_tokens) == (2, 5, 6)
-    assert "token_type_ids" not in collator("classification")(rows, 0).inputs
 
 
 @pytest.mark.parametrize("task", ["translation", "causal", "masked", "classification"])

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import tokenizer as tokenizers
-from train.data.examples import Blocks, encode
+from train.data.encoding import encode
+from train.data.examples import Blocks
 from train.data.splits import load_splits
 from train.errors import UserError
 from train.model import build

@@ -15,8 +15,7 @@ import pytest
 from reading import mistake, rows
 
 from tokenizer import KINDS, build, pieces
-from train.data import examples
-from train.data import splits as data
+from train.data import encoding, splits
 from train.data.splits import load_splits
 from train.tasks import TASKS
 
@@ -43,11 +42,11 @@ def test_a_long_row_has_the_ids_of_one_call(recipe, monkeypatch, kind, task):
     made.model.max_position_embeddings, made.batch.max_tokens = 9000, 20_000
     split = load_splits(made)["train"]
     tokenizer = build(kind, lines, 300, TASKS[task].template, show_progress=False)
-    whole = examples.encode(split, tokenizer, made)
-    monkeypatch.setattr(examples, "_CALL", 2000)
+    whole = encoding.encode(split, tokenizer, made)
+    monkeypatch.setattr(encoding, "_CALL", 2000)
     monkeypatch.setattr(pieces, "encode", functools.partial(pieces.encode, size=700, guard=100))
-    monkeypatch.setattr(data, "_CHUNK_CHARACTERS", 5000)
-    again = examples.encode(load_splits(made)["train"], tokenizer, made)
+    monkeypatch.setattr(splits, "_CHUNK_CHARACTERS", 5000)
+    again = encoding.encode(load_splits(made)["train"], tokenizer, made)
     if task == "translation":
         for side in ("input_ids", "labels"):
             assert np.array_equal(again.sides[side].flat, whole.sides[side].flat)
@@ -57,9 +56,9 @@ def test_a_long_row_has_the_ids_of_one_call(recipe, monkeypatch, kind, task):
 
 
 def test_calls_are_bounded_and_keep_the_order(monkeypatch):
-    monkeypatch.setattr(examples, "_CALL", 10)
+    monkeypatch.setattr(encoding, "_CALL", 10)
     texts = ["a" * size for size in (3, 7, 1, 0, 25, 9, 2, 10)]
-    calls = list(examples._calls(texts))
+    calls = list(encoding._calls(texts))
     assert [text for call in calls for text in call] == texts
     assert all(sum(map(len, call)) <= 10 or len(call) == 1 for call in calls)
     assert [list(map(len, call)) for call in calls] == [[3, 7], [1, 0], [25], [9], [2], [10]]
@@ -67,13 +66,13 @@ def test_calls_are_bounded_and_keep_the_order(monkeypatch):
 
 @pytest.mark.parametrize("unit", ["line", "file"])
 def test_a_row_without_a_place_to_cut_is_named_with_its_line(recipe, monkeypatch, unit):
-    monkeypatch.setattr(examples, "_CALL", 2000)
+    monkeypatch.setattr(encoding, "_CALL", 2000)
     monkeypatch.setattr(pieces, "encode", functools.partial(pieces.encode, size=700, guard=100))
     files = {"a.txt": "fine words\n" * 9, "b.txt": "fine\n" + "x" * 5000 + "\n"}
     made = recipe("causal", files, train=["a.txt", "b.txt"], text_unit=unit)
     tokenizer = build("wordpiece", ["fine words"], 300, "causal", show_progress=False)
     with pytest.raises(ValueError, match=r"b\.txt:2: .*no place" if unit == "line" else r"b\.txt: .*no place"):
-        examples.encode(load_splits(made)["train"], tokenizer, made)
+        encoding.encode(load_splits(made)["train"], tokenizer, made)
 
 
 @pytest.mark.parametrize("gz", ["", ".gz"])

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 import tokenizer as tokenizers
-from train.data import examples, packing
-from train.data.collate import IGNORE, Collator
+from modeling_vanilla.losses import IGNORE
+from train.data import encoding, packing, training
+from train.data.collate import Collator
 from train.data.splits import load_splits
 from train.errors import UserError
 from train.model import build
@@ -82,7 +83,7 @@ def test_loss_and_gradient_are_those_of_separate_sequences(task, positions, kern
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.2)
-    packed = packing.training_examples(split, tokenizer, recipe)
+    packed = training.encode(split, tokenizer, recipe)
     collate, epoch = Collator(task, tokenizer, recipe), 2
     rows = [packed.row(epoch, index) for index in range(len(packed.lengths(epoch)))]
     assert max(len(row["parts"]) for row in rows) > 3
@@ -111,7 +112,7 @@ def test_loss_and_gradient_are_those_of_separate_sequences(task, positions, kern
 @pytest.mark.parametrize("task", TOKEN_TASKS)
 def test_every_row_keeps_its_length_and_changes_with_the_epoch(task, tmp_path):
     split, tokenizer, recipe = make(task, tmp_path)
-    packed = packing.training_examples(split, tokenizer, recipe)
+    packed = training.encode(split, tokenizer, recipe)
     for epoch in (0, 1):
         lengths = packed.lengths(epoch)
         rows = [packed.row(epoch, index) for index in range(len(lengths))]
@@ -119,8 +120,8 @@ def test_every_row_keeps_its_length_and_changes_with_the_epoch(task, tmp_path):
         for name, side in zip(packed.sides, lengths.T, strict=True):
             assert [sum(len(part[name]) for part in row["parts"]) for row in rows] == side.tolist()
         numbers = sorted(part["row"] for row in rows for part in row["parts"])
-        assert numbers == list(range(len(packed.parts)))
-        again = packing.training_examples(split, tokenizer, recipe)
+        assert numbers == list(range(len(packed.sequences)))
+        again = training.encode(split, tokenizer, recipe)
         assert [part["row"] for part in again.row(epoch, 0)["parts"]] == [part["row"] for part in rows[0]["parts"]]
     first, second = ({frozenset(p["row"] for p in packed.row(e, i)["parts"]) for i in range(5)} for e in (0, 1))
     assert first != second
@@ -129,8 +130,8 @@ def test_every_row_keeps_its_length_and_changes_with_the_epoch(task, tmp_path):
 @pytest.mark.parametrize("block_size", [2, 5, 40])
 def test_packed_lines_predict_the_tokens_of_the_stream(tmp_path, block_size):
     split, tokenizer, recipe = make("causal", tmp_path, block_size=block_size)
-    rows = packing.training_examples(split, tokenizer, recipe)
-    stream = examples.encode(split, tokenizer, recipe).stream
+    rows = training.encode(split, tokenizer, recipe)
+    stream = encoding.encode(split, tokenizer, recipe).stream
     collate, predicted = Collator("causal", tokenizer, recipe), Counter()
     for index in range(len(rows)):
         labels = collate([rows.row(0, index)], 0).inputs["labels"]
@@ -141,8 +142,8 @@ def test_packed_lines_predict_the_tokens_of_the_stream(tmp_path, block_size):
 @pytest.mark.parametrize("block_size", [3, 8, 40])
 def test_packed_lines_of_a_masked_model_hold_every_token_once(tmp_path, block_size):
     split, tokenizer, recipe = make("masked", tmp_path, block_size=block_size)
-    packed = packing.training_examples(split, tokenizer, recipe)
-    parts = [packed.parts.row(0, index)["input_ids"] for index in range(len(packed.parts))]
+    packed = training.encode(split, tokenizer, recipe)
+    parts = [packed.sequences.row(0, index)["input_ids"] for index in range(len(packed.sequences))]
     assert {(part[0], part[-1]) for part in parts} == {(tokenizer.cls_token_id, tokenizer.sep_token_id)}
     assert tokenizer.decode(np.concatenate([part[1:-1] for part in parts])) == "".join(split["text"])
     assert min(map(len, parts)) > 2
@@ -150,7 +151,7 @@ def test_packed_lines_of_a_masked_model_hold_every_token_once(tmp_path, block_si
 
 def test_sizes_count_both_sides_and_the_padding(tmp_path):
     split, tokenizer, recipe = make("translation", tmp_path)
-    packed = packing.training_examples(split, tokenizer, recipe)
+    packed = training.encode(split, tokenizer, recipe)
     batch = Collator("translation", tokenizer, recipe)([packed.row(0, 0), packed.row(0, 1)], 0)
     lengths = packed.lengths(0)[:2]
     assert (batch.real_tokens, batch.padded_tokens) == (lengths.sum(), 2 * lengths.max(axis=0).sum())
@@ -159,7 +160,7 @@ def test_sizes_count_both_sides_and_the_padding(tmp_path):
 
 def test_a_filler_counts_for_nothing(tmp_path):
     split, tokenizer, recipe = make("translation", tmp_path)
-    row = packing.training_examples(split, tokenizer, recipe).row(0, 0)
+    row = training.encode(split, tokenizer, recipe).row(0, 0)
     filler = Collator("translation", tokenizer, recipe).filler(row)
     assert (filler.targets, filler.real_tokens) == (0, 0)
     assert set(filler.inputs["labels"].flatten().tolist()) == {IGNORE}
@@ -214,4 +215,4 @@ def test_rows_that_do_not_fit_are_refused(tmp_path, model, batch, words):
     for name, value in model.items():
         setattr(recipe.model, name, value)
     with pytest.raises(UserError, match=words):
-        packing.training_examples(split, tokenizer, recipe)
+        training.encode(split, tokenizer, recipe)

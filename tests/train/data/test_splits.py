@@ -11,7 +11,6 @@ import pyarrow as pa
 import pytest
 from reading import mistake, rows
 
-from train.data import splits as data
 from train.data.splits import fingerprint, load_splits, locate
 from train.settings.recipe import Recipe
 from train.settings.sections import DataSection
@@ -319,8 +318,8 @@ def test_many_rows_lie_on_the_disk_and_are_the_same(recipe, tmp_path, monkeypatc
     made = recipe("causal", {"x.txt": "\n".join(lines)}, train="x.txt", validation_fraction=0.2)
     expected = {name: rows(split) for name, split in load_splits(made).items()}
     hashed = fingerprint(load_splits(made))
-    monkeypatch.setattr(data, "_CHUNK", 5)
-    monkeypatch.setattr(data, "_CHUNKS_IN_MEMORY", 4)
+    monkeypatch.setattr("train.data.splits._CHUNK", 5)
+    monkeypatch.setattr("train.data.splits._CHUNKS_IN_MEMORY", 4)
     monkeypatch.setenv("MODELING_VANILLA_CACHE", str(tmp_path / "cache"))
     before = pa.total_allocated_bytes()
     splits = load_splits(made)

@@ -7,9 +7,8 @@ import datasets
 import numpy as np
 import pytest
 
-from train.data import packing, streaming
-from train.data import splits as data
-from train.data import steps as feed
+from train.data import sources, steps, streaming, training
+from train.data.splits import load_splits
 from train.errors import UserError
 from train.processes import signals
 from train.run import checkpoint
@@ -68,7 +67,7 @@ def texts(split):
 @pytest.mark.parametrize("size", [1, 7, 20, 61, 100])
 def test_windows_hold_every_row_once_a_pass_in_order(load, source, size):
     made = load(source, "--data.stream_rows", str(size))
-    whole = [values for values in data.kept(made, "train")]
+    whole = [values for values in sources.good_rows(made, "train")]
     stream, place, seen = streaming.Stream(made), {}, []
     for _ in range(2 * -(-61 // size)):  # two passes
         split, place = stream.window(json.loads(json.dumps(place)))  # as a checkpoint brings it back
@@ -98,8 +97,8 @@ def test_any_window_can_be_begun_at(load, source):
 
 def test_a_stream_is_opened_once_a_pass_and_not_once_a_window(load, monkeypatch):
     made, opened = load("file", "--data.stream_rows", "5"), []
-    original = data._file_rows
-    monkeypatch.setattr(data, "_file_rows", lambda *a: opened.append(1) or original(*a))
+    original = sources._file_rows
+    monkeypatch.setattr(sources, "_file_rows", lambda *a: opened.append(1) or original(*a))
     stream, place = streaming.Stream(made), {}
     for _ in range(13):
         _, place = stream.window(place)
@@ -136,7 +135,7 @@ def test_a_stopped_run_ends_bitwise_like_an_uninterrupted_one(
 
 def test_the_ranks_of_a_job_share_each_window(load, tmp_path):
     made = load("file", "--data.stream_rows", "25", "--loop.accumulate", "2")
-    splits = data.load_splits(made)
+    splits = load_splits(made)
     from train.model import build
 
     build.make_tokenizer(made, splits["train"], tmp_path / "tokenizer")
@@ -145,15 +144,15 @@ def test_the_ranks_of_a_job_share_each_window(load, tmp_path):
     def epochs(world):
         """Return the rows of every step by window, for all ranks together."""
         ranks = [
-            iter(feed.Places(packing.training_examples(splits["train"], tokenizer, made), made, rank, world, 0, 0))
+            iter(steps.Places(training.encode(splits["train"], tokenizer, made), made, rank, world, 0, 0))
             for rank in range(world)
         ]
-        steps = []
+        seen = []
         for _ in range(12):
             places = [next(rank) for rank in ranks]
             assert len({(place.epoch, place.position, place.batches, str(place.following)) for place in places}) == 1
-            steps.append((places[0].epoch, sorted(row for place in places for micro in place.micro for row in micro)))
-        return steps
+            seen.append((places[0].epoch, sorted(row for place in places for micro in place.micro for row in micro)))
+        return seen
 
     one, two = epochs(1), epochs(2)
     assert one == two
@@ -165,10 +164,10 @@ def test_two_windows_are_shuffled_differently(load, tmp_path):
     made = load("file", "--data.stream_rows", "61", "--batch.max_rows", "1")
     from train.model import build
 
-    splits = data.load_splits(made)
+    splits = load_splits(made)
     build.make_tokenizer(made, splits["train"], tmp_path / "tokenizer")
-    rows = packing.training_examples(splits["train"], build.load_tokenizer(tmp_path / "tokenizer"), made)
-    places = iter(feed.Places(rows, made, 0, 1, 0, 0))
+    rows = training.encode(splits["train"], build.load_tokenizer(tmp_path / "tokenizer"), made)
+    places = iter(steps.Places(rows, made, 0, 1, 0, 0))
     orders = [[next(places).micro[0][0] for _ in range(61)] for _ in range(2)]
     assert sorted(orders[0]) == sorted(orders[1]) == list(range(61))
     assert orders[0] != orders[1]
@@ -186,11 +185,11 @@ def test_text_is_streamed_too(write_recipe, tmp_path, task):
             *("--data.stream_rows", "20", "--batch.block_size", "11", "--eval.split", "train"),
         ]
     )
-    splits = data.load_splits(made)
+    splits = load_splits(made)
     assert splits["train"]["text"] == lines.splitlines()[:20]
     build.make_tokenizer(made, splits["train"], tmp_path / "tokenizer")
     tokenizer = build.load_tokenizer(tmp_path / "tokenizer")
-    rows = packing.training_examples(splits["train"], tokenizer, made)
+    rows = training.encode(splits["train"], tokenizer, made)
     for window, bounds in enumerate([(0, 20), (20, 40), (40, 50), (0, 20)]):
         found = [rows.row(window, index)["input_ids"] for index in range(len(rows.lengths(window)))]
         ids = np.concatenate(

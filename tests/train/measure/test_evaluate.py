@@ -17,16 +17,16 @@ from modeling_vanilla import (
     VanillaForSequenceClassification,
 )
 from modeling_vanilla.cache_name import CACHE
-from train.data import examples
-from train.data import splits as data
+from train.data import encoding, examples
 from train.data.collate import Collator
+from train.data.splits import load_splits
 from train.errors import GenerationError, UserError
 from train.measure import evaluate, scoring
 
 
 def rowwise(model, splits, tokenizer, recipe, split, epoch=0):
     """Sum -log p of every label, one row at a time and from the logits: no batch, no padding, no loss of the model."""
-    encoded = examples.encode(splits[split], tokenizer, recipe)
+    encoded = encoding.encode(splits[split], tokenizer, recipe)
     collator = Collator(recipe.task, tokenizer, recipe)
     nll, count, hits = 0.0, 0, 0
     model.eval()
@@ -193,7 +193,7 @@ def test_causal_loss_counts_every_token_but_the_first(tmp_path, accelerator):
     words = ["--batch.block_size=11", "--eval.batch_tokens=40"]
     for unit, signs in (("line", sum(map(len, LINES)) + 5), ("file", sum(map(len, LINES)) + 5)):
         recipe = recipe_of(tmp_path, "causal", text, *words, f"--data.text_unit={unit}")
-        splits = data.load_splits(recipe)
+        splits = load_splits(recipe)
         model, tokenizer = model_and_tokenizer(VanillaForCausalLM, recipe, splits)
         names = ["loss", "bits_per_byte", "word_perplexity"]
         measured = evaluate.evaluate(model, tokenizer, splits, recipe, accelerator, "test", names)
@@ -208,7 +208,7 @@ def test_masked_figures_cover_the_hidden_tokens_and_repeat(tmp_path, accelerator
     (tmp_path / "text.txt").write_text("\n".join(LINES * 3) + "\n")
     text = f"data: {{root: {tmp_path}, train: text.txt, test: text.txt}}\ntokenizer: {{kind: char}}\n"
     recipe = recipe_of(tmp_path, "masked", text, "--batch.block_size=13", "--eval.batch_tokens=50")
-    splits = data.load_splits(recipe)
+    splits = load_splits(recipe)
     model, tokenizer = model_and_tokenizer(VanillaForMaskedLM, recipe, splits)
     runs = [
         evaluate.evaluate(
@@ -238,7 +238,7 @@ def test_classes_are_compared_in_the_order_of_the_split(tmp_path, accelerator):
     (tmp_path / "rows.tsv").write_text("text\tlabel\n" + "".join(f"{line}\t{label}\n" for line, label in rows))
     text = f"data: {{root: {tmp_path}, train: rows.tsv, test: rows.tsv}}\ntokenizer: {{kind: char}}\n"
     recipe = recipe_of(tmp_path, "classification", text, "--eval.batch_tokens=50")
-    splits = data.load_splits(recipe)
+    splits = load_splits(recipe)
     model, tokenizer = model_and_tokenizer(VanillaForSequenceClassification, recipe, splits, num_labels=3)
     with torch.no_grad():  # untrained logits are all but equal
         model.classifier.out_proj.weight.mul_(50)

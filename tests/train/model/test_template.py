@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, LlamaTokenizer, PreTrainedTokenizerFast
 import tokenizer
 from modeling_vanilla import VanillaConfig, VanillaForMaskedLM
 from train.__main__ import main
-from train.data import examples
+from train.data import encoding
 from train.errors import UserError
 from train.model import build, loading, template
 from train.settings.recipe import Recipe
@@ -150,7 +150,7 @@ def test_unknown_tokens_are_told_with_an_example(caplog):
     ):
         caplog.clear()
         rows = Dataset.from_dict({"text": [text]}, split=NamedSplit("test"))
-        examples.encode(rows, built, recipe)
+        encoding.encode(rows, built, recipe)
         assert [record.levelname for record in caplog.records] == ([] if share is None else ["WARNING"])
         if share:
             assert (

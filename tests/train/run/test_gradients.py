@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from train.data import steps as feed
+from train.data import steps
 from train.data.examples import Examples
 from train.settings.reading import load_recipe
 
@@ -19,7 +19,7 @@ import json, os, sys
 import torch
 from accelerate.state import AcceleratorState, GradientState
 from safetensors.torch import save_file
-from train.data import collate, steps as feed
+from train.data import collate, steps
 from train.run import loop, setup
 from train.settings import reading as recipe
 
@@ -37,8 +37,8 @@ def gradients(words):
                 found[f"{len(report)}.{name}"] = value.grad.clone()
 
         run.optimizer.step = record
-        places = feed.Places(run.train, run.recipe, rank, world, 0, 0)
-        batches = feed.deliveries(run.train, collate.Collator(run.recipe.task, run.tokenizer, run.recipe), places, 0)
+        places = steps.Places(run.train, run.recipe, rank, world, 0, 0)
+        batches = steps.deliveries(run.train, collate.Collator(run.recipe.task, run.tokenizer, run.recipe), places, 0)
         run.model.train()
         for delivery in batches:
             if delivery.place.epoch:
@@ -157,7 +157,7 @@ def test_every_rank_takes_the_same_number_of_steps_and_micro_batches(write_recip
     for world in (1, 2, 3, 7):
         ranks = []
         for rank in range(world):
-            places = feed.Places(Lengths(lengths), recipe, rank, world, 0, 0)
+            places = steps.Places(Lengths(lengths), recipe, rank, world, 0, 0)
             ranks.append(list(itertools.takewhile(lambda place: place.epoch == 0, places)))
         assert len({len(steps) for steps in ranks}) == 1
         for step in zip(*ranks, strict=True):

@@ -47,8 +47,8 @@ def terminate(run):
 def poison(run):
     if run.progress.step == 3:
         # The rows of the other rank, from the plan of the data and not from what it was given.
-        from train.data import batching, steps as feed
-        plan = feed.Places(run.train, run.recipe, 1, 2, 0, 0).plan(0)
+        from train.data import batching, steps
+        plan = steps.Places(run.train, run.recipe, 1, 2, 0, 0).plan(0)
         micro = batching.micro_batches(plan[3], 1, 2, run.recipe.loop.accumulate)
         report["rows of rank 1"] = [int(row) for rows in micro for row in rows]
     if run.accelerator.process_index == 1 and run.progress.step == 3:

@@ -14,7 +14,7 @@ from modeling_vanilla import (
     layers,
     stacks,
 )
-from train.pictures import plots
+from train.pictures import curves
 from train.processes import signals
 from train.run import checkpoint, loop, probes
 from train.run import watchdog as watch
@@ -334,7 +334,7 @@ def test_curves_are_drawn_at_the_end_and_at_a_stop_and_never_fail_a_run(write_re
     def broken(run_dir):
         raise RuntimeError("no font")
 
-    monkeypatch.setattr(plots, "curves_of", broken)
+    monkeypatch.setattr(curves, "of_run", broken)
     run = fit(write_recipe("two"))
     assert "curves.png: not drawn: no font" in capsys.readouterr().err
     assert (run / "finished.json").is_file()

@@ -56,6 +56,15 @@ def test_command_line_beats_file_beats_default(write):
     assert (recipe.batch.max_rows, recipe.data.train, recipe.data.test) == (7, "text.txt", ["a.txt", "b.txt"])
 
 
+def test_a_list_grows_and_a_section_is_one_value(write):
+    words = ["--eval.metrics+", "perplexity", "--data.language+=ko", "--optim", "{lr: 0.5}", "--optim.min_lr", "0.1"]
+    recipe = load_recipe(
+        [write(SMALL), *words, "--data.generator_args.seed", "3", "--data.generator", "dates", "--data.train=null"]
+    )
+    assert (recipe.eval.metrics, recipe.data.language) == (["loss", "perplexity"], ["ko"])
+    assert (recipe.optim.lr, recipe.optim.min_lr, recipe.data.generator_args) == (0.5, 0.1, {"seed": 3})
+
+
 def test_defaults_are_the_papers_section_5_3(write):
     optim = load_recipe(write(SMALL)).optim
     assert (optim.beta1, optim.beta2, optim.eps, optim.warmup_steps) == (0.9, 0.98, 1e-9, 4000)
@@ -139,7 +148,14 @@ def test_mistake_in_the_file_is_named_in_one_line(write, text, words):
         (["--optim.lr", "-1"], ["optim.lr", "-1", "above 0"]),
         (["--optim.lrr", "1"], ["optim.lrr", "no such key", "optim.lr"]),
         (["--optim.lr=x"], ["optim.lr", "'x'", "float"]),
-        (["stray"], ["stray"]),
+        (["stray"], ["stray", "neither a key nor its value"]),
+        (["--", "x"], ["--: neither a key nor its value"]),
+        (["--=1"], ["--=1: neither a key nor its value"]),
+        (["--optim.lr"], ["optim.lr: no value given; write --optim.lr VALUE"]),
+        (["--optim.lr", "--loop.seed", "1"], ["optim.lr: no value given"]),
+        (["--optim.lr.x", "1"], ["optim.lr.x: no such key; did you mean optim.lr?"]),
+        (["--optim.lr+", "1"], ["optim.lr+: no such key; did you mean optim.lr?"]),
+        (["--optim", "{lrr: 1}"], ["optim.lrr: no such key; did you mean optim.lr?"]),
         (["--data.validation_fraction", "1"], ["data.validation_fraction", "1", "below 1"]),
         (["--data.generator", "dates", "--data.hub", "x/y"], ["data.generator", "data.hub"]),
         (["--data.generator", "dates"], ["data.train", "text.txt", "data.generator"]),

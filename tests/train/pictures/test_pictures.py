@@ -12,7 +12,7 @@ import tokenizer as tokenizers
 from modeling_vanilla import VanillaConfig, VanillaForCausalLM, VanillaForConditionalGeneration
 from train.__main__ import main
 from train.errors import UserError
-from train.pictures import plots
+from train.pictures import attention, curves, fonts
 
 SOURCE, TARGET = [*"20 Mai, 2026", "</s>"], [*"2026년 5월", "</s>"]
 
@@ -25,31 +25,31 @@ def weights_of(heads, target, source):
 def drawn(monkeypatch):
     """Keep the figure that is about to be written."""
     kept = []
-    save = plots._save
-    monkeypatch.setattr(plots, "_save", lambda figure, path: (kept.append(figure), save(figure, path))[1])
+    save = fonts.save
+    monkeypatch.setattr(fonts, "save", lambda figure, path: (kept.append(figure), save(figure, path))[1])
     return kept
 
 
 def test_hangul_and_umlauts_have_a_font():
     for letter in "가힣년월일금요äöüßÄ→␣▁éñ":
-        assert plots.readable(letter) == plots.VISIBLE.get(letter, letter)
-    assert len(plots.font_families()) == 2
+        assert fonts.readable(letter) == fonts.VISIBLE.get(letter, letter)
+    assert len(fonts.families()) == 2
 
 
 def test_what_no_font_has_becomes_its_code_point():
-    assert plots.readable("\U0001fae8") == "U+1FAE8"
-    assert plots.readable(" ") == "␣"
-    assert plots.readable("a b\n") == "a␣b⏎"
-    assert plots.readable("") == "∅"
+    assert fonts.readable("\U0001fae8") == "U+1FAE8"
+    assert fonts.readable(" ") == "␣"
+    assert fonts.readable("a b\n") == "a␣b⏎"
+    assert fonts.readable("") == "∅"
 
 
 def test_the_mark_of_a_words_start_is_no_part_of_a_label():
-    assert [plots.label(piece) for piece in ("▁Hut", "s", "▁", " ", "</s>")] == ["Hut", "s", "␣", "␣", "</s>"]
+    assert [fonts.label(piece) for piece in ("▁Hut", "s", "▁", " ", "</s>")] == ["Hut", "s", "␣", "␣", "</s>"]
 
 
 def test_long_labels_leave_room_for_the_cells(tmp_path, drawn):
     words = ["▁orangefarbenen", "▁etwas", "</s>"]
-    plots.attention_figure(words * 4, words * 3, torch.full((2, 9, 12), 1 / 12), tmp_path / "x.png")
+    attention.panels(words * 4, words * 3, torch.full((2, 9, 12), 1 / 12), tmp_path / "x.png")
     figure = drawn[-1]
     figure.canvas.draw()
     for axes in figure.axes[:3]:
@@ -59,13 +59,13 @@ def test_long_labels_leave_room_for_the_cells(tmp_path, drawn):
 
 def test_a_panel_per_head_and_their_mean(drawn, tmp_path):
     weights = weights_of(3, len(TARGET), len(SOURCE))
-    path = plots.attention_figure(SOURCE, TARGET, weights, tmp_path / "a.png", title="20 Mai, 2026 → 2026년 5월")
+    path = attention.panels(SOURCE, TARGET, weights, tmp_path / "a.png", title="20 Mai, 2026 → 2026년 5월")
     panels = [axes for axes in drawn[0].axes if axes.images and axes.get_title()]
     assert [axes.get_title() for axes in panels] == ["head 1", "head 2", "head 3", "mean of the heads"]
     for axes, expected in zip(panels, [*weights, sum(weights) / 3], strict=True):
         np.testing.assert_allclose(axes.images[0].get_array(), expected, atol=1e-6)
-        assert [label.get_text() for label in axes.get_xticklabels()] == [plots.readable(piece) for piece in SOURCE]
-        assert [label.get_text() for label in axes.get_yticklabels()] == [plots.readable(piece) for piece in TARGET]
+        assert [label.get_text() for label in axes.get_xticklabels()] == [fonts.readable(piece) for piece in SOURCE]
+        assert [label.get_text() for label in axes.get_yticklabels()] == [fonts.readable(piece) for piece in TARGET]
         low, high = axes.get_ylim()
         assert low > high, "the first word written must stand on top"
     picture = matplotlib.image.imread(path)
@@ -76,14 +76,14 @@ def test_a_panel_per_head_and_their_mean(drawn, tmp_path):
 def test_no_letter_is_drawn_as_a_box(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # matplotlib warns of a glyph that no font has
-        plots.attention_figure(
+        attention.panels(
             ["가", "ß", "\U0001fae8"], ["나", "\t"], weights_of(2, 2, 3), tmp_path / "a.png", "가 \U0001fae8"
         )
 
 
 def test_labels_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"\(3, 5, 4\).*\(heads, 4, 5\)"):
-        plots.attention_figure([*"abcde"], [*"abcd"], weights_of(3, 5, 4), tmp_path / "a.png")
+        attention.panels([*"abcde"], [*"abcd"], weights_of(3, 5, 4), tmp_path / "a.png")
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_attention_is_that_of_a_forward_over_what_was_written(model_and_tokenize
     model, tokenizer = model_and_tokenizer
     model.set_attn_implementation("sdpa")
     model.train()
-    (source, target), weights = plots.attention_for(model, tokenizer, "May 1, 2026")
+    (source, target), weights = attention.translated(model, tokenizer, "May 1, 2026")
     assert source == [*"May 1, 2026", "</s>"]
     assert weights.shape == (4, len(target), len(source))
     torch.testing.assert_close(weights.sum(-1), torch.ones(4, len(target)))
@@ -137,7 +137,7 @@ def test_a_text_longer_than_the_model_is_one_line_with_the_limit(model_and_token
 
 def test_a_special_token_that_was_typed_is_text(model_and_tokenizer):
     model, tokenizer = model_and_tokenizer
-    (source, _), _ = plots.attention_for(model, tokenizer, "May</s>")
+    (source, _), _ = attention.translated(model, tokenizer, "May</s>")
     assert source.count("</s>") == 1
 
 
@@ -145,18 +145,18 @@ def test_byte_level_tokens_are_labelled_by_their_text():
     texts = ["금요일 Friday"] * 5
     tokenizer = tokenizers.build("byte_bpe", texts, 300, "seq2seq", min_frequency=1, show_progress=False)
     ids = tokenizer("금요일 Friday")["input_ids"]
-    assert "".join(plots._pieces(tokenizer, ids)).removesuffix("</s>") == "금요일 Friday"
+    assert "".join(attention._pieces(tokenizer, ids)).removesuffix("</s>") == "금요일 Friday"
 
 
 def test_a_model_folder_is_drawn(tmp_path, model_and_tokenizer):
     model, tokenizer = model_and_tokenizer
     model.save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
-    assert plots.attention(tmp_path / "model", "May 1, 2026", tmp_path / "x" / "a.png").is_file()
+    assert attention.of_model(tmp_path / "model", "May 1, 2026", tmp_path / "x" / "a.png").is_file()
     causal = VanillaForCausalLM(VanillaConfig.tiny(variant="decoder"))
     causal.save_pretrained(tmp_path / "causal")
     with pytest.raises(UserError, match="decoder"):
-        plots.attention(tmp_path / "causal", "text", tmp_path / "b.png")
+        attention.of_model(tmp_path / "causal", "text", tmp_path / "b.png")
 
 
 def test_loss_curve_draws_every_event(tmp_path, drawn):
@@ -164,16 +164,16 @@ def test_loss_curve_draws_every_event(tmp_path, drawn):
     events += [{"event": "eval", "step": 2, "loss": 3.5}, {"event": "eval", "step": 3, "exact_match": 1.0}]
     events.append({"event": "train", "step": 4, "loss": float("nan")})
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
-    assert plots.loss_curve(tmp_path / "metrics.jsonl", tmp_path / "loss.png").stat().st_size > 5000
+    assert curves.draw(tmp_path / "metrics.jsonl", tmp_path / "loss.png").stat().st_size > 5000
     lines = {line.get_label(): line.get_xydata().tolist() for line in drawn[0].axes[0].lines}
     assert list(lines.values()) == [[[1, 5.0], [2, 2.5], [3, 5.0 / 3]], [[2, 3.5]]]
     assert [name.split()[0] for name in lines] == ["training", "validation"]
     assert [axes.get_ylabel() for axes in drawn[0].axes] == ["loss (nats per label)", "exact match (0-1)"]
     with pytest.raises(UserError, match="no such file"):
-        plots.loss_curve(tmp_path / "none.jsonl", tmp_path / "loss.png")
+        curves.draw(tmp_path / "none.jsonl", tmp_path / "loss.png")
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(UserError, match="no loss"):
-        plots.loss_curve(tmp_path / "empty.jsonl", tmp_path / "loss.png")
+        curves.draw(tmp_path / "empty.jsonl", tmp_path / "loss.png")
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def metrics(tmp_path):
 
 
 def test_curves_have_a_panel_for_each_figure_and_a_mark_for_each_warning(drawn, metrics):
-    assert plots.curves_of(metrics) == metrics / "curves.png"
+    assert curves.of_run(metrics) == metrics / "curves.png"
     losses, accuracy, rate, norm = drawn[0].axes
     lines = {line.get_label(): line.get_xydata().tolist() for line in losses.lines}
     assert [name.split()[0] for name in lines] == ["training", "validation", "validation,", "warning"]
@@ -217,7 +217,7 @@ def test_curves_have_a_panel_for_each_figure_and_a_mark_for_each_warning(drawn, 
 
 def test_curves_of_no_run_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"not the folder of a run, it has no metrics\.jsonl"):
-        plots.curves_of(tmp_path)
+        curves.of_run(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["x.pdf", "x", "x.jpg"])
@@ -246,7 +246,7 @@ def test_the_legend_names_what_the_run_has(config, words, tmp_path, drawn):
     if config:
         (tmp_path / "final").mkdir()
         (tmp_path / "final" / "config.json").write_text(json.dumps(config))
-    plots.curves_of(tmp_path)
+    curves.of_run(tmp_path)
     assert [text.get_text() for text in drawn[0].axes[0].get_legend().get_texts()] == [words]
 
 
@@ -254,6 +254,6 @@ def test_the_legend_names_what_the_run_has(config, words, tmp_path, drawn):
 def test_a_translation_without_an_end_is_reported(ends, model_and_tokenizer, tmp_path, caplog, monkeypatch):
     model, tokenizer = model_and_tokenizer
     written = ["2", tokenizer.eos_token if ends else "0"]
-    monkeypatch.setattr(plots, "attention_for", lambda *_: ((["a"], written), torch.ones(1, 2, 1)))
-    plots.draw_attention(model, tokenizer, "a", tmp_path / "a.png")
+    monkeypatch.setattr(attention, "translated", lambda *_: ((["a"], written), torch.ones(1, 2, 1)))
+    attention.draw(model, tokenizer, "a", tmp_path / "a.png")
     assert ("stopped after 2 tokens without an end" in caplog.text) is not ends

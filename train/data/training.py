@@ -1,0 +1,42 @@
+"""The front door of the training rows: encoded, packed where the recipe says so, and read window by window from a stream."""
+
+from typing import TYPE_CHECKING
+
+from train.data import encoding
+from train.data.examples import Examples
+from train.data.packing import Packed
+from train.data.streaming import Stream, Windows
+from train.errors import UserError
+from train.model.start import config_value
+from train.settings.recipe import Recipe
+from train.tasks import TASKS
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+
+def encode(split: "Dataset", tokenizer: "PreTrainedTokenizerBase", recipe: Recipe) -> Examples:
+    """Encode the training rows, and pack them where `batch.packing` says so; a stream of them window by window.
+
+    Raises:
+        UserError: as `encoding.encode`, or rows of the stated length do not fit the model or the token budget.
+    """
+    if recipe.batch.packing and (window := config_value(recipe, "attention_window")) is not None:
+        rule = "cannot go with it, as the masks of packed rows would replace the window"
+        raise UserError(f"model.attention_window: {window}: batch.packing {rule}")
+    if recipe.data.stream_rows is None:
+        return _window(split, tokenizer, recipe)
+    return Windows(Stream(recipe), lambda window, first: _window(window, tokenizer, recipe, first))
+
+
+def _window(split: "Dataset", tokenizer: "PreTrainedTokenizerBase", recipe: Recipe, first: int = 0) -> Examples:
+    """Encode and pack rows that are at hand."""
+    if not recipe.batch.packing:
+        return encoding.encode(split, tokenizer, recipe, first)
+    capacity, longest = encoding.row_capacity(tokenizer, recipe)
+    if TASKS[recipe.task].has_pairs:
+        sequences = encoding.encode(split, tokenizer, recipe, first)
+    else:
+        sequences = encoding.documents(split, tokenizer, recipe, longest, first)
+    return Packed(sequences, capacity, recipe.loop.seed)
