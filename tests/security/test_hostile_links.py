@@ -6,7 +6,7 @@ import pytest
 
 from modeling_vanilla.convert.folders import copy_tokenizer
 from train import files
-from train.data import splits
+from train.data import sources
 from train.errors import UserError
 from train.hub import mend
 from train.measure import results
@@ -127,7 +127,7 @@ def test_a_data_set_names_no_file_of_this_machine(tmp_path, secret, monkeypatch,
     (folder / "README.md").write_text(f"---\nconfigs:\n- config_name: default\n  data_files: {name}\n---\n")
     recipe.write_text(f"name: a\ntask: causal\ndata: {{hub: {folder}, train: train}}\n")
     if way == "own":
-        assert list(splits.hub_split(load_recipe(recipe), "train")) == [{"text": "hello"}]
+        assert list(sources.hub_split(load_recipe(recipe), "train")) == [{"text": "hello"}]
         return
     with pytest.raises(UserError, match=r"secret\.txt is no file of the data set"):
-        splits.hub_split(load_recipe(recipe), "train")
+        sources.hub_split(load_recipe(recipe), "train")
