@@ -90,6 +90,18 @@ def check_variant(variant: str, **inputs: Any) -> None:
         raise ValueError(f"{given[0]} must be None with variant={variant!r}; only an encoder-decoder reads it")
 
 
+def check_source_mask(attention_mask: torch.Tensor | None, memory: torch.Tensor) -> None:
+    """Check that a mask of a source is as long as what the encoder gave (B, S, D).
+
+    Raises:
+        ValueError: It is not, with both shapes.
+    """
+    if attention_mask is not None and attention_mask.dim() == 2 and attention_mask.shape != memory.shape[:2]:
+        raise ValueError(
+            f"attention_mask has shape {tuple(attention_mask.shape)}, the encoder gave {tuple(memory.shape[:2])}"
+        )
+
+
 def check_bias(lm_head: nn.Module) -> None:
     """Check that an output matrix has the bias that it was built with.
 

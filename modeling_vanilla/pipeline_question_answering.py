@@ -10,8 +10,7 @@ from collections.abc import Iterator
 import torch
 from transformers.pipelines.base import ChunkPipeline
 
-from .pipeline_calls import example_of, pairs, without_old_arguments
-from .pipeline_text2text import longest_input
+from .pipeline_calls import example_of, longest_input, only_given, pairs, without_old_arguments
 
 # What a call may set, with the defaults of transformers 4.
 WINDOW = 384
@@ -101,20 +100,10 @@ class QuestionAnsweringPipeline(ChunkPipeline):
         ):
             if value is not None and value < least:
                 raise ValueError(f"{name}={value} must be at least {least}")
-        windows = {
-            "max_seq_len": max_seq_len,
-            "doc_stride": doc_stride,
-            "max_question_len": max_question_len,
-            "padding": padding,
-        }
-        answers = {
-            "top_k": top_k,
-            "max_answer_len": max_answer_len,
-            "handle_impossible_answer": handle_impossible_answer,
-            "align_to_words": align_to_words,
-        }
-        given = ({name: v for name, v in part.items() if v is not None} for part in (windows, {}, answers))
-        return tuple(given)
+        windows = {"max_seq_len": max_seq_len, "doc_stride": doc_stride, "max_question_len": max_question_len}
+        answers = {"top_k": top_k, "max_answer_len": max_answer_len, "align_to_words": align_to_words}
+        answers["handle_impossible_answer"] = handle_impossible_answer
+        return only_given(windows | {"padding": padding}), {}, only_given(answers)
 
     def preprocess(  # type: ignore[override]
         self,
