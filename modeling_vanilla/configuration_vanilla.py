@@ -322,8 +322,8 @@ def warn_of_untested() -> None:
 
     By the first process of a machine alone: not by other ranks, nor by the workers of a data loader.
     """
-    found = re.match(r"(\d+)\.(\d+)", transformers.__version__)
-    is_newer = found and [int(found[1]), int(found[2])] > [int(number) for number in TESTED[1].split(".")]
+    numbers = re.match(r"(\d+)\.(\d+)", transformers.__version__)
+    is_newer = numbers and [int(numbers[1]), int(numbers[2])] > [int(number) for number in TESTED[1].split(".")]
     if is_newer and os.environ.get("LOCAL_RANK", "0") == "0" and multiprocessing.parent_process() is None:
         # A name below that of transformers, so that its settings of verbosity hold for a copy beside weights too.
         logging.get_logger("transformers.modeling_vanilla").warning_once(

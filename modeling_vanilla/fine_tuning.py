@@ -104,7 +104,7 @@ class SequenceClassification(TextReader):
         self.post_init()
 
     def _problem_type(self, labels: torch.Tensor) -> str:
-        """Return the configured problem type, or the one that number of classes and type of labels speak for."""
+        """Return the configured problem type, or the one that number of classes and type of labels imply."""
         if self.config.problem_type is None:
             if self.config.num_labels == 1:
                 self.config.problem_type = "regression"
@@ -259,16 +259,16 @@ class MultipleChoice(TextReader):
             labels: (B,), the number of the right choice.
 
         Returns:
-            Logits (B, C), and the loss in nats per question where labels are given. Hidden states and attentions, where
+            Logits (B, C), and the loss in nats per question where labels are choices. Hidden states and attentions, where
             asked for, have one row per choice: (B * C, ...).
 
         Raises:
             ValueError: The ids are not (B, C, T); see also `input_checks.check_inputs` and `check_labels`.
         """
-        given = inputs_embeds if input_ids is None else input_ids
-        if given is not None and given.dim() != (4 if input_ids is None else 3):
+        choices = inputs_embeds if input_ids is None else input_ids
+        if choices is not None and choices.dim() != (4 if input_ids is None else 3):
             raise ValueError(
-                f"{'inputs_embeds' if input_ids is None else 'input_ids'} has shape {tuple(given.shape)}, expected "
+                f"{'inputs_embeds' if input_ids is None else 'input_ids'} has shape {tuple(choices.shape)}, expected "
                 f"(batch, choices, length{', d_model' if input_ids is None else ''})"
             )
         input_ids, attention_mask, position_ids, token_type_ids, inputs_embeds = (
@@ -277,7 +277,7 @@ class MultipleChoice(TextReader):
         )
         out, ids, mask = self.read(input_ids, attention_mask, position_ids, token_type_ids, inputs_embeds, **kwargs)
         scores = self.choice(pool(out.last_hidden_state, ids, mask, self.config))
-        logits = scores.view(given.shape[:2])  # (B * C, 1) -> (B, C)
+        logits = scores.view(choices.shape[:2])  # (B * C, 1) -> (B, C)
         loss = None
         if labels is not None:
             check_labels(labels, logits.shape[1])

@@ -136,7 +136,7 @@ class QuestionAnsweringPipeline(ChunkPipeline):
                 for name in self.tokenizer.model_input_names
                 if name in encoded
             }
-            inside = torch.tensor([[part == 1 for part in encoded.sequence_ids(row)]])
+            inside = torch.tensor([[sequence == 1 for sequence in encoded.sequence_ids(row)]])
             first, last = torch.tensor([encoded["offset_mapping"][row]]).unbind(-1)
             null = torch.zeros_like(inside)
             ids = encoded["input_ids"][row]
@@ -153,13 +153,17 @@ class QuestionAnsweringPipeline(ChunkPipeline):
             size = min(WINDOW, limit)
         elif size > limit:
             raise ValueError(f"max_seq_len={size} must not be more than the {limit} tokens that the model reads")
-        own = self.tokenizer(question, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
-        if longest is not None and len(own) > longest:
-            raise ValueError(f"the question has {len(own)} tokens, more than max_question_len={longest}: shorten it")
-        room = size - len(own) - self.tokenizer.num_special_tokens_to_add(pair=True)
+        question_ids = self.tokenizer(question, add_special_tokens=False, split_special_tokens=True, verbose=False)[
+            "input_ids"
+        ]
+        if longest is not None and len(question_ids) > longest:
+            raise ValueError(
+                f"the question has {len(question_ids)} tokens, more than max_question_len={longest}: shorten it"
+            )
+        room = size - len(question_ids) - self.tokenizer.num_special_tokens_to_add(pair=True)
         if room < 1:
             raise ValueError(
-                f"the question has {len(own)} tokens, which leaves no room for the context in a window of "
+                f"the question has {len(question_ids)} tokens, which leaves no room for the context in a window of "
                 f"{size} tokens (max_seq_len)"
             )
         if stride is None:
@@ -196,9 +200,9 @@ class QuestionAnsweringPipeline(ChunkPipeline):
                 window[name][0].masked_fill(~(inside | nulls), -torch.inf).softmax(-1) for name in ("start", "end")
             )
             null.append(float(start[nulls].sum() * end[nulls].sum()))
-            found = _spans(start.masked_fill(~inside, 0), end.masked_fill(~inside, 0), inside, max_answer_len)
+            spans = _spans(start.masked_fill(~inside, 0), end.masked_fill(~inside, 0), inside, max_answer_len)
             best: dict[tuple[int, int], float] = {}
-            for score, one, other in found:  # best first
+            for score, one, other in spans:  # best first
                 span = _span(context, int(window["first"][0, one]), int(window["last"][0, other]), align_to_words)
                 if span[0] < span[1]:
                     best.setdefault(span, score)

@@ -159,6 +159,7 @@ class VanillaDecoder(_Stack):
         vectors, hidden_states = self.enter(
             input_ids, inputs_embeds, attention_mask, position_ids, token_type_ids, cache
         )
+        # Who sees whom: of the target, and of the source.
         mask = self._self_mask(vectors, attention_mask, cache, position_ids)
         encoder_mask = None
         if encoder_hidden_states is not None:

@@ -29,7 +29,7 @@ def read_gpt2(state: State, config: Any) -> State:
         if ".c_" in key and key.endswith(".weight"):
             value = value.T
         if ".c_attn." in key:
-            out |= {key.replace("c_attn", name): part for name, part in zip("qkv", value.chunk(3), strict=True)}
+            out |= {key.replace("c_attn", name): third for name, third in zip("qkv", value.chunk(3), strict=True)}
         else:
             out[key] = value
     return out
