@@ -17,26 +17,13 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..base import VanillaPreTrainedModel
 from ..configuration_vanilla import VanillaConfig
-from ..modeling_vanilla import (
-    VanillaForCausalLM,
-    VanillaForConditionalGeneration,
-    VanillaForMaskedLM,
-    VanillaForSequenceClassification,
-    VanillaModel,
-)
+from ..modeling_vanilla import AUTO_CLASSES, VanillaForSequenceClassification, VanillaModel
 from .folders import complete_folder, read_json
 from .layouts import LAYOUTS, Layout, State
 
-CLASSES: dict[str, Any] = {
-    c.__name__: c
-    for c in (
-        VanillaModel,
-        VanillaForConditionalGeneration,
-        VanillaForCausalLM,
-        VanillaForMaskedLM,
-        VanillaForSequenceClassification,
-    )
-}
+# Ours that have a counterpart.
+_NAMES = {name for layout in LAYOUTS.values() for name in layout.classes.values()}
+CLASSES: dict[str, Any] = {c.__name__: c for c in AUTO_CLASSES.values() if c.__name__ in _NAMES}
 # How other architectures call the parts that Vanilla does not have: they are named when one of them is refused.
 FOREIGN = (
     "num_key_value_heads rope_parameters rope_theta rotary_dim alibi feed_forward_proj is_gated_act num_experts "

@@ -100,14 +100,10 @@ def whole_passes(s: Subject, source: torch.Tensor, text: torch.Tensor, steps: in
 
     No cache, no padding, no mask; in an encoder-decoder the source (1, S) is encoded anew each time.
     """
-    logits = []
-    for end in range(text.shape[1] - steps, text.shape[1]):
-        before = text[:, :end]
-        if s.layout == "encoder-decoder":
-            logits.append(s.scores(source, target=before, use_cache=False)[0, -1])
-        else:
-            logits.append(s.scores(before, use_cache=False)[0, -1])
-    return torch.stack(logits)
+    prefixes = [text[:, :end] for end in range(text.shape[1] - steps, text.shape[1])]
+    if s.layout == "encoder-decoder":
+        return torch.stack([s.scores(source, target=prefix, use_cache=False)[0, -1] for prefix in prefixes])
+    return torch.stack([s.scores(prefix, use_cache=False)[0, -1] for prefix in prefixes])
 
 
 def greedy(s: Subject, rows: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -209,11 +205,9 @@ def unknown_input(s: Subject) -> Measure:
 
 def _told(s: Subject, ids: torch.Tensor, unknown: dict[str, Any]) -> str:
     """Return in words how a call shows that it has seen an input, or nothing."""
-    call = (
-        {"ids": s.ids(len(ids), s.lengths[0], salt=5), "target": ids}
-        if s.layout == "encoder-decoder"
-        else {"ids": ids}
-    )
+    call = {"ids": ids}
+    if s.layout == "encoder-decoder":
+        call = {"ids": s.ids(len(ids), s.lengths[0], salt=5), "target": ids}
     expected = s.scores(**call)
     try:
         got = s.scores(**call, **unknown)
