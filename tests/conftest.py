@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import HfApi
 
 from modeling_vanilla import (
     VanillaConfig,
@@ -147,7 +148,7 @@ def torchrun():
     return run
 
 
-# ---- the stand-in for the Hub, see tests/hub/hub_server.py
+# ---- the stand-in for the Hub, see tests/hub_stand_in/hub_server.py
 
 
 def _hub():
@@ -191,3 +192,19 @@ def pytest_report_teststatus(report):
     if report.passed and type(report).__name__ == "SubtestReport":
         return "", "", ""
     return None
+
+
+@pytest.fixture
+def api(hub_here):
+    """Return the client of alice, who has an account at the stand-in."""
+    return HfApi(endpoint=hub_here.url, token="hf_alice")
+
+
+@pytest.fixture
+def repo(hub_here, api):
+    """Return a repository with a text file, a large one, an empty one, and folders."""
+    from hub_client import FILES, NAME, add
+
+    api.create_repo(NAME)
+    api.create_commit(NAME, add(**FILES), commit_message="first", commit_description="more")
+    return hub_here.repo(NAME)

@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-RUN, SHOWN = ("python", "bash"), ("console", "text", "yaml")
+RUN, SHOWN = ("python", "bash"), ("console", "mermaid", "text", "yaml")
 
 
 class GuideError(Exception):

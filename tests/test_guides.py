@@ -1,5 +1,5 @@
 # Copyright 2026 The modeling_vanilla authors. Licensed under the Apache License, Version 2.0.
-"""Every code block of docs/guides runs: one fresh process per guide, in a folder that holds what a reader has.
+"""Every code block of docs/guides and of the README runs: one fresh process per page, in a folder with what a reader has.
 
 `play_guide.py` says how a guide is read and what is compared. Here are the stand-ins for the models that a reader has, and
 the tests; the last ones see that a wrong guide fails, at its line.
@@ -16,10 +16,11 @@ from pathlib import Path
 import pytest
 
 from train.settings.reading import load_recipe
-from train.tasks import METRICS_OF_TASK
+from train.tasks import TASKS
 
 ROOT = Path(__file__).resolve().parents[1]
 GUIDES = ROOT / "docs" / "guides"
+READMES = (ROOT / "README.md", ROOT / "README.ko.md")  # the same code in both: test_pages.py
 PLAYER = ROOT / "tests" / "play_guide.py"
 WITH_CODE = (
     "use",
@@ -206,14 +207,16 @@ def runnable(guide: Path) -> int:
     return sum(block.language in play_guide.RUN for block in play_guide.read_blocks(guide))
 
 
-@pytest.mark.parametrize("guide", guides(), ids=lambda path: path.stem)
+@pytest.mark.parametrize("guide", [*guides(), *READMES], ids=lambda path: path.stem)
 def test_every_fence_is_known(guide):
     play_guide.read_blocks(guide)
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in WITH_CODE])
+@pytest.mark.parametrize(
+    "name", ["README", *(pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in WITH_CODE)]
+)
 def test_guide_runs(name, reader, hub, tmp_path):
-    guide = GUIDES / f"{name}.md"
+    guide = READMES[0] if name == "README" else GUIDES / f"{name}.md"
     if lacking := play_guide.missing(guide):
         pytest.skip(f"not installed: {', '.join(lacking)}")
     hub.add_user("you")
@@ -234,22 +237,9 @@ def test_own_data_has_a_recipe_for_each_task(tmp_path):
     for name, content in written:
         (tmp_path / name).write_text(content, encoding="utf-8")
     recipes = [load_recipe([str(tmp_path / name)]) for name, _ in written]
-    assert sorted(recipe.task for recipe in recipes) == sorted(METRICS_OF_TASK)
+    assert sorted(recipe.task for recipe in recipes) == sorted(TASKS)
     folders = {str(recipe.folder) for recipe in recipes} | {"runs/own-trainer"}
     assert set(re.findall(r"runs/own-\w+", text)) == folders
-
-
-@pytest.mark.parametrize("guide", guides(), ids=lambda path: path.stem)
-def test_links_lead_to_files(guide):
-    text = re.sub(r"^```.*?^```", "", guide.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
-    links = re.findall(r"\[([^]]*)\]\(([^)#\s]+)[^)]*\)", text)
-    assert len(links) == text.count("](")
-    local = [(words, guide.parent / target) for words, target in links if "://" not in target]
-    assert [str(target) for _, target in local if not target.exists()] == []
-    # A link whose words are a name in code leads to the file that defines it.
-    names = [(words[1:-1], target) for words, target in local if target.suffix == ".py" and words.startswith("`")]
-    defined = r"(?m)^\s*(?:def |class )?{}\b(?: =|[(:])"
-    assert [n for n, t in names if n != t.name and not re.search(defined.format(n), t.read_text("utf-8"))] == []
 
 
 def test_the_index_names_every_guide():

@@ -1,7 +1,7 @@
 """Tokenizers: built here with the `tokenizers` library, saved as plain tokenizer.json that any AutoTokenizer loads."""
 
 from tokenizer.build import build, save, write
-from tokenizer.special import FORMS, KINDS, SPECIAL_TOKENS, TEMPLATES, form_for, template_for
+from tokenizer.special import FORMS, KINDS, SPECIAL_TOKENS, TEMPLATES, form_for
 from tokenizer.templates import around, extra_special, fits, with_template
 from tokenizer.texts import read_texts
 
@@ -17,7 +17,6 @@ __all__ = [
     "form_for",
     "read_texts",
     "save",
-    "template_for",
     "with_template",
     "write",
 ]

@@ -84,7 +84,7 @@ def _build(args: argparse.Namespace) -> None:
         model_max_length=args.max_length,
     )
     save(tokenizer, output)
-    print(_summary(tokenizer, args.kind, args.template, output, first[0].strip()))
+    print(_summary(tokenizer, args, output, first[0].strip()))
 
 
 def _remember(texts: Iterator[str], first: list[str]) -> Iterator[str]:
@@ -95,15 +95,16 @@ def _remember(texts: Iterator[str], first: list[str]) -> Iterator[str]:
         yield text
 
 
-def _summary(tokenizer: PreTrainedTokenizerFast, kind: str, template: str, output: Path, sample: str) -> str:
+def _summary(tokenizer: PreTrainedTokenizerFast, args: argparse.Namespace, output: Path, sample: str) -> str:
     sample = sample[:200]
     ids = tokenizer(sample, split_special_tokens=True)["input_ids"]
     tokens = tokenizer.convert_ids_to_tokens(ids)
     back = tokenizer.decode(ids, skip_special_tokens=True)
     verdict = "the same" if back == sample else "not the same"
+    fewer = "" if len(tokenizer) == args.vocab_size else f" (the texts give no more of the {args.vocab_size} allowed)"
     return "\n".join(
         [
-            f"{kind} tokenizer, {len(tokenizer)} tokens, template {template}, saved in {output}",
+            f"{args.kind} tokenizer, {len(tokenizer)} tokens{fewer}, template {args.template}, saved in {output}",
             f"sample:  {sample!r}",
             f"tokens:  {len(ids)}: {' '.join(map(repr, tokens[:24]))}{' ...' if len(tokens) > 24 else ''}",
             f"decoded: {back!r} ({verdict})",

@@ -42,24 +42,6 @@ TEMPLATES = MappingProxyType(
 )
 """What is added around one text, and around a pair of texts; the digit is the token type id."""
 
-_TASK_TEMPLATES = MappingProxyType(
-    {"translation": "seq2seq", "causal": "causal", "masked": "encoder", "classification": "encoder"}
-)
-
-
-def template_for(task: str) -> str:
-    """Return the name of the template that a training task needs.
-
-    Args:
-        task: `translation`, `causal`, `masked` or `classification`.
-
-    Raises:
-        ValueError: the task is none of these.
-    """
-    if task not in _TASK_TEMPLATES:
-        raise ValueError(f"task={task!r} must be one of {', '.join(_TASK_TEMPLATES)}")
-    return _TASK_TEMPLATES[task]
-
 
 def form_for(kind: str, normalize: str | None) -> str:
     """Return the form of Unicode that a kind of tokenizer brings a text into.

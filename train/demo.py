@@ -4,6 +4,7 @@ make demo        (or: python -m train.demo [--run_dir DIR])
 """
 
 import argparse
+import contextlib
 import inspect
 import os
 import subprocess
@@ -11,6 +12,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from transformers.utils import logging
 
@@ -74,9 +76,9 @@ def main() -> int:
     run, started = recipe.folder, time.monotonic()
 
     _say(f"1/3  train {RECIPE} (a finished run is recognised, a stopped one goes on)")
-    done = subprocess.run([sys.executable, "-m", "train", "fit", str(RECIPE), *place], check=False)
-    if done.returncode:
-        return done.returncode
+    code = _run([sys.executable, "-m", "train", "fit", str(RECIPE), *place])
+    if code:
+        return code
 
     _say("2/3  load the result in a process that does not know this project")
     code = _translate_as_stranger(run / "final", recipe)
@@ -105,10 +107,18 @@ def _translate_as_stranger(folder: Path, recipe) -> int:
         environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_MODULES_CACHE": elsewhere}
         # -I ignores PYTHON* variables, so the encoding of the output is asked for as an option.
         python = [sys.executable, "-I", "-X", "utf8"]
-        done = subprocess.run(
-            [*python, "-c", STRANGER, str(folder.resolve()), *texts], cwd=elsewhere, env=environment, check=False
-        )
-    return done.returncode
+        return _run([*python, "-c", STRANGER, str(folder.resolve()), *texts], cwd=elsewhere, env=environment)
+
+
+def _run(command: list[str], **options: Any) -> int:
+    """Run a part in a process of its own and return its exit code.
+
+    Ctrl-C reaches that process too, which saves and ends: it is waited for, where `subprocess.run` would kill it.
+    """
+    with subprocess.Popen(command, **options) as process:
+        while True:
+            with contextlib.suppress(KeyboardInterrupt):
+                return process.wait()
 
 
 def _farewell(run: Path, picture: Path, seconds: float) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer, BertConfig, BertForMaskedLM, PreTrainedTokenizerFast, pipeline
 
-from tokenizer import KINDS, SPECIAL_TOKENS, TEMPLATES, build, save, template_for
+from tokenizer import KINDS, SPECIAL_TOKENS, TEMPLATES, build, save
 from tokenizer.scripts import LONGEST_WORD
 
 ROOT = Path(__file__).parents[2]
@@ -401,19 +401,6 @@ def test_save_writes_over_nothing(tmp_path):
             save(tokenizer, tmp_path / name)
     assert kept.read_text() == "x"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "full"]
-
-
-@pytest.mark.parametrize(
-    ("task", "template"),
-    [("translation", "seq2seq"), ("causal", "causal"), ("masked", "encoder"), ("classification", "encoder")],
-)
-def test_template_for(task, template):
-    assert template_for(task) == template
-
-
-def test_template_for_an_unknown_task():
-    with pytest.raises(ValueError, match="task='summary'"):
-        template_for("summary")
 
 
 def test_the_class_is_named_as_transformers_4_and_5_know_it(tmp_path):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dates_recipe import dates_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -111,7 +112,8 @@ def translation(tmp_path):
 @pytest.fixture
 def recipe(tmp_path):
     """Make a recipe over files of a temporary folder, which are text or bytes; a name that ends in gz is packed."""
-    from train.settings.reading import DataSection, Recipe
+    from train.settings.recipe import Recipe
+    from train.settings.sections import DataSection
 
     def function(task: str, files: dict | None = None, **data) -> Recipe:
         for name, content in (files or {}).items():
@@ -122,18 +124,7 @@ def recipe(tmp_path):
     return function
 
 
-DATES = """
-name: dates
-task: translation
-model: {attn_implementation: eager, d_model: 32, d_ff: 48, num_heads: 4, num_layers: 1, dropout: 0.1,
-  max_position_embeddings: 64}
-tokenizer: {kind: char, vocab_size: 200}
-data: {generator: dates, generator_args: {train: 300, validation: 20, test: 20}}
-batch: {max_tokens: 512}
-optim: {lr: 2.0e-3, schedule: cosine, warmup_steps: 3, clip_norm: 1.0}
-loop: {max_steps: 24, eval_every: 8, save_every: 2, log_every: 1, keep_last: 2, accumulate: 2, tracker: none}
-eval: {metrics: [loss], beams: 1}
-"""
+DATES = dates_recipe("dates", loop={"max_steps": 24, "eval_every": 8, "accumulate": 2})
 
 # Imports take ten times as long as the small runs of these tests, so one process imports and forks off a real process
 # for every start; it does nothing else, and a signal to a child is a signal to a training process.

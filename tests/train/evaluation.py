@@ -7,6 +7,7 @@ import torch
 import tokenizer as tokenizers
 from modeling_vanilla import VanillaConfig
 from train.settings.reading import load_recipe
+from train.tasks import TASKS
 
 SIZES = {"d_model": 24, "d_ff": 29, "num_heads": 4, "num_layers": 2, "max_position_embeddings": 96}
 LINES = ["to be or not to be", "that is the question", "whether tis nobler", "in the mind to suffer", "the slings"]
@@ -30,7 +31,7 @@ def model_and_tokenizer(head, recipe, splits, **more):
     """Build a tiny model with dropout and label smoothing on: neither may show in an evaluation."""
     columns = ("source", "target") if recipe.task == "translation" else ("text",)
     texts = [text for column in columns for text in splits["train"][column][:]]
-    kind, template = recipe.tokenizer.kind, tokenizers.template_for(recipe.task)
+    kind, template = recipe.tokenizer.kind, TASKS[recipe.task].template
     built = tokenizers.build(kind, texts, 300, template, min_frequency=1, show_progress=False)
     torch.manual_seed(0)
     config = VanillaConfig(

@@ -4,7 +4,7 @@ import pytest
 
 from train.data.splits import load_splits
 from train.errors import UserError
-from train.settings.reading import Recipe
+from train.settings.recipe import Recipe
 
 
 def rows(split) -> list[tuple]:

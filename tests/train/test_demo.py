@@ -1,5 +1,9 @@
 """The demo's middle part: a process that cannot import this project loads a folder and translates with it."""
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import tokenizer as tokenizers
@@ -31,3 +35,30 @@ def test_a_stranger_who_fails_is_reported(tmp_path):
     recipe = load_recipe([str(demo.ROOT / demo.RECIPE)])
     recipe.data.generator_args = {"train": 1, "validation": 1, "test": 5}
     assert demo._translate_as_stranger(Path(tmp_path), recipe) != 0
+
+
+SLOW = """
+import pathlib, sys, time
+print("ready", flush=True)
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    time.sleep(1)  # a checkpoint is written
+    pathlib.Path("saved").touch()
+    sys.exit(130)
+"""
+DEMO = f"""
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell switches it off for what runs in the background
+from train import demo
+sys.exit(demo._run([sys.executable, "-c", {"import signal; signal.signal(signal.SIGINT, signal.default_int_handler)" + SLOW!r}], cwd=sys.argv[1]))
+"""
+
+
+def test_ctrl_c_waits_for_a_part_that_saves(tmp_path):
+    command = [sys.executable, "-c", DEMO, str(tmp_path)]
+    with subprocess.Popen(command, cwd=demo.ROOT, stdout=-1, text=True, start_new_session=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to both of them
+        assert process.wait(timeout=60) == 130
+    assert (tmp_path / "saved").exists()

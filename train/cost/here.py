@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from train.settings.reading import Recipe
+from train.settings.recipe import Recipe
 
 
 def measured(bf16: bool, seconds: float = 0.5) -> float:

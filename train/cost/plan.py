@@ -1,7 +1,5 @@
 """What a run will take, before it is started: parameters, operations, memory, steps, hours and money."""
 
-import argparse
-import json
 import math
 import tempfile
 from dataclasses import dataclass
@@ -15,13 +13,14 @@ from train.cost import formulas, gpus, here
 from train.data import examples
 from train.data import splits as data
 from train.data import steps as feed
-from train.errors import MissingDataError, UserError
+from train.errors import MissingDataError
 from train.model import build
 from train.model.optim import learning_rate
 from train.settings import splits
-from train.settings.reading import Recipe, load_recipe
+from train.settings.recipe import Recipe
+from train.settings.rules import require_splits
+from train.tasks import TASKS
 
-USAGE = "python -m train plan RECIPE.yaml [--KEY VALUE ...] [--gpu NAME ...] [--mfu 0.35] [--price X] [--processes N]"
 LENGTH = 32
 """Tokens a row where the data is not here and the recipe does not say."""
 CUDA_CONTEXT = 1e9
@@ -49,57 +48,6 @@ class Seen:
     note: str
 
 
-def main(words: list[str]) -> int:
-    """Print the plan of a recipe; `words` are those of the command line."""
-    parser = _parser()
-    if "-h" in words or "--help" in words:
-        parser.print_help()
-        return 0
-    own, rest = parser.parse_known_args(words)
-    for name, holds, rule in (
-        ("mfu", 0 < own.mfu <= 1, "must be above 0 and at most 1"),
-        ("price", own.price is None or own.price >= 0, "must be at least 0"),
-        ("processes", own.processes >= 1, "must be at least 1"),
-        ("length", own.length is None or own.length >= 1, "must be at least 1"),
-    ):
-        if not holds:
-            raise UserError(f"--{name}: {getattr(own, name)}: {rule}")
-    asked = own.gpu or [*gpus.GPUS, gpus.CPU]
-    chosen = gpus.find(asked)
-    own.cpu = gpus.CPU in map(str.lower, asked)
-    content = make(load_recipe(rest), chosen, own)
-    print(json.dumps(content, indent=2) if own.json else text(content))
-    return 0
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:
-        raise UserError(f"plan: {message}")
-
-
-def _parser() -> argparse.ArgumentParser:
-    """Return the parser of what is not a key of the recipe."""
-    parser = _Parser(
-        "python -m train plan",
-        usage=USAGE,
-        description="Say what a recipe will take, without training it or making its model.",
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "--gpu",
-        nargs="+",
-        default=[],
-        metavar="NAME",
-        help=f"of {', '.join(gpus.GPUS)}, or {gpus.CPU}, this machine's; default: all",
-    )
-    parser.add_argument("--mfu", type=float, default=0.35, help="share of the peak that is reached (default: 0.35)")
-    parser.add_argument("--price", type=float, help="US dollars an hour and GPU, for all of them")
-    parser.add_argument("--processes", type=int, default=1, help="GPUs that work together (default: 1)")
-    parser.add_argument("--length", type=int, help="tokens a row and side, where the data is not to be read")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    return parser
-
-
 def make(recipe: Recipe, chosen: dict[str, gpus.Gpu], own: Any) -> dict[str, Any]:
     """Return the plan of a recipe as plain values.
 
@@ -111,7 +59,7 @@ def make(recipe: Recipe, chosen: dict[str, gpus.Gpu], own: Any) -> dict[str, Any
     Raises:
         UserError: something is not as `fit` needs it. Only files that are not here yet are done without.
     """
-    splits.check(recipe, splits.of(recipe.data))
+    require_splits(recipe, splits.of(recipe.data))
     encoded, tokenizer, labels, reason = (None, None, None, "--length was given") if own.length else _read(recipe)
     model = build.outline(recipe, len(tokenizer) if tokenizer else _vocabulary(recipe), labels)
     config: Any = model.config
@@ -186,7 +134,7 @@ def _read(recipe: Recipe) -> tuple[Any, Any, int | None, str]:
                 folder = Path(scratch) / "tokenizer"
                 build.make_tokenizer(recipe, train, folder)
             tokenizer = build.load_tokenizer(folder)
-        labels = len(train.features["label"].names) if recipe.task == "classification" else None
+        labels = len(train.features["label"].names) if TASKS[recipe.task].has_classes else None
         return examples.encode(train, tokenizer, recipe), tokenizer, labels, ""
     except MissingDataError as error:
         return None, None, None, str(error)
@@ -221,14 +169,14 @@ def _counted(recipe: Recipe, config: Any, encoded: examples.Examples, keeping: f
 
 def _assumed(recipe: Recipe, config: Any, length: int | None, reason: str) -> Seen:
     """Return steps that use their whole budget with rows of one length."""
-    blocks = recipe.task in ("causal", "masked")
+    blocks = TASKS[recipe.task].cuts_blocks
     if length is None:
         longest = config.max_position_embeddings - (recipe.task == "causal")
         length = min(recipe.batch.block_size or longest, longest) if blocks else LENGTH
     length = min(length, recipe.batch.max_tokens)
     rows = recipe.batch.max_tokens // length
     rows = min(rows, recipe.batch.max_rows or rows)
-    sides = (length, length) if recipe.task == "translation" else (length,)
+    sides = (length, length) if TASKS[recipe.task].has_pairs else (length,)
     load = formulas.load_of(recipe.task, rows, sides, recipe.batch.mask_probability)
     note = f"assumed: full batches of rows of {length} tokens a side ({reason})"
     return Seen(load, load, None, None, None, note)

@@ -17,7 +17,8 @@ from train.data import cache
 from train.data.splits import locate
 from train.errors import UserError
 from train.model.start import config_values
-from train.settings.reading import Recipe
+from train.settings.recipe import Recipe
+from train.tasks import TASKS
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -156,11 +157,11 @@ def encode(split: "Dataset", tokenizer: "PreTrainedTokenizerBase", recipe: Recip
         UserError: a row is too long (with `data.too_long: error`), or the text is too short for one block.
     """
     name = str(split.split or "train")
-    if recipe.task in ("causal", "masked"):
+    if TASKS[recipe.task].cuts_blocks:
         return _blocks(split, name, tokenizer, recipe, first)
-    columns = {"input_ids": "source", "labels": "target"} if recipe.task == "translation" else {"input_ids": "text"}
+    columns = {"input_ids": "source", "labels": "target"} if TASKS[recipe.task].has_pairs else {"input_ids": "text"}
     sides = {side: _tokens(split, column, tokenizer, recipe, first) for side, column in columns.items()}
-    classes = np.asarray(split["label"][:]) if recipe.task == "classification" else None
+    classes = np.asarray(split["label"][:]) if TASKS[recipe.task].has_classes else None
     return _shortened(Examples(sides, classes), name, recipe, _longest(tokenizer, recipe, name), first)
 
 
@@ -419,5 +420,8 @@ def _blocks(split: "Dataset", name: str, tokenizer, recipe: Recipe, first: int) 
     most, rule, limit = min(room)
     block_size = recipe.batch.block_size or most
     if not 1 <= block_size <= most:
-        raise UserError(f"batch.block_size: {block_size} must be in 1..{most}, as {rule} is {limit}")
+        beside = "the token behind it" if causal else "a token before and one behind it"
+        raise UserError(
+            f"batch.block_size: {block_size} must be in 1..{most}, as {rule} is {limit} and a row holds a block and {beside}"
+        )
     return Blocks(stream, block_size, recipe.loop.seed, int(causal), prefix, suffix)

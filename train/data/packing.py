@@ -9,7 +9,8 @@ import numpy as np
 
 from train.data import examples, streaming
 from train.errors import UserError
-from train.settings.reading import Recipe
+from train.settings.recipe import Recipe
+from train.tasks import TASKS
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -108,7 +109,7 @@ def _window(split: "Dataset", tokenizer, recipe: Recipe, first: int = 0) -> exam
     if not recipe.batch.packing:
         return examples.encode(split, tokenizer, recipe, first)
     capacity, longest = examples.row_capacity(tokenizer, recipe)
-    if recipe.task == "translation":
+    if TASKS[recipe.task].has_pairs:
         parts = examples.encode(split, tokenizer, recipe, first)
     else:
         parts = examples.documents(split, tokenizer, recipe, longest, first)

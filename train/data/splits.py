@@ -32,17 +32,13 @@ from train.data.readers import (
 )
 from train.errors import MissingDataError, UserError
 from train.files import STAGING
-from train.settings.reading import DataSection, Recipe
+from train.settings.recipe import Recipe
+from train.settings.sections import DataSection
+from train.tasks import TASKS
 
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "validation", "test")
-COLUMNS = {
-    "translation": ("source", "target"),
-    "classification": ("text", "label"),
-    "causal": ("text",),
-    "masked": ("text",),
-}
 _JUDGED = 1000  # lines after which data may be refused before its end
 _CHUNK = 50_000
 _CHUNKS_IN_MEMORY = 10
@@ -69,7 +65,7 @@ def load_splits(recipe: Recipe) -> dict[str, datasets.Dataset]:
         splits[name] = _load(recipe, name, None if whole else limit, made.get(name))
     if fraction > 0 and "validation" not in splits:
         splits["train"], splits["validation"] = _cut(splits["train"], recipe)
-    if recipe.task == "classification":
+    if TASKS[recipe.task].has_classes:
         splits = _number_labels(splits, recipe)
     return {name: splits[name] for name in SPLITS if name in splits}
 
@@ -107,7 +103,7 @@ def _keep(total: int, fraction: float) -> int:
 
 def _load(recipe: Recipe, name: str, limit: int | None, made: Rows | None) -> datasets.Dataset:
     """Read one split, or take what a generator made; labels stay text."""
-    data, columns = recipe.data, COLUMNS[recipe.task]
+    data, columns = recipe.data, TASKS[recipe.task].columns
     if made is not None:
         if set(made) != set(columns):
             raise UserError(
@@ -125,7 +121,7 @@ def _load(recipe: Recipe, name: str, limit: int | None, made: Rows | None) -> da
 
 def gathered(rows: Iterator[Values], recipe: Recipe, name: str) -> datasets.Dataset:
     """Gather good rows, however many there are, as a split."""
-    return _dataset(_table(rows, COLUMNS[recipe.task]), name)
+    return _dataset(_table(rows, TASKS[recipe.task].columns), name)
 
 
 def refuse_empty(holds: bool, recipe: Recipe, name: str) -> None:
@@ -230,12 +226,12 @@ def _rows(recipe: Recipe, name: str, hub: Any | None = None, before: int = 0) ->
     else:
         rows = _file_rows(recipe, name)
     for file, line, values in rows:
-        if not isinstance(values, Bad) and recipe.task in ("translation", "classification"):
+        if not isinstance(values, Bad) and not TASKS[recipe.task].cuts_blocks:
             # Texts of classification may be empty (<cls> <sep> remains), an empty side of a translation teaches nothing.
-            needed = values if recipe.task == "translation" else values[1:]
+            needed = values if TASKS[recipe.task].has_pairs else values[1:]
             empty = [
                 column
-                for column, value in zip(COLUMNS[recipe.task][-len(needed) :], needed, strict=True)
+                for column, value in zip(TASKS[recipe.task].columns[-len(needed) :], needed, strict=True)
                 if not value.strip()
             ]
             if empty:
@@ -245,7 +241,7 @@ def _rows(recipe: Recipe, name: str, hub: Any | None = None, before: int = 0) ->
 
 def _columns(data: DataSection, task: str) -> dict[str, Column]:
     """Return the table columns of a task: field of the recipe -> column, by default named as ours."""
-    names = {f"{column}_column": getattr(data, f"{column}_column") for column in COLUMNS[task]}
+    names = {f"{column}_column": getattr(data, f"{column}_column") for column in TASKS[task].columns}
     return {name: name.removesuffix("_column") if column is None else column for name, column in names.items()}
 
 
@@ -253,13 +249,13 @@ def _file_rows(recipe: Recipe, name: str) -> Iterator[Row]:
     """Yield the rows of local files, one after the other, or side by side for parallel text."""
     data, paths = recipe.data, _paths(recipe.data, name)
     kinds = {data.format or format_of(path) for path in paths}
-    if recipe.task == "translation" and kinds == {"text"}:
+    if TASKS[recipe.task].has_pairs and kinds == {"text"}:
         if len(paths) != 2:
             raise UserError(
                 f"data.{name}: {len(paths)} text file(s); must be [source file, target file], or tsv, csv or json"
             )
         return read_parallel(paths)
-    if recipe.task == "classification" and "text" in kinds:
+    if TASKS[recipe.task].has_classes and "text" in kinds:
         raise UserError(f"data.{name}: {paths[0]} is text without columns; classification must have tsv, csv or json")
     columns = _columns(data, recipe.task)
     return itertools.chain.from_iterable(
@@ -319,7 +315,7 @@ def _refuse_files_of_elsewhere(data: DataSection) -> None:
 def _hub_rows(recipe: Recipe, name: str, rows: Any, before: int) -> Iterator[Row]:
     """Yield the rows of a Hub data set, with their numbers as lines."""
     data, columns, names = recipe.data, _columns(recipe.data, recipe.task), None
-    if recipe.task == "classification":
+    if TASKS[recipe.task].has_classes:
         label = columns["label_column"]
         if isinstance(names := rows.features.get(label), datasets.ClassLabel):  # better than their numbers
             rows = rows.cast_column(label, datasets.Value("int64"))

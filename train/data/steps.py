@@ -14,7 +14,7 @@ from train.errors import UserError
 if TYPE_CHECKING:
     from train.data.collate import Batch, Collator
     from train.data.examples import Examples
-    from train.settings.reading import Recipe
+    from train.settings.recipe import Recipe
 
 
 class Place(NamedTuple):

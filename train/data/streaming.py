@@ -17,7 +17,7 @@ from train.data.examples import Examples
 from train.data.readers import Values
 
 if TYPE_CHECKING:
-    from train.settings.reading import Recipe
+    from train.settings.recipe import Recipe
 
 Place = dict[str, Any]
 """Where a window begins, as JSON: `row`, the good rows of this pass before it, and `hub`, the state of a Hub data set."""

@@ -9,33 +9,10 @@ from modeling_vanilla.configuration_vanilla import TESTED
 from train.errors import plain
 from train.hub import fetch
 from train.measure import results
-from train.model import loading
 from train.run import history
-from train.tasks import FIGURES, in_words
+from train.tasks import FIGURES, TASKS, in_words
 
-TEMPLATE = Path(__file__).resolve().parents[1] / "model_card.md"
-TASKS = {
-    "translation": {
-        "pipeline_tag": "translation",
-        "summary": "A sequence-to-sequence Transformer: it reads a text and writes its translation.",
-        "intended_use": "Translating text like that of its training data, and studying or fine-tuning a small Transformer.",
-    },
-    "causal": {
-        "pipeline_tag": "text-generation",
-        "summary": "A causal language model: it continues a text.",
-        "intended_use": "Continuing text like that of its training data, and studying or fine-tuning a small Transformer.",
-    },
-    "masked": {
-        "pipeline_tag": "fill-mask",
-        "summary": "A masked language model: it restores hidden tokens from the text on both sides of them.",
-        "intended_use": "A starting point for fine-tuning on text like that of its training data.",
-    },
-    "classification": {
-        "pipeline_tag": "text-classification",
-        "summary": "A text classifier.",
-        "intended_use": "Classifying text like that of its training data.",
-    },
-}
+TEMPLATE = Path(__file__).resolve().parents[2] / "model_card.md"
 SHOWN_SAMPLES, WIDGET_SAMPLES = 5, 3
 OWN_LICENSE = "apache-2.0"
 
@@ -54,20 +31,20 @@ def render(repo_id: str, recipe, content: dict, model, pictures=()) -> ModelCard
     columns, rows = _samples(_named(content.get("samples") or [], model.config))
     notes = [f"{name}: `{signature}`" for name, signature in content["settings"]["signatures"].items()]
     values = {
-        "summary": task["summary"],
-        "intended_use": task["intended_use"],
-        "auto_class": loading.AUTO_OF_TASK[recipe.task],
+        "summary": task.summary,
+        "intended_use": task.intended_use,
+        "auto_class": TASKS[recipe.task].auto_class,
         "tested": " to ".join(TESTED),
         "needed": TESTED[0],
         "own_class": type(model).__name__,
-        "task": task["pipeline_tag"],
+        "task": task.pipeline,
         "parameters": f"{content['parameters']:,}",
         "variant": model.config.variant,
         "pipeline_usage": _pipeline_usage(recipe, content),
         "usage": _usage(recipe, content),
         "split_sentence": f"On {content['settings']['examples']:,} examples of the split `{content['split']}`.",
         "figures": [
-            (in_words(name, recipe.task), f"{value:.{FIGURES[name][2]}f}")
+            (in_words(name, recipe.task), f"{value:.{FIGURES[name].digits}f}")
             for name, value in content["metrics"].items()
         ],
         "figure_notes": notes + _search_notes(recipe, content),
@@ -99,12 +76,12 @@ def _card_data(repo_id: str, recipe, content: dict) -> ModelCardData:
     source = _source(recipe)
     results = [
         EvalResult(
-            task_type=task["pipeline_tag"],
+            task_type=task.pipeline,
             dataset_type=source,
             dataset_name=source,
             dataset_config=recipe.data.hub_config,
             dataset_split=content["split"],
-            metric_type=FIGURES[name][0],
+            metric_type=FIGURES[name].metric,
             metric_name=in_words(name, recipe.task),
             metric_value=round(content["metrics"][name], 6),
         )
@@ -114,11 +91,11 @@ def _card_data(repo_id: str, recipe, content: dict) -> ModelCardData:
         language=languages(recipe),
         license=license_of(recipe),
         library_name="transformers",
-        pipeline_tag=task["pipeline_tag"],
+        pipeline_tag=task.pipeline,
         tags=tags(recipe),
         datasets=[recipe.data.hub] if fetch.is_id(recipe.data.hub) else None,
         base_model=_base(recipe),
-        metrics=sorted({FIGURES[name][0] for name in names}),
+        metrics=sorted({FIGURES[name].metric for name in names}),
         model_name=repo_id.split("/")[-1],
         eval_results=results,
         widget=_widget(recipe, content) or None,
@@ -132,13 +109,13 @@ def of_checkpoint(repo_id: str, recipe, step: int) -> ModelCard:
         language=languages(recipe),
         license=license_of(recipe),
         library_name="transformers",
-        pipeline_tag=task["pipeline_tag"],
+        pipeline_tag=task.pipeline,
         tags=[*tags(recipe), "checkpoint"],
     )
     return ModelCard(
-        f"---\n{data.to_yaml()}\n---\n\n# {repo_id}, step {step:,}\n\n{task['summary']} This is a checkpoint of the run "
+        f"---\n{data.to_yaml()}\n---\n\n# {repo_id}, step {step:,}\n\n{task.summary} This is a checkpoint of the run "
         f"`{recipe.name}`, after {step:,} of {recipe.loop.max_steps:,} steps, sent while the run went on. Nothing of it was "
-        f"measured. `{loading.AUTO_OF_TASK[recipe.task]}.from_pretrained` loads it with `trust_remote_code=True`.\n"
+        f"measured. `{TASKS[recipe.task].auto_class}.from_pretrained` loads it with `trust_remote_code=True`.\n"
     )
 
 
@@ -174,7 +151,7 @@ def _license_sentence(recipe) -> str:
 def _widget(recipe, content: dict) -> list[dict]:
     """Return texts to try on the page of the model, with what the model answered where that was measured."""
     samples = (content.get("samples") or [])[:WIDGET_SAMPLES]
-    if recipe.task == "translation":
+    if TASKS[recipe.task].has_pairs:
         return [{"text": one["source"], "output": {"text": one["prediction"]}} for one in samples if "source" in one]
     return [{"text": one["text"]} for one in samples if "text" in one]
 
@@ -184,7 +161,7 @@ def languages(recipe) -> list[str] | None:
     if recipe.data.language:
         return recipe.data.language
     pair = re.search(r"-([a-z]{2})-([a-z]{2})(?=-|$)", recipe.name)
-    return list(pair.groups()) if pair and recipe.task == "translation" else None
+    return list(pair.groups()) if pair and TASKS[recipe.task].has_pairs else None
 
 
 def _base(recipe) -> str | None:
@@ -254,12 +231,12 @@ def _usage(recipe, content: dict) -> str:
     """Return the lines of Python that use the model."""
     # User text is text: `</s>` typed by somebody must not become the end of the sentence.
     encode = f'inputs = tokenizer({_first_text(content)!r}, return_tensors="pt", split_special_tokens=True)'
-    if recipe.task == "translation":
+    if TASKS[recipe.task].has_pairs:
         return f"{encode}\nprint(tokenizer.decode(model.generate(**inputs)[0], skip_special_tokens=True))"
     if recipe.task == "causal":
         generate = "model.generate(**inputs, max_new_tokens=200, do_sample=True)"
         return f"{encode}\nprint(tokenizer.decode({generate}[0], skip_special_tokens=True))"
-    if recipe.task == "classification":
+    if TASKS[recipe.task].has_classes:
         return f"{encode}\nprint(model.config.id2label[model(**inputs).logits.argmax(-1).item()])"
     return (
         'inputs = tokenizer(f"Some text with a {tokenizer.mask_token} in it", return_tensors="pt")\n'
@@ -271,7 +248,7 @@ def _usage(recipe, content: dict) -> str:
 def _search_notes(recipe, content: dict) -> list[str]:
     """Say how translations were searched."""
     settings = content["settings"]
-    if recipe.task != "translation":
+    if not TASKS[recipe.task].generates:
         return []
     limit = f"at most {settings['max_extra_tokens']} tokens more than the input"
     if settings["beams"] == 1:

@@ -89,7 +89,9 @@ def finished(run_dir: Path, repo_id: str):
         raise UserError(f"repo-id {repo_id!r}: must be user/name")
     files.refuse_missing(run_dir)
     if not (run_dir / "recipe.yaml").is_file():
-        raise UserError(f"{run_dir}: not a run, it has no recipe.yaml")
+        model = (run_dir / "config.json").is_file()
+        remedy = ", but a model folder: its push_to_hub sends it, see docs/guides/sharing.md" if model else ""
+        raise UserError(f"{run_dir}: not a run, it has no recipe.yaml{remedy}")
     _refuse_links(run_dir)
     if not (run_dir / "final" / "config.json").is_file():
         raise UserError(f"{run_dir}: a run without final/: train it to its end first (python -m train fit)")

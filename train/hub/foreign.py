@@ -11,7 +11,7 @@ from typing import Any
 
 from modeling_vanilla.file_checks import GENERATION_LIMITS, LIMITS
 from train.errors import UserError
-from train.settings.reading import Recipe
+from train.settings.recipe import Recipe
 from train.settings.sections import LoopSection
 
 Rule = Callable[[Any], Any]

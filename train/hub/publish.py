@@ -7,8 +7,8 @@ from train.hub import upload
 from train.hub.check import report as hub_check
 from train.hub.client import Hub
 from train.hub.folder import finished, write_hub_folder
-from train.model import loading
 from train.settings.reading import load_recipe
+from train.tasks import TASKS
 
 
 def publish(run_dir, target: upload.Target, dry_run: bool = False) -> upload.Sent | None:
@@ -57,7 +57,7 @@ def publish(run_dir, target: upload.Target, dry_run: bool = False) -> upload.Sen
         return None
     recipe = load_recipe([str(folder / "recipe.yaml")])
     sent = upload.send(hub, folder, target, f"Publish {recipe.name}")
-    print(farewell(target, sent, loading.AUTO_OF_TASK[recipe.task]))
+    print(farewell(target, sent, TASKS[recipe.task].auto_class))
     return sent
 
 

@@ -21,10 +21,11 @@ from train.hub.client import Hub
 from train.measure import provenance, scoring
 from train.processes import signals
 from train.run import checkpoint
+from train.tasks import TASKS
 
 if TYPE_CHECKING:
-    from train.run.setup import Run
-    from train.settings.reading import Recipe
+    from train.run.run import Run
+    from train.settings.recipe import Recipe
 
 PATIENCE = 300.0
 """Seconds that the end of a run waits for its last push at most; half of `loop.timeout` where that is less."""
@@ -56,6 +57,11 @@ def check(recipe: "Recipe") -> None:
         upload.survey(hub, target_of(recipe))
     except PublishError as error:  # the network may be back when there is something to send
         _say(f"warning: loop.push_to: {error}")
+
+
+def begin(run: "Run") -> "Pusher":
+    """Return what sends the checkpoints of a run."""
+    return Pusher(run)
 
 
 class Pusher:
@@ -126,7 +132,7 @@ class Pusher:
             if path.is_symlink():
                 raise UserError(f"{path}: a link, which is not followed; put the file itself there")
             _copy(path, folder / path.name, link=path.name == checkpoint.WEIGHTS)
-        if run.recipe.task == "translation":
+        if TASKS[run.recipe.task].generates:
             scoring.generation_config(run.recipe, run.bare.config).save_pretrained(folder)
         provenance.public(run.recipe).save(folder / "recipe.yaml")
         card.of_checkpoint(self.target.repo_id, run.recipe, step).save(folder / "README.md")

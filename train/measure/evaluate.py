@@ -1,25 +1,17 @@
 """Evaluation: the figures of a model on a split, and of a folder on disk with its results.json."""
 
-import dataclasses
 import functools
 import logging
-import os
-from pathlib import Path
 
-from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 
 from train import metrics as scorers
 from train.data import examples
-from train.data import splits as data
 from train.errors import UserError
-from train.hub import fetch
-from train.measure import provenance, results, scoring
-from train.model import loading
-from train.processes import environment, random_state
-from train.settings.reading import load_recipe
+from train.measure import scoring
+from train.processes import ranks
 from train.settings.rules import bleu_tokenizer
-from train.tasks import CLASSIFICATION, GENERATION, METRICS_OF_TASK, PERPLEXITIES, metrics_rule
+from train.tasks import CLASSIFICATION, GENERATION, PERPLEXITIES, TASKS, figures_rule
 
 SHOWN_SAMPLES = 20
 # Tokenizers of BLEU for which a word ends at a space.
@@ -66,7 +58,7 @@ def evaluate(
     encoded = _encoded(rows, tokenizer, recipe)
     if accelerator.is_main_process:
         _warn_of_unknown(encoded, tokenizer, split)
-    if recipe.task in ("translation", "classification") and len(encoded) != len(rows):
+    if not TASKS[recipe.task].cuts_blocks and len(encoded) != len(rows):
         raise UserError(
             f"data.too_long: {recipe.data.too_long!r} left rows of split {split!r} out; must be truncate here"
         )
@@ -80,7 +72,7 @@ def evaluate(
             totals, classes = scoring.score(module, encoded, tokenizer, recipe, accelerator, epoch, bar)
             values |= _likelihood(totals, rows, recipe, accelerator, wanted)
             details["sums"] = totals
-            if recipe.task == "classification":
+            if TASKS[recipe.task].has_classes:
                 values |= _classification(classes, rows, accelerator, details)
         if set(wanted) & set(GENERATION):
             predictions = scoring.generate(module, encoded, tokenizer, recipe, accelerator, bar)
@@ -95,8 +87,8 @@ def check_metrics(names, task: str) -> list[str]:
         UserError: names the figure and those that are possible.
     """
     for name in names:
-        if name not in METRICS_OF_TASK[task]:
-            raise UserError(f"eval.metrics: {name!r} {metrics_rule(task)}")
+        if name not in TASKS[task].figures:
+            raise UserError(f"eval.metrics: {name!r} {figures_rule(task)}")
     return list(names)
 
 
@@ -161,7 +153,7 @@ def _text_size(rows, recipe) -> dict[str, int]:
 
 def _scored_column(recipe) -> str | None:
     """Return the column that a model of whole texts predicts; None for a task whose loss is not that of a text."""
-    return {"translation": "target", "causal": "text"}.get(recipe.task)
+    return TASKS[recipe.task].scored_column
 
 
 def _warn_of_unspaced(texts: list[str], figure: str, remedy: str, accelerator) -> None:
@@ -219,110 +211,5 @@ def _compare(predictions, rows, recipe, wanted, accelerator, details) -> dict[st
 
 def _on_main(accelerator, name: str, **inputs) -> dict:
     """Compute a metric on the main process and tell the others: its script is copied to a cache that ranks would share."""
-    result = random_state.on_main(accelerator, lambda: scorers.load(name).compute(**inputs))
+    result = ranks.on_main(accelerator, lambda: scorers.load(name).compute(**inputs))
     return broadcast_object_list([result])[0]
-
-
-def evaluate_folder(
-    folder,
-    recipe=None,
-    split=None,
-    *,
-    revision=None,
-    output=None,
-    trust_remote_code=False,
-    accelerator=None,
-    splits=None,
-) -> dict:
-    """Score a run, a model folder or a repository of the Hub, write results.json and print a small table.
-
-    Args:
-        folder: a run (then its `final/` is scored and the run's results.json written), a folder with a model and
-            tokenizer (then results.json is written beside them), or user/name on the Hub.
-        recipe: a `Recipe`, or the path of one; None = the recipe.yaml of the run the folder belongs to.
-        split: None = the recipe's `eval.split`.
-        revision: branch, tag or commit of a repository; None = its main branch.
-        output: folder for results.json; None = as above, and for a repository `runs/evaluated/<user>--<name>`.
-        trust_remote_code: run code of the folder, where the model is neither ours nor one of transformers.
-        accelerator: one that exists already; None makes one.
-        splits: the data, where it is loaded already.
-
-    Returns:
-        The content of results.json.
-
-    Raises:
-        UserError: no model there, or no recipe to be found.
-    """
-    about: dict[str, str] = {}
-    if _on_the_hub(str(folder), recipe, revision):
-        output = output or Path("runs") / "evaluated" / str(folder).replace("/", "--")
-        folder, about = loading.fetched(str(folder), revision, trust_remote_code)
-    run_dir, model_folder = (None, Path(folder)) if about else loading.locate(Path(folder))
-    own = run_dir / "recipe.yaml" if run_dir and recipe is None else None
-    recipe = _recipe_for(recipe, run_dir, Path(folder))
-    if accelerator is None:
-        environment.settle()
-        accelerator = Accelerator(mixed_precision="bf16" if recipe.loop.precision == "bf16" else "no")
-    loaded = loading.load(model_folder, recipe.task, run_dir, trust_remote_code)
-    content = _measured(loaded, model_folder, run_dir, recipe, splits, split or recipe.eval.split, accelerator)
-    if own:  # in words of the version that wrote it, which may have known fewer keys
-        content["recipe_hash"] = provenance.hash_of_file(own)
-    content["model"] = about | {"class": type(loaded[0]).__name__}
-    home = Path(output) if output else run_dir if run_dir and model_folder == run_dir / "final" else model_folder
-    if accelerator.is_main_process:
-        home.mkdir(parents=True, exist_ok=True)
-        path = results.write(home, content, recipe.eval.split)
-        print(f"{results.table(content)}\nwritten to {path}")
-    accelerator.wait_for_everyone()
-    return content
-
-
-def _measured(loaded, folder: Path, run_dir: Path | None, recipe, splits, split: str, accelerator) -> dict:
-    """Return the content of results.json for a (model, tokenizer) that was loaded from a folder."""
-    model, tokenizer = loaded
-    splits = splits or data.load_splits(recipe)
-    if recipe.task == "classification":
-        loading.check_classes(model, next(iter(splits.values())).features["label"].names, folder)
-    measured = evaluate(
-        model.to(accelerator.device), tokenizer, splits, _as_read_by(model, recipe), accelerator, split
-    )
-    return results.build(
-        measured,
-        recipe=recipe,
-        model=model,
-        folder=folder,
-        split=split,
-        data_hash=data.fingerprint(splits),
-        # What the run itself wrote at its end knows more than its log.
-        train=((results.read(run_dir) or {}).get("train") or results.train_summary(run_dir)) if run_dir else None,
-    )
-
-
-def _on_the_hub(place: str, recipe, revision: str | None) -> bool:
-    """Say whether a place is a repository of the Hub; the words that only one of the two takes are checked."""
-    if Path(place).is_dir() or not fetch.is_id(place):
-        if revision:
-            raise UserError(f"--revision {revision}: {place} is no repository of the Hub, so it has no revisions")
-        return False
-    if recipe is None:
-        rule = "for a repository of the Hub, say how to score it: --recipe RECIPE.yaml"
-        raise UserError(f"{place}: no such folder; {rule}")
-    return True
-
-
-def _as_read_by(model, recipe):
-    """Return the recipe with as many positions as the model has: rows are cut where it ends, not where the recipe's would."""
-    most = getattr(model.config, "max_position_embeddings", None)
-    return dataclasses.replace(
-        recipe, model=dataclasses.replace(recipe.model, max_position_embeddings=most or 1 << 20)
-    )
-
-
-def _recipe_for(recipe, run_dir: Path | None, folder: Path):
-    """Return the recipe itself, the recipe of that path, or that of the run."""
-    if recipe is not None and not isinstance(recipe, (str, os.PathLike)):
-        return recipe
-    path = recipe or (run_dir / "recipe.yaml" if run_dir else None)
-    if path is None:
-        raise UserError(f"{folder}: belongs to no run, so say how to score it: --recipe RECIPE.yaml")
-    return load_recipe([str(path)])

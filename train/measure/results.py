@@ -7,6 +7,7 @@ from pathlib import Path
 from train import files
 from train.errors import UserError
 from train.measure import provenance
+from train.tasks import FIGURES
 
 FILE = "results.json"
 
@@ -35,7 +36,7 @@ def build(results, *, recipe, model, folder: Path, split: str, data_hash: str, t
     }
     return {
         "metrics": dict(results),
-        "tolerance": {name: provenance.TOLERANCE[name] for name in results},
+        "tolerance": {name: FIGURES[name].tolerance for name in results},
         "split": split,
         "settings": settings,
         "command": command(),

@@ -25,6 +25,7 @@ from modeling_vanilla.doctor.generation import generate_forward
 from train.data import batching, collate
 from train.errors import GenerationError
 from train.processes import signals
+from train.tasks import TASKS
 
 LENGTH_PENALTY_FORM = (
     "sum of log-probabilities by length**p, generate's form, not the ((5 + length) / 6)**p of Wu et al. 2016"
@@ -69,7 +70,7 @@ def generation_config(recipe, model_config, max_new_tokens: int | None = None) -
         max_new_tokens: output tokens at most; None = as many as the position table holds beside the start token, or beside
             the prompt of a decoder.
     """
-    search = recipe.task == "translation" and recipe.eval.beams > 1
+    search = TASKS[recipe.task].generates and recipe.eval.beams > 1
     # What a decoder writes stands behind its prompt: the positions limit both together.
     own = getattr(model_config, "is_encoder_decoder", False) or max_new_tokens is not None
     most = max_new_tokens or model_config.max_position_embeddings - own
@@ -118,7 +119,7 @@ def score(module, encoded, tokenizer, recipe, accelerator, epoch, description):
         if not counts:
             continue
         best = output.logits.argmax(-1)
-        if recipe.task == "classification":
+        if TASKS[recipe.task].has_classes:
             pairs = zip(best.tolist(), inputs["labels"].tolist(), strict=True)
             classes |= dict(zip(ids, pairs, strict=True))
         nll = float(output.loss) * batch.targets if batch.targets else 0.0  # a mean over nothing may be NaN
@@ -163,6 +164,7 @@ def check_generate(module: PreTrainedModel, mixed_precision: bool = False) -> No
     exact = module.dtype == torch.float32 and module.device.type == "cpu" and not mixed_precision
     check = next(check for check in doctor.CHECKS if check.name == "generate-forward")
     measure = functools.partial(generate_forward, limit=EXACT if exact else ROUNDED)
+    functools.update_wrapper(measure, generate_forward)  # a check is called as what it measures is
     head = "seq2seq" if module.config.is_encoder_decoder else "causal"
     found = dataclasses.replace(check, measure=measure)(Subject(module, head))
     if found.outcome == "FAIL":

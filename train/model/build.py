@@ -14,19 +14,19 @@ from modeling_vanilla.file_checks import check_tokenizer
 from train import files
 from train.errors import UserError
 from train.model import start, template
+from train.tasks import TASKS
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from train.settings.reading import Recipe
+    from train.settings.recipe import Recipe
 
-HEADS = {
-    "translation": modeling_vanilla.VanillaForConditionalGeneration,
-    "causal": modeling_vanilla.VanillaForCausalLM,
-    "masked": modeling_vanilla.VanillaForMaskedLM,
-    "classification": modeling_vanilla.VanillaForSequenceClassification,
-}
 SPECIAL_IDS = ("pad_token_id", "bos_token_id", "eos_token_id")
+
+
+def head_of(task: str) -> Any:
+    """Return the class of a task's model."""
+    return getattr(modeling_vanilla, TASKS[task].head)
 
 
 def check(recipe: "Recipe") -> int:
@@ -55,7 +55,7 @@ def outline(recipe: "Recipe", vocab_size: int, num_labels: int | None = None) ->
     if num_labels is not None:
         values["num_labels"] = num_labels
     with torch.device("meta"):
-        return HEADS[recipe.task](
+        return head_of(recipe.task)(
             _config(recipe, values if recipe.model.init_from else {"vocab_size": vocab_size} | values)
         )
 
@@ -86,12 +86,12 @@ def make_tokenizer(recipe: "Recipe", train: "Dataset", folder: Path) -> None:
 def _built_tokenizer(recipe: "Recipe", train: "Dataset", longest: int) -> PreTrainedTokenizerFast:
     """Return a tokenizer built from the training rows; source and target share it (sec. 5.1)."""
     own = recipe.tokenizer
-    columns = ("source", "target") if recipe.task == "translation" else ("text",)
+    columns = ("source", "target") if TASKS[recipe.task].has_pairs else ("text",)
     texts = (row for column in columns for row in train[column])
     options: dict[str, Any] = {name: getattr(own, name) for name in ("lowercase", "normalize", "min_frequency")}
     options |= {"model_max_length": longest, "show_progress": sys.stderr.isatty()}
     try:
-        return tokenizers.build(own.kind, texts, own.vocab_size, tokenizers.template_for(recipe.task), **options)
+        return tokenizers.build(own.kind, texts, own.vocab_size, TASKS[recipe.task].template, **options)
     except ValueError as error:
         raise UserError(f"tokenizer: {error}") from None
 
@@ -132,13 +132,13 @@ def make_model(
         values["decoder_start_token_id"] = tokenizer.bos_token_id
     if recipe.task == "causal" and recipe.data.text_unit == "file":
         values["bos_token_id"] = _line_end(tokenizer)
-    if recipe.task == "classification":
+    if TASKS[recipe.task].has_classes:
         values |= {"id2label": dict(enumerate(labels or [])), "label2id": {n: i for i, n in enumerate(labels or [])}}
     config = _config(recipe, values if recipe.model.init_from else {"vocab_size": len(tokenizer)} | values)
     if len(tokenizer) > config.vocab_size:
         rule = f"must be at least the size of the tokenizer, {len(tokenizer)} tokens"
         raise UserError(f"model.vocab_size: {config.vocab_size}: {rule}")
-    head = HEADS[recipe.task]
+    head = head_of(recipe.task)
     try:
         model = start.load(recipe, head, config) if recipe.model.init_from else head(config)
         model.set_attn_implementation(recipe.model.attn_implementation)

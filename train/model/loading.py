@@ -13,30 +13,10 @@ from modeling_vanilla import VanillaConfig
 from modeling_vanilla.file_checks import check_tokenizer
 from train import files
 from train.errors import UserError
-from train.hub import fetch
 from train.model import build, template
+from train.tasks import TASKS
 
 logger = logging.getLogger(__name__)
-
-AUTO_OF_TASK = {
-    "translation": "AutoModelForSeq2SeqLM",
-    "causal": "AutoModelForCausalLM",
-    "masked": "AutoModelForMaskedLM",
-    "classification": "AutoModelForSequenceClassification",
-}
-# What a model and a tokenizer of any kind are read from. Pickle is not among it, nor is code, which has a flag of its own.
-FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.jinja")
-
-
-def fetched(repo_id: str, revision: str | None, trust_remote_code: bool) -> tuple[Path, dict[str, str]]:
-    """Return the folder of a repository's model in the cache, and what identifies it.
-
-    Raises:
-        UserError: no such repository or revision, or the Hub cannot be reached.
-    """
-    commit = fetch.commit_of(repo_id, revision)
-    patterns = [*FILES, "*.py"] if trust_remote_code else [*FILES]
-    return fetch.cached(repo_id, commit, patterns), {"id": repo_id, "revision": commit}
 
 
 def locate(folder: Path) -> tuple[Path | None, Path]:
@@ -76,7 +56,7 @@ def load(folder: Path, task: str, run_dir: Path | None = None, trust_remote_code
     try:
         config = AutoConfig.from_pretrained(folder, **trust)
         ours = isinstance(config, VanillaConfig)
-        head: Any = build.HEADS[task] if ours else getattr(transformers, AUTO_OF_TASK[task])
+        head: Any = build.head_of(task) if ours else getattr(transformers, TASKS[task].auto_class)
         options = {"use_safetensors": True, "output_loading_info": True} | ({} if ours else trust)
         model, loaded = head.from_pretrained(folder, **options)
         if missing := sorted(loaded["missing_keys"]):
@@ -96,7 +76,7 @@ def load(folder: Path, task: str, run_dir: Path | None = None, trust_remote_code
     if task == "masked":
         template.require(tokenizer, task, str(words))
     is_fast = isinstance(tokenizer, PreTrainedTokenizerFast)
-    if task == "translation" and is_fast and not tokenizers.fits(tokenizer, tokenizers.template_for(task)):
+    if task == "translation" and is_fast and not tokenizers.fits(tokenizer, TASKS[task].template):
         logger.warning(
             "%s: the tokenizer adds no end token: the figures do not tell whether a translation ends", words
         )

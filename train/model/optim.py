@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
-    from train.settings.reading import OptimSection
+    from train.settings.sections import OptimSection
 
 
 def learning_rate(step: int, optim: "OptimSection", d_model: int, max_steps: int | None = None) -> float:

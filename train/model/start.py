@@ -23,7 +23,7 @@ from modeling_vanilla.convert.folders import complete_folder, read_json
 from train.errors import UserError
 
 if TYPE_CHECKING:
-    from train.settings.reading import Recipe
+    from train.settings.recipe import Recipe
 
 MODELS = tuple(name for name in modeling_vanilla.__all__ if re.fullmatch("VanillaModel|VanillaFor.*", name))
 BODY = "model."

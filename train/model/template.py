@@ -5,22 +5,16 @@ from typing import TYPE_CHECKING
 
 import tokenizer as tokenizers
 from train.errors import UserError
+from train.tasks import TASKS
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-    from train.settings.reading import Recipe
+    from train.settings.recipe import Recipe
 
 logger = logging.getLogger(__name__)
 
-ROLES = {
-    "translation": ("pad", "bos", "eos"),
-    "causal": ("pad", "eos"),
-    "masked": ("pad", "cls", "sep", "mask"),
-    "classification": ("pad", "cls", "sep"),
-}
-"""The special tokens that a task needs, by Hugging Face's name of their role."""
 WORDS = {"pad": "padding", "bos": "start", "eos": "end", "cls": "class", "sep": "separator", "mask": "mask"}
 _SEEN = 1000
 
@@ -43,9 +37,9 @@ def judged(
         UserError: it lacks the token of a role.
     """
     is_pretrained = recipe.tokenizer.path is None
-    starts_itself = is_pretrained and recipe.task == "translation" and not recipe.batch.packing  # as its config says
+    starts_itself = is_pretrained and TASKS[recipe.task].has_pairs and not recipe.batch.packing  # as its config says
     require(tokenizer, recipe.task, place, but=("bos",) if starts_itself else ())
-    template = tokenizers.template_for(recipe.task)
+    template = TASKS[recipe.task].template
     if not is_pretrained and not tokenizers.fits(tokenizer, template):
         before = _around(tokenizer)
         tokenizer = tokenizers.with_template(tokenizer, template)
@@ -72,7 +66,7 @@ def require(tokenizer: "PreTrainedTokenizerBase", task: str, place: str, but: tu
     Raises:
         UserError: names the role, and how it is given.
     """
-    for role in ROLES[task]:
+    for role in TASKS[task].roles:
         if role not in but and getattr(tokenizer, f"{role}_token_id") is None:
             raise UserError(
                 f"tokenizer.path: {place}: has no {WORDS[role]} token, which {task} needs; "

@@ -19,9 +19,9 @@ import torch
 import torch.distributed as dist
 
 from train.errors import DriftError, GenerationError, NonFiniteError, UserError
-from train.processes import random_state
+from train.processes import ranks
 from train.processes.deadline import WAITS, Deadline, leave
-from train.processes.random_state import PeerError
+from train.processes.ranks import PeerError
 from train.processes.signals import Stopped
 
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ def refuse_drift(accelerator: "Accelerator", model: torch.nn.Module, step: int) 
     integers = {2: torch.int16, 4: torch.int32, 8: torch.int64}
     weights = [parameter.detach() for parameter in model.parameters()]
     mine = torch.stack([weight.view(integers[weight.element_size()]).sum(dtype=torch.int64) for weight in weights])
-    random_state.arrive()
+    ranks.arrive()
     everyones = [tuple(row) for row in accelerator.gather(mine[None]).tolist()]
     usual = max(everyones, key=everyones.count)
     others = [str(rank) for rank, sums in enumerate(everyones) if sums != usual]
@@ -300,13 +300,12 @@ def watching(accelerator: "Accelerator", timeout: float, folder: Path) -> Iterat
         return
     store = dist.distributed_c10d._get_default_store()
     watch = Watch(accelerator.process_index, accelerator.num_processes, store, timeout)
-    random_state._arrivals.append(watch.arrive)
     try:
-        yield
+        with ranks.on_arrival(watch.arrive):
+            yield
     except (Stopped, PeerError):
         raise
     except Exception as error:
         raise watch.explain(error, folder) from error
     finally:
-        random_state._arrivals.remove(watch.arrive)
         watch.close()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from train.processes import random_state
+from train.processes import ranks
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -75,7 +75,7 @@ def look(accelerator: "Accelerator") -> None:
     """
     if not _requests:
         return
-    random_state.arrive()
+    ranks.arrive()
     mine = [int(_requests[-1].signal == number) for number in SIGNALS]
     seen = accelerator.reduce(torch.tensor(mine, device=accelerator.device)).tolist()
     for number, count in zip(SIGNALS, seen, strict=True):

@@ -16,7 +16,7 @@ from train import files
 from train.run import checkpoint
 
 if TYPE_CHECKING:
-    from train.processes.random_state import Progress
+    from train.run.run import Progress
 
 FOLDER, EARLIER = "best", "best-earlier"
 RECORD, NOTE = "best.json", "evaluation.json"

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import tokenizer as tokenizers
 from train import files
 from train.measure import evaluate, provenance, results, scoring
-from train.processes import random_state, signals
+from train.processes import ranks, signals
 from train.run import best, checkpoint, history
-from train.run.setup import FINISHED
+from train.run.folder import FINISHED
+from train.tasks import TASKS
 
 if TYPE_CHECKING:
-    from train.run.setup import Run
+    from train.run.run import Run
 
 
 def finish(run: "Run") -> None:
@@ -25,7 +26,7 @@ def finish(run: "Run") -> None:
     """
     source = load_final_weights(run)
     say = run.accelerator.print
-    random_state.on_main(run.accelerator, lambda: write_model_folder(run, run.folder / "final"))
+    ranks.on_main(run.accelerator, lambda: write_model_folder(run, run.folder / "final"))
     say(f"final weights: {source}, in {run.folder / 'final'}")
     if better := results.passed_over(asdict(run.progress), run.recipe):
         say(f"warning: {better}, which are in {run.folder / best.FOLDER} too")
@@ -37,12 +38,12 @@ def finish(run: "Run") -> None:
         except signals.Interrupted as caught:
             words = f"stopped after the last step, {run.progress.step}, in the evaluation of final/"
             raise signals.Stopped(caught.signal, f"{words}; run the same command to go on") from None
-        random_state.on_main(run.accelerator, lambda: _write_results(run, scores, source))
+        ranks.on_main(run.accelerator, lambda: _write_results(run, scores, source))
     end = {"step": run.progress.step, "max_steps": run.recipe.loop.max_steps}
-    random_state.on_main(run.accelerator, lambda: files.write_json(run.folder / FINISHED, end))
+    ranks.on_main(run.accelerator, lambda: files.write_json(run.folder / FINISHED, end))
     say(f"finished: {run.folder}")
     if run.recipe.loop.push_to is not None:
-        random_state.on_main(run.accelerator, lambda: run.pusher.close())
+        ranks.on_main(run.accelerator, lambda: run.publisher.close())
 
 
 def saved(run: "Run", step: int) -> None:
@@ -52,8 +53,8 @@ def saved(run: "Run", step: int) -> None:
         run: the run; main process only.
         step: the checkpoint's.
     """
-    if run.pusher is not None:
-        run.pusher.offer(step)
+    if run.publisher is not None:
+        run.publisher.offer(step)
     loop = run.recipe.loop
     checkpoint.prune(run.folder, max(loop.keep_last, loop.average_last if loop.final == "average" else 1))
     best.prune(run.folder)
@@ -118,7 +119,7 @@ def write_model_folder(run: "Run", folder: Path, more: dict[str, Any] | None = N
             files.write_json(staging / name, value)
         checkpoint.write_model(model, staging)
         tokenizers.write(run.tokenizer, staging)
-        if run.recipe.task == "translation":
+        if TASKS[run.recipe.task].generates:
             # Without it `generate` would search greedily, and stop after its own default of 20 tokens.
             scoring.generation_config(run.recipe, model.config).save_pretrained(staging)
 

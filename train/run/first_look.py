@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 import pyarrow.compute as pc
 
 from train.errors import MOST_QUOTED, quoted
+from train.tasks import TASKS
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from train.settings.reading import Recipe
+    from train.settings.recipe import Recipe
 
 _COMPARED = 1000  # rows, from the start of a split
 # Names that columns have and texts are not: those of this project, of data sets, and of languages.
@@ -43,9 +44,9 @@ def doubts(recipe: "Recipe", splits: "dict[str, Dataset]") -> Iterator[str]:
             if _is_header(list(map(str, row.values()))) and not _has_header(recipe, row):
                 yield f"{name} data: the first row looks like a header; name the columns, as in data.{_example(row)}"
     train = starts["train"]
-    if recipe.task == "translation" and len(train) > 1 and train["source"].equals(train["target"]):
+    if TASKS[recipe.task].has_pairs and len(train) > 1 and train["source"].equals(train["target"]):
         yield "train data: source and target are the same text in each row; is one column read twice?"
-    if recipe.task == "classification":
+    if TASKS[recipe.task].has_classes:
         labels = splits["train"].features["label"].names
         if len(labels) > max(10, len(set(splits["train"]["text"]))):
             yield f"train data: {len(labels):,} labels, more than different texts; are text and label swapped?"

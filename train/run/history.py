@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from train.measure import provenance
 
 if TYPE_CHECKING:
-    from train.run.setup import Run
+    from train.run.run import Run
 
 _PLACE = ("step", "seconds")
 

@@ -14,14 +14,15 @@ from train.data import collate, steps
 from train.data.examples import Blocks
 from train.errors import NonFiniteError
 from train.model import optim
-from train.processes import random_state
+from train.processes import random_state, ranks
 from train.processes import signals as stop
 from train.run import checkpoint, finish, saving, shard, tracking, validating
 from train.run import watchdog as watch
-from train.run.setup import Run, set_up
+from train.run.run import Progress, Publishing, Run
+from train.run.setup import set_up
 
 if TYPE_CHECKING:
-    from train.settings.reading import Recipe
+    from train.settings.recipe import Recipe
 
 
 class StepReport(NamedTuple):
@@ -48,8 +49,12 @@ class StepReport(NamedTuple):
     stop: int
 
 
-def fit(recipe: "Recipe") -> Path:
+def fit(recipe: "Recipe", publishing: Publishing | None = None) -> Path:
     """Train a recipe to its end, from the start or from the newest intact checkpoint of its run folder.
+
+    Args:
+        recipe: what is trained.
+        publishing: what sends checkpoints where `loop.push_to` says, such as the module `train.hub.push`.
 
     Returns:
         The run folder.
@@ -63,7 +68,7 @@ def fit(recipe: "Recipe") -> Path:
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision(recipe.loop.matmul_precision)
     try:
-        with contextlib.ExitStack() as end, set_up(recipe) as run:
+        with contextlib.ExitStack() as end, set_up(recipe, publishing) as run:
             if run is not None:
                 with finish.drawn(run), stop.requests(end) as request:
                     train(run, request)
@@ -102,7 +107,7 @@ def train(run: Run, request: stop.Request) -> None:
             delivery = next(batches)
             report = train_step(run, delivery, request.signal)
             _advance(progress, delivery.place, report, time.perf_counter() - started)
-            random_state.arrive(progress.step)
+            ranks.arrive(progress.step)
             tracker.step(progress, report)
             first = delivery.place.epoch == 0
             for finding in watchdog.step(progress.step, report.loss, report.grad_norm, first, report.targets):
@@ -112,7 +117,7 @@ def train(run: Run, request: stop.Request) -> None:
             _milestone(run, tracker)
         saving.wait_for_write(run)
     if loop.push_to is not None:
-        random_state.on_main(accelerator, lambda: run.pusher.offer(progress.step, last=True))
+        ranks.on_main(accelerator, lambda: run.publisher.offer(progress.step, last=True))
 
 
 def _milestone(run: Run, tracker: tracking.Tracker) -> None:
@@ -188,7 +193,7 @@ def _count(run: Run, delivery: steps.Delivery, signal: int) -> torch.Tensor:
     mine = [sum(getattr(batch, name) for batch in micro) for name in ("targets", "real_tokens", "padded_tokens")]
     mine += [flops.of_step(run.bare, micro), int(run.writer.error is not None)]
     mine += [int(signal == number) for number in stop.SIGNALS]
-    random_state.arrive(run.progress.step)
+    ranks.arrive(run.progress.step)
     return run.accelerator.reduce(torch.tensor(mine, device=run.accelerator.device))
 
 
@@ -211,7 +216,7 @@ def _non_finite(
     )
 
 
-def _advance(progress: random_state.Progress, place: steps.Place, report: StepReport, seconds: float) -> None:
+def _advance(progress: Progress, place: steps.Place, report: StepReport, seconds: float) -> None:
     """Move a run's position past a step."""
     progress.step += 1
     progress.tokens += report.real_tokens

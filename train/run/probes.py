@@ -15,9 +15,10 @@ from modeling_vanilla.heads import shift_right
 from train.data import collate
 from train.measure import evaluate, scoring
 from train.run.watchdog import Finding
+from train.tasks import TASKS
 
 if TYPE_CHECKING:
-    from train.run.setup import Run
+    from train.run.run import Run
 
 ROWS = 8
 """Validation rows that are looked at."""
@@ -68,7 +69,7 @@ def look(run: "Run") -> list[Finding]:
     batch = collate.Collator(recipe.task, run.tokenizer, recipe)(rows, epoch=0)
     inputs = {name: value.to(run.accelerator.device) for name, value in batch.inputs.items()}
     labels = inputs.pop("labels")
-    if recipe.task == "translation":
+    if TASKS[recipe.task].has_pairs:
         inputs["decoder_input_ids"] = shift_right(labels, config)
     with scoring.undisturbed(module), run.accelerator.autocast():
         with heads_of(run.bare) as heads:

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from train.processes import peers, random_state
+from train.processes import peers, random_state, ranks
 from train.run import averages, checkpoint, finish, shard
 
 if TYPE_CHECKING:
-    from train.run.setup import Run
+    from train.run.run import Run
     from train.run.tracking import Tracker
     from train.run.writer import Writer
 
@@ -47,13 +47,13 @@ def save(run: "Run", tracker: "Tracker") -> None:
         else:
             run.writer.start(in_background, then=lambda: finish.saved(run, step))
 
-    random_state.on_main(run.accelerator, write)
+    ranks.on_main(run.accelerator, write)
     tracker.resume()
 
 
 def wait_for_write(run: "Run") -> None:
     """Wait until the checkpoint that was begun is on disk; every rank calls it, and all fail where it failed."""
-    random_state.on_main(run.accelerator, run.writer.wait)
+    ranks.on_main(run.accelerator, run.writer.wait)
 
 
 @contextlib.contextmanager

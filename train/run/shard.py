@@ -27,8 +27,8 @@ from train.model import build, optim
 from train.run import checkpoint
 
 if TYPE_CHECKING:
-    from train.run.setup import Run
-    from train.settings.reading import Recipe
+    from train.run.run import Run
+    from train.settings.recipe import Recipe
 
 _FLAG = "ACCELERATE_USE_FSDP"
 
@@ -152,6 +152,6 @@ def _plain(run: "Run", device: torch.device) -> PreTrainedModel:
     state = torch.get_rng_state()  # initialisation draws numbers that dropout would have got
     config: Any = copy.deepcopy(run.bare.config)
     with torch.device("meta") if device.type == "meta" else contextlib.nullcontext():
-        model: Any = build.HEADS[run.recipe.task](config)
+        model: Any = build.head_of(run.recipe.task)(config)
     torch.set_rng_state(state)
     return model.to(device)

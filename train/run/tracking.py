@@ -11,13 +11,14 @@ from tqdm import tqdm
 
 from train import files
 from train.cost import gpus
+from train.settings.recipe import flat
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from train.processes.random_state import Progress
+    from train.run.run import Progress
     from train.run.watchdog import Finding
-    from train.settings.reading import Recipe
+    from train.settings.recipe import Recipe
 
 METRICS = "metrics.jsonl"
 SLOW_STEPS = 5
@@ -44,7 +45,7 @@ class Tracker:
         if self.main:
             _forget_after(self.path, progress.step, progress.evaluated)
         if accelerator.log_with:
-            accelerator.init_trackers("tracker", config=_flat(recipe.to_dict()))
+            accelerator.init_trackers("tracker", config=_tracked(recipe))
         self._peak = _peak(accelerator, recipe)
         self._first, self._start = progress.step + SLOW_STEPS, 0.0
         self._begin()
@@ -160,15 +161,10 @@ def _forget_after(path: Path, step: int, evaluated: int) -> None:
     files.write_text(path, "".join(json.dumps(event) + "\n" for event in kept))
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return `{"optim.lr": 0.1, ...}`; trackers take numbers and text only."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value if isinstance(value, int | float | str) else str(value)
-    return flat
+def _tracked(recipe: "Recipe") -> dict[str, Any]:
+    """Return the values of a recipe by their full key; trackers take numbers and text only."""
+    values = flat(recipe.to_dict())
+    return {key: value if isinstance(value, int | float | str) else str(value) for key, value in values.items()}
 
 
 def _peak(accelerator: "Accelerator", recipe: "Recipe") -> float | None:

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING
 import torch
 
 from train.measure import evaluate
-from train.processes import random_state
+from train.processes import ranks
 from train.run import best, finish, probes, saving, shard
+from train.tasks import FIGURES
 
 if TYPE_CHECKING:
-    from train.run.setup import Run
+    from train.run.run import Run
     from train.run.tracking import Tracker
-
-LOWER_IS_BETTER = ("loss", "perplexity", "word_perplexity", "bits_per_byte")
 
 
 def validate(run: "Run", tracker: "Tracker") -> None:
@@ -43,21 +42,21 @@ def validate(run: "Run", tracker: "Tracker") -> None:
     tracker.event("eval", progress.step, dict(scores))
     for finding in findings:
         tracker.warn(progress.step, finding)
-    random_state.on_main(run.accelerator, lambda: best.note(run.folder, progress))
+    ranks.on_main(run.accelerator, lambda: best.note(run.folder, progress))
     tracker.resume()
 
 
 def _keep_if_best(run: "Run", whole: "Run", value: float) -> bool:
     """Write the model to `best/` where its figure is the best so far, and count the evaluation; tell which it was."""
     progress, metric = run.progress, run.recipe.eval.best_metric
-    sign = -1 if metric in LOWER_IS_BETTER else 1
+    sign = -1 if FIGURES[metric].lower_is_better else 1
     better = math.isfinite(value) and (progress.best is None or sign * value > sign * progress.best)
     progress.evaluated = progress.step
     if not better:
         progress.bad_evals += 1
         return False
     progress.best, progress.best_step, progress.bad_evals = value, progress.step, 0
-    random_state.on_main(
+    ranks.on_main(
         run.accelerator,
         lambda: best.replace(
             run.folder, progress, lambda folder, more: finish.write_model_folder(whole, folder, more)

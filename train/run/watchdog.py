@@ -27,9 +27,11 @@ figures that a step reports anyway, so it costs no transfer from the device; its
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from train.tasks import TASKS
+
 if TYPE_CHECKING:
-    from train.processes.random_state import Progress
-    from train.settings.reading import Recipe
+    from train.run.run import Progress
+    from train.settings.recipe import Recipe
 
 MEMORY = 50
 """Steps that the running means look back on, and steps before they are trusted."""
@@ -205,6 +207,6 @@ def smoothed_entropy(smoothing: float, uniform: float) -> float:
 
 def of_run(recipe: "Recipe", config: Any, progress: "Progress") -> Watchdog:
     """Return the watchdog of a run, where its checkpoint left it."""
-    uniform = math.log(config.num_labels if recipe.task == "classification" else config.vocab_size)
-    smoothing = 0.0 if recipe.task == "classification" else config.label_smoothing
+    uniform = math.log(config.num_labels if TASKS[recipe.task].has_classes else config.vocab_size)
+    smoothing = 0.0 if TASKS[recipe.task].has_classes else config.label_smoothing
     return Watchdog(recipe, uniform, smoothing, progress.watch)

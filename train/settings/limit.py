@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from train.errors import UserError
-from train.settings.reading import Recipe, load_recipe, warmup_for
+from train.settings.reading import load_recipe
+from train.settings.recipe import Recipe, warmup_for
 
 MOST_STEPS = 200
 MOST_ROWS = 16
@@ -24,7 +25,9 @@ def load(argv: Sequence[str]) -> Recipe:
         return load_recipe(words)
     path, overrides = words[:1], words[1:]
     given = {word.split("=")[0].removeprefix("--") for word in overrides if word.startswith("--")}
-    whole = load_recipe(words)
+    # A number of steps beside the limit is often below the recipe's warm-up, which is then that of a run so short.
+    is_cut = "loop.max_steps" in given and "optim.warmup_steps" not in given
+    whole = load_recipe([*words, "--optim.warmup_steps=null"] if is_cut else words)
     settings = _settings(whole, limit, given)
     if "run_dir" not in given:
         settings["run_dir"] = whole.folder.with_name(f"{whole.folder.name}-limit-{limit}")
@@ -50,7 +53,7 @@ def _settings(whole: Recipe, limit: int, given: set[str]) -> dict[str, object]:
         "loop.push_to": "null",  # a branch of the Hub that holds the run itself stays as it is
         "batch.max_rows": min(whole.batch.max_rows or MOST_ROWS, MOST_ROWS),
     }
-    if steps < loop.max_steps:
+    if steps < loop.max_steps or ("loop.max_steps" in given and "optim.warmup_steps" not in given):
         settings["optim.warmup_steps"] = min(whole.optim.warmup_steps, warmup_for(steps))
     return settings
 

@@ -4,14 +4,15 @@ import difflib
 import importlib.util
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
+from train.errors import UserError
 from train.settings import synonyms
-from train.tasks import METRICS_OF_TASK, metrics_rule
+from train.tasks import TASKS, figures_rule
 
 if TYPE_CHECKING:
-    from train.settings.reading import Recipe
+    from train.settings.recipe import Recipe
 
 Problem = tuple[str, Any, str]
 _Keys = dict[str, tuple[str, ...]]
@@ -95,8 +96,8 @@ def _metric_problems(recipe: "Recipe") -> Iterator[Problem]:
         "best_metric": best,
     }.items():
         for metric in names:
-            if metric not in METRICS_OF_TASK[recipe.task]:
-                yield f"eval.{key}", metric, metrics_rule(recipe.task)
+            if metric not in TASKS[recipe.task].figures:
+                yield f"eval.{key}", metric, figures_rule(recipe.task)
     if section.best_metric not in section.during_training:
         rule = f"must be one of eval.during_training: {', '.join(section.during_training)}"
         yield "eval.best_metric", section.best_metric, rule
@@ -113,7 +114,7 @@ def bleu_tokenizer(recipe: "Recipe") -> Any:
     """
     if recipe.eval.bleu_tokenizer is not None:
         return recipe.eval.bleu_tokenizer
-    language = recipe.data.language[-1] if recipe.data.language and recipe.task == "translation" else "en"
+    language = recipe.data.language[-1] if recipe.data.language and TASKS[recipe.task].has_pairs else "en"
     tokenizer = BLEU_OF_LANGUAGE.get(language, "13a")
     return tokenizer if _is_installed(tokenizer) else "char"
 
@@ -144,7 +145,7 @@ def _data_problems(recipe: "Recipe") -> Iterator[Problem]:
         yield "data.generator_args", data.generator_args, "must be empty where data.generator is null"
     if data.validation and data.validation_fraction:
         yield "data.validation_fraction", data.validation_fraction, "must be 0 where data.validation is set"
-    if data.text_unit == "file" and recipe.task not in ("causal", "masked"):
+    if data.text_unit == "file" and not TASKS[recipe.task].cuts_blocks:
         yield "data.text_unit", data.text_unit, f"must be line for the task {recipe.task}"
     if recipe.tokenizer.lowercase and recipe.tokenizer.kind == "byte_bpe":
         yield "tokenizer.lowercase", True, "must be false for byte_bpe, which promises the text back unchanged"
@@ -165,7 +166,7 @@ def _streaming_problems(recipe: "Recipe") -> Iterator[Problem]:
         yield "data.stream_rows", rows, "must be null where data.validation_fraction is set; name data.validation"
     if data.text_unit == "file":
         yield "data.stream_rows", rows, "must be null where data.text_unit is file, which is one row"
-    if recipe.task == "classification":
+    if TASKS[recipe.task].has_classes:
         yield "data.stream_rows", rows, "must be null for the task classification, whose labels are counted first"
     if recipe.loop.num_workers:
         yield (
@@ -179,7 +180,7 @@ def _packing_problems(recipe: "Recipe") -> Iterator[Problem]:
     """Yield what cannot be packed, and the kernels that take no mask of packed rows."""
     if not recipe.batch.packing:
         return
-    if recipe.task == "classification":
+    if TASKS[recipe.task].has_classes:
         yield "batch.packing", True, "must be false for the task classification, which has one label a row"
     if recipe.data.text_unit == "file":
         yield "batch.packing", True, "must be false where data.text_unit is file, which is one text"
@@ -257,3 +258,26 @@ def _malformed(text: str) -> str | None:
     if stray := re.search(r"unrecognized arguments: (\S+)", text):
         return f"{stray[1]}: neither a key nor its value; overrides are written --KEY VALUE, such as --optim.lr 1e-3"
     return None
+
+
+def require_splits(recipe: "Recipe", found: Collection[str]) -> None:
+    """Refuse at the start what would fail hours later, at the end.
+
+    Args:
+        recipe: its `eval` and `loop` sections say what they need.
+        found: the splits that there are.
+
+    Raises:
+        UserError: names the key and the split that is missing.
+    """
+    needed = {"eval.split": str(recipe.eval.split)} if recipe.eval.metrics else {}
+    if recipe.loop.final == "best":
+        needed["loop.final: best"] = "validation"
+    if recipe.loop.early_stopping is not None:
+        needed["loop.early_stopping"] = "validation"
+    for key, split in needed.items():
+        if split not in found:
+            remedy = "; data.validation_fraction: 0.05 keeps some for validation" if "validation" not in found else ""
+            raise UserError(
+                f"{key}: needs split {split!r}; the data of this recipe has {', '.join(found)} (data.{split}{remedy})"
+            )

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 OURS = ("modeling_vanilla", "train", "tokenizer", "space", "benchmarks")
-CONFINE = Path(__file__).with_name("hub") / "check" / "confine.py"
+CONFINE = Path(__file__).with_name("confine.py")
 # The Trainer leaves its arguments beside the weights, as a pickle; it is no part of a model.
 OF_THE_TRAINER = ("training_args.bin",)
 NEW_TOKENS = 6
