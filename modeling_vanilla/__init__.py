@@ -2,22 +2,13 @@
 """The Transformer of "Attention Is All You Need" as a Hugging Face model, in three variants."""
 
 import transformers
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForCausalLM,
-    AutoModelForMaskedLM,
-    AutoModelForMultipleChoice,
-    AutoModelForQuestionAnswering,
-    AutoModelForSeq2SeqLM,
-    AutoModelForSequenceClassification,
-    AutoModelForTokenClassification,
-)
+from transformers import AutoConfig
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .configuration_vanilla import PIPELINES, VERSION, VanillaConfig
 from .convert import assemble, cut, for_ctranslate2, from_transformers, to_transformers
 from .modeling_vanilla import (
+    AUTO_CLASSES,
     VanillaForCausalLM,
     VanillaForConditionalGeneration,
     VanillaForMaskedLM,
@@ -58,17 +49,11 @@ __all__ = [
 
 # `exist_ok` makes a second import (a reload, a notebook) harmless.
 AutoConfig.register(VanillaConfig.model_type, VanillaConfig, exist_ok=True)
-AutoModel.register(VanillaConfig, VanillaModel, exist_ok=True)
-AutoModelForSeq2SeqLM.register(VanillaConfig, VanillaForConditionalGeneration, exist_ok=True)
-AutoModelForCausalLM.register(VanillaConfig, VanillaForCausalLM, exist_ok=True)
-AutoModelForMaskedLM.register(VanillaConfig, VanillaForMaskedLM, exist_ok=True)
-AutoModelForSequenceClassification.register(VanillaConfig, VanillaForSequenceClassification, exist_ok=True)
-AutoModelForTokenClassification.register(VanillaConfig, VanillaForTokenClassification, exist_ok=True)
-AutoModelForQuestionAnswering.register(VanillaConfig, VanillaForQuestionAnswering, exist_ok=True)
-AutoModelForMultipleChoice.register(VanillaConfig, VanillaForMultipleChoice, exist_ok=True)
+for _name, _model in AUTO_CLASSES.items():
+    getattr(transformers, _name).register(VanillaConfig, _model, exist_ok=True)
 
 # Where the package is imported, `pipeline(task, model=...)` needs no remote code. transformers 5.23 refuses the names of
-# the pipelines that it removed before it looks whether somebody else has registered them, and no version of 5 knows
+# the pipelines that it removed before it looks whether another package has registered them, and no version of 5 knows
 # translation_XX_to_YY.
 PIPELINE_REGISTRY.supported_tasks = PipelineNames(PIPELINE_REGISTRY.supported_tasks)
 for _task, _pipeline in {

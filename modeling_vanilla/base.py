@@ -60,8 +60,8 @@ class VanillaPreTrainedModel(PreTrainedModel):
 
     def _ties(self) -> dict[str, str]:
         """Return what may be one matrix by the tables of this model and of those in it: {target: source}."""
-        parts = [(f"{name}.".lstrip("."), m) for name, m in self.named_modules() if isinstance(m, PreTrainedModel)]
-        ties = {at + t: at + s for at, part in parts for t, s in (part._tied_weights_keys or {}).items()}
+        models = [(f"{name}.".lstrip("."), m) for name, m in self.named_modules() if isinstance(m, PreTrainedModel)]
+        ties = {at + t: at + s for at, model in models for t, s in (model._tied_weights_keys or {}).items()}
         names = {name for name, _ in self.named_parameters(remove_duplicate=False)}
         return {target: source for target, source in ties.items() if {target, source} <= names}
 

@@ -16,6 +16,7 @@ from transformers.utils import logging
 
 from .file_checks import LIMITS, check_fields
 from .pipeline_calls import PipelineNames
+from .presets import BERT_BASE, GPT2, MARIAN, TINY, TRANSFORMER_BIG
 
 # Of this code, wherever it lies: it is copied beside the weights, and a copy must not claim the version of another.
 VERSION = "0.1.2"
@@ -293,85 +294,27 @@ class VanillaConfig(PreTrainedConfig):
     @classmethod
     def transformer_big(cls, **overrides: Any) -> "VanillaConfig":
         """Return the big model for English-German: 213M parameters (Vaswani et al. 2017, Table 3, sec. 6.1)."""
-        return cls._preset(overrides, d_model=1024, d_ff=4096, num_heads=16, dropout=0.3)
+        return cls._preset(overrides, **TRANSFORMER_BIG)
 
     @classmethod
     def bert_base(cls, **overrides: Any) -> "VanillaConfig":
         """Return BERT base: 110M parameters (Devlin et al. 2019, sec. 3)."""
-        return cls._preset(
-            overrides,
-            variant="encoder",
-            vocab_size=30522,
-            d_model=768,
-            d_ff=3072,
-            num_heads=12,
-            num_layers=12,
-            attention_dropout=0.1,
-            layer_norm_eps=1e-12,
-            initializer_range=0.02,
-            positions="learned",
-            activation="gelu",
-            scale_embeddings=False,
-            embedding_norm=True,
-            type_vocab_size=2,
-            label_smoothing=0.0,
-            bos_token_id=None,
-            eos_token_id=None,
-            decoder_start_token_id=None,
-        )
+        return cls._preset(overrides, **BERT_BASE)
 
     @classmethod
     def gpt2(cls, **overrides: Any) -> "VanillaConfig":
         """Return GPT-2 small: 124M parameters (Radford et al. 2019, Table 2)."""
-        return cls._preset(
-            overrides,
-            variant="decoder",
-            vocab_size=50257,
-            d_model=768,
-            d_ff=3072,
-            num_heads=12,
-            num_layers=12,
-            attention_dropout=0.1,
-            initializer_range=0.02,
-            max_position_embeddings=1024,
-            norm_order="pre",
-            positions="learned",
-            activation="gelu_new",
-            scale_embeddings=False,
-            label_smoothing=0.0,
-            pad_token_id=None,
-            bos_token_id=50256,
-            eos_token_id=50256,
-            decoder_start_token_id=None,
-        )
+        return cls._preset(overrides, **GPT2)
 
     @classmethod
     def marian(cls, **overrides: Any) -> "VanillaConfig":
         """Return the layout of the OPUS-MT translators (Junczys-Dowmunt et al. 2018): decoding starts from padding."""
-        return cls._preset(
-            overrides,
-            vocab_size=58101,
-            activation="swish",
-            label_smoothing=0.0,
-            initializer_range=0.02,
-            pad_token_id=58100,
-            bos_token_id=None,
-            eos_token_id=0,
-            decoder_start_token_id=58100,
-        )
+        return cls._preset(overrides, **MARIAN)
 
     @classmethod
     def tiny(cls, **overrides: Any) -> "VanillaConfig":
         """Return a two-layer model of about 25,000 parameters, for tests and for trying things out."""
-        return cls._preset(
-            overrides,
-            vocab_size=97,
-            d_model=24,
-            d_ff=40,
-            num_heads=4,
-            num_layers=2,
-            max_position_embeddings=64,
-        )
+        return cls._preset(overrides, **TINY)
 
 
 def warn_of_untested() -> None:
@@ -379,8 +322,8 @@ def warn_of_untested() -> None:
 
     By the first process of a machine alone: not by other ranks, nor by the workers of a data loader.
     """
-    found = re.match(r"(\d+)\.(\d+)", transformers.__version__)
-    is_newer = found and [int(found[1]), int(found[2])] > [int(number) for number in TESTED[1].split(".")]
+    numbers = re.match(r"(\d+)\.(\d+)", transformers.__version__)
+    is_newer = numbers and [int(numbers[1]), int(numbers[2])] > [int(number) for number in TESTED[1].split(".")]
     if is_newer and os.environ.get("LOCAL_RANK", "0") == "0" and multiprocessing.parent_process() is None:
         # A name below that of transformers, so that its settings of verbosity hold for a copy beside weights too.
         logging.get_logger("transformers.modeling_vanilla").warning_once(

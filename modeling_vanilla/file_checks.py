@@ -1,5 +1,5 @@
 # Copyright 2026 The modeling_vanilla authors. Licensed under the Apache License, Version 2.0.
-"""What a config, an index or a file of weights may ask for that somebody else has written.
+"""What a config, an index or a file of weights may ask for that others have written.
 
 Everything here reads names and numbers before anything is opened, downloaded or allocated because of them.
 """
@@ -68,43 +68,43 @@ STEERING = (
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
-def check_fields(config_class: type[PreTrainedConfig], given: Any) -> None:
+def check_fields(config_class: type[PreTrainedConfig], settings: Any) -> None:
     """Check what a config.json says, before a config is built of it.
 
     Raises:
         ValueError: Names the field, its value and the rule.
     """
-    if not isinstance(given, dict):
-        raise ValueError(f"config.json holds {reprlib.repr(given)}, which must be an object")  # noqa: TRY004
-    _check_sizes(given)
-    own = {field.name for field in fields(config_class)}
-    for name in given:
+    if not isinstance(settings, dict):
+        raise ValueError(f"config.json holds {reprlib.repr(settings)}, which must be an object")  # noqa: TRY004
+    _check_sizes(settings)
+    declared = {field.name for field in fields(config_class)}
+    for name in settings:
         attribute = getattr(config_class, name, None)
         settable = isinstance(attribute, property) and attribute.fset is not None
-        taken = hasattr(config_class, name) and not settable and name not in own and name != "model_type"
+        taken = hasattr(config_class, name) and not settable and name not in declared and name != "model_type"
         if name in STEERING or name.startswith("__") or taken:
-            raise ValueError(f"{name}={reprlib.repr(given[name])} must not be in config.json")
+            raise ValueError(f"{name}={reprlib.repr(settings[name])} must not be in config.json")
     for name in ("attn_implementation", "_attn_implementation"):
-        _check_choice(name, given, KERNELS, "; give another kernel as an argument of from_pretrained")
+        _check_choice(name, settings, KERNELS, "; give another kernel as an argument of from_pretrained")
     for name in ("experts_implementation", "_experts_implementation"):
-        _check_choice(name, given, (None,))
+        _check_choice(name, settings, (None,))
     for name in ("dtype", "torch_dtype"):
-        if not isinstance(given.get(name), torch.dtype):
-            _check_choice(name, given, DTYPES)
-    _check_quantization(given.get("quantization_config"))
-    _check_labels(given)
+        if not isinstance(settings.get(name), torch.dtype):
+            _check_choice(name, settings, DTYPES)
+    _check_quantization(settings.get("quantization_config"))
+    _check_labels(settings)
 
 
-def _check_choice(name: str, given: dict[str, Any], choices: Iterable[str | None], hint: str = "") -> None:
-    value = given.get(name)
+def _check_choice(name: str, settings: dict[str, Any], choices: Iterable[str | None], hint: str = "") -> None:
+    value = settings.get(name)
     if not (value is None or isinstance(value, str)) or value not in choices:
         expected = ", ".join("null" if choice is None else f"'{choice}'" for choice in choices)
         raise ValueError(f"{name}={reprlib.repr(value)} must be one of {expected} in config.json{hint}")
 
 
-def _check_sizes(given: Any) -> None:
+def _check_sizes(settings: Any) -> None:
     """Look into every list and object, without recursion: a file may nest deeper than Python's stack."""
-    waiting = [("config.json", given, 0)]
+    waiting = [("config.json", settings, 0)]
     while waiting:
         name, value, depth = waiting.pop()
         if depth > DEPTH:
@@ -134,12 +134,12 @@ def _check_quantization(value: Any) -> None:
         )
 
 
-def _check_labels(given: dict[str, Any]) -> None:
-    number, names = given.get("num_labels"), given.get("id2label")
+def _check_labels(settings: dict[str, Any]) -> None:
+    number, names = settings.get("num_labels"), settings.get("id2label")
     if number is not None and not (type(number) is int and 1 <= number <= NUM_LABELS):
         raise ValueError(f"num_labels={reprlib.repr(number)} must be a whole number from 1 to {NUM_LABELS}")
     for field in ("id2label", "label2id"):
-        value = given.get(field)
+        value = settings.get(field)
         if value is not None and not (isinstance(value, dict) and len(value) <= LABELS):
             raise ValueError(f"{field}={reprlib.repr(value)} must be an object of at most {LABELS} labels")
     for number, name in (names or {}).items():

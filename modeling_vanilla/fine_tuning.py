@@ -3,6 +3,8 @@
 
 Mix-ins without a model of their own. `modeling_vanilla.py` joins each with one, so that all model classes are defined
 in the file that is copied beside saved weights.
+Every forward first checks what it is given, and raises a ValueError that names the value: see `input_checks`. A loss is
+a sum, divided by `num_items_in_batch`, by default the number of labels in the call.
 Dimension letters: B batch, T length, D d_model, C classes or choices.
 """
 
@@ -21,7 +23,7 @@ from transformers.modeling_outputs import (
 )
 from transformers.utils.generic import can_return_tuple
 
-from .heads import ClassificationHead, pool, shift_right, start_places
+from .heads import ClassificationHead, pool, shift_right, start_places, states
 from .input_checks import check_labels
 from .losses import classification_loss, reduce, span_loss, token_loss
 
@@ -33,7 +35,9 @@ class TextReader:
         self,
         input_ids: torch.Tensor | None,
         attention_mask: torch.Tensor | None,
-        inputs_embeds: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None,
+        token_type_ids: torch.Tensor | None,
+        inputs_embeds: torch.Tensor | None,
         decoder_input_ids: torch.Tensor | None = None,
         decoder_attention_mask: torch.Tensor | None = None,
         decoder_inputs_embeds: torch.Tensor | None = None,
@@ -48,7 +52,7 @@ class TextReader:
         Raises:
             ValueError: See `input_checks.check_inputs`; embeddings alone where the decoder has embeddings of its own.
         """
-        inputs["return_dict"] = True
+        inputs |= {"position_ids": position_ids, "token_type_ids": token_type_ids, "return_dict": True}
         if self.config.variant == "encoder":
             out = self.model(input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds, **inputs)
             return out, input_ids, attention_mask
@@ -87,7 +91,7 @@ class TextReader:
     def answer(self, out: BaseModelOutput | Seq2SeqModelOutput, kinds: tuple, **fields) -> ModelOutput:
         """Put what a head found beside the states of the stacks: `kinds` are the outputs for one stack and for two."""
         if self.config.is_encoder_decoder:
-            return kinds[1](**fields, **{name: value for name, value in out.items() if name != "last_hidden_state"})
+            return kinds[1](**fields, **states(out))
         return kinds[0](**fields, hidden_states=out.hidden_states, attentions=out.attentions)
 
 
@@ -100,7 +104,7 @@ class SequenceClassification(TextReader):
         self.post_init()
 
     def _problem_type(self, labels: torch.Tensor) -> str:
-        """Return the configured problem type, or the one that number of classes and type of labels speak for."""
+        """Return the configured problem type, or the one that number of classes and type of labels imply."""
         if self.config.problem_type is None:
             if self.config.num_labels == 1:
                 self.config.problem_type = "regression"
@@ -126,22 +130,11 @@ class SequenceClassification(TextReader):
 
         Args:
             labels: (B,) class ids; (B, C) zeros and ones for several labels; numbers for a regression.
-            num_items_in_batch: What the summed loss is divided by; by default the number of labels in this call.
 
         Returns:
             Logits (B, C), and the loss where labels are given.
-
-        Raises:
-            ValueError: See `input_checks.check_inputs` and `check_labels`.
         """
-        out, ids, mask = self.read(
-            input_ids,
-            attention_mask,
-            position_ids=position_ids,
-            token_type_ids=token_type_ids,
-            inputs_embeds=inputs_embeds,
-            **kwargs,
-        )
+        out, ids, mask = self.read(input_ids, attention_mask, position_ids, token_type_ids, inputs_embeds, **kwargs)
         logits = self.classifier(pool(out.last_hidden_state, ids, mask, self.config))
         loss = None
         if labels is not None:
@@ -178,22 +171,11 @@ class TokenClassification(TextReader):
 
         Args:
             labels: (B, T) class ids, -100 = ignore.
-            num_items_in_batch: What the summed loss is divided by; by default the number of labels in this call.
 
         Returns:
             Logits (B, T, C), and the loss in nats per label where labels are given.
-
-        Raises:
-            ValueError: See `input_checks.check_inputs` and `check_labels`.
         """
-        out, _, _ = self.read(
-            input_ids,
-            attention_mask,
-            position_ids=position_ids,
-            token_type_ids=token_type_ids,
-            inputs_embeds=inputs_embeds,
-            **kwargs,
-        )
+        out, _, _ = self.read(input_ids, attention_mask, position_ids, token_type_ids, inputs_embeds, **kwargs)
         logits = self.classifier(self.dropout(out.last_hidden_state))
         loss = None
         if labels is not None:
@@ -241,14 +223,7 @@ class QuestionAnswering(TextReader):
         """
         if (start_positions is None) != (end_positions is None):
             raise ValueError("give both of start_positions and end_positions, or neither")
-        out, _, _ = self.read(
-            input_ids,
-            attention_mask,
-            position_ids=position_ids,
-            token_type_ids=token_type_ids,
-            inputs_embeds=inputs_embeds,
-            **kwargs,
-        )
+        out, _, _ = self.read(input_ids, attention_mask, position_ids, token_type_ids, inputs_embeds, **kwargs)
         start, end = self.qa_outputs(out.last_hidden_state).unbind(-1)  # (B, T, 2) -> (B, T) twice
         loss = None
         if start_positions is not None:
@@ -282,35 +257,27 @@ class MultipleChoice(TextReader):
         Args:
             input_ids: (B, C, T), all choices of a question; the other inputs likewise.
             labels: (B,), the number of the right choice.
-            num_items_in_batch: What the summed loss is divided by; by default the number of labels in this call.
 
         Returns:
-            Logits (B, C), and the loss in nats per question where labels are given. Hidden states and attentions, where
+            Logits (B, C), and the loss in nats per question where labels are choices. Hidden states and attentions, where
             asked for, have one row per choice: (B * C, ...).
 
         Raises:
             ValueError: The ids are not (B, C, T); see also `input_checks.check_inputs` and `check_labels`.
         """
-        given = inputs_embeds if input_ids is None else input_ids
-        if given is not None and given.dim() != (4 if input_ids is None else 3):
+        choices = inputs_embeds if input_ids is None else input_ids
+        if choices is not None and choices.dim() != (4 if input_ids is None else 3):
             raise ValueError(
-                f"{'inputs_embeds' if input_ids is None else 'input_ids'} has shape {tuple(given.shape)}, expected "
+                f"{'inputs_embeds' if input_ids is None else 'input_ids'} has shape {tuple(choices.shape)}, expected "
                 f"(batch, choices, length{', d_model' if input_ids is None else ''})"
             )
         input_ids, attention_mask, position_ids, token_type_ids, inputs_embeds = (
             None if tensor is None else tensor.flatten(0, 1)  # (B, C, T) -> (B * C, T)
             for tensor in (input_ids, attention_mask, position_ids, token_type_ids, inputs_embeds)
         )
-        out, ids, mask = self.read(
-            input_ids,
-            attention_mask,
-            position_ids=position_ids,
-            token_type_ids=token_type_ids,
-            inputs_embeds=inputs_embeds,
-            **kwargs,
-        )
+        out, ids, mask = self.read(input_ids, attention_mask, position_ids, token_type_ids, inputs_embeds, **kwargs)
         scores = self.choice(pool(out.last_hidden_state, ids, mask, self.config))
-        logits = scores.view(given.shape[:2])  # (B * C, 1) -> (B, C)
+        logits = scores.view(choices.shape[:2])  # (B * C, 1) -> (B, C)
         loss = None
         if labels is not None:
             check_labels(labels, logits.shape[1])

@@ -1,13 +1,22 @@
 # Copyright 2026 The modeling_vanilla authors. Licensed under the Apache License, Version 2.0.
-"""What stands between the stacks and the losses: shifting, picking, and the layers of the heads.
+"""What stands between the stacks and the losses: shifting, picking, joining, and the layers of the heads.
 
 Dimension letters: B batch, T length, D d_model, C classes.
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 from transformers.activations import ACT2FN
+from transformers.modeling_outputs import (
+    BaseModelOutput,
+    BaseModelOutputWithPastAndCrossAttentions,
+    ModelOutput,
+    Seq2SeqModelOutput,
+)
 
+from .cache_name import CACHE, as_installed
 from .configuration_vanilla import VanillaConfig
 from .input_checks import can_read
 from .losses import IGNORE
@@ -87,6 +96,25 @@ def pool(
     order = -places if config.variant == "encoder" else places
     index = torch.where(real, order, -places.numel()).argmax(-1)  # (B,)
     return hidden_states[torch.arange(hidden_states.shape[0], device=hidden_states.device), index]
+
+
+def both_outputs(encoded: BaseModelOutput, decoded: BaseModelOutputWithPastAndCrossAttentions) -> Seq2SeqModelOutput:
+    """Put what an encoder and a decoder gave into the output of both."""
+    return Seq2SeqModelOutput(
+        last_hidden_state=decoded.last_hidden_state,
+        **as_installed(decoded.get(CACHE)),
+        decoder_hidden_states=decoded.hidden_states,
+        decoder_attentions=decoded.attentions,
+        cross_attentions=decoded.cross_attentions,
+        encoder_last_hidden_state=encoded.last_hidden_state,
+        encoder_hidden_states=encoded.hidden_states,
+        encoder_attentions=encoded.attentions,
+    )
+
+
+def states(out: ModelOutput) -> dict[str, Any]:
+    """Return what the output of a model with a head takes over from that of the stacks: all but the last states."""
+    return {name: value for name, value in out.items() if name != "last_hidden_state"}
 
 
 class PredictionTransform(nn.Module):

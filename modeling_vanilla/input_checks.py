@@ -85,9 +85,21 @@ def check_variant(variant: str, **inputs: Any) -> None:
     Raises:
         ValueError: It is, and would be ignored.
     """
-    given = [name for name, value in inputs.items() if value is not None]
-    if given and variant != "encoder-decoder":
-        raise ValueError(f"{given[0]} must be None with variant={variant!r}; only an encoder-decoder reads it")
+    names = [name for name, value in inputs.items() if value is not None]
+    if names and variant != "encoder-decoder":
+        raise ValueError(f"{names[0]} must be None with variant={variant!r}; only an encoder-decoder reads it")
+
+
+def check_source_mask(attention_mask: torch.Tensor | None, memory: torch.Tensor) -> None:
+    """Check that a mask of a source is as long as what the encoder gave (B, S, D).
+
+    Raises:
+        ValueError: It is not, with both shapes.
+    """
+    if attention_mask is not None and attention_mask.dim() == 2 and attention_mask.shape != memory.shape[:2]:
+        raise ValueError(
+            f"attention_mask has shape {tuple(attention_mask.shape)}, the encoder gave {tuple(memory.shape[:2])}"
+        )
 
 
 def check_bias(lm_head: nn.Module) -> None:
@@ -129,15 +141,15 @@ def check_inputs(
             integers, which could mean either 0 or 1.
     """
     if (input_ids is None) == (inputs_embeds is None):
-        given = "neither" if input_ids is None else "both"
+        number = "neither" if input_ids is None else "both"
         hint = ""
-        if prefix and given == "neither":
+        if prefix and number == "neither":
             hint = (
                 "; to translate, call generate; to train, give labels, from which they are made: a Trainer with "
                 "label_smoothing_factor takes labels away, so give the model to its DataCollatorForSeq2Seq, or set "
                 "label_smoothing in the config instead"
             )
-        raise ValueError(f"give exactly one of {prefix}input_ids and {prefix}inputs_embeds, got {given}{hint}")
+        raise ValueError(f"give exactly one of {prefix}input_ids and {prefix}inputs_embeds, got {number}{hint}")
     if input_ids is not None:
         _check_ids(config, input_ids, f"{prefix}input_ids")
     elif inputs_embeds.dim() != 3 or inputs_embeds.shape[-1] != config.d_model:

@@ -39,7 +39,7 @@ def causal_loss(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Sum the cross-entropy of each next token: logits (B, T, V) at t predict labels (B, T) at t + 1.
 
-    `shift_labels` (B, T), where given, are labels that somebody has already moved by one; they replace `labels`.
+    `shift_labels` (B, T), where given, are labels that were moved by one before; they replace `labels`.
     """
     if shift_labels is None:
         logits, shift_labels = logits[:, :-1], labels[:, 1:]

@@ -1,6 +1,8 @@
 # Copyright 2026 The modeling_vanilla authors. Licensed under the Apache License, Version 2.0.
 """The Transformer and its heads as Hugging Face models (Vaswani et al. 2017, fig. 1).
 
+Every forward first checks what it is given, and raises a ValueError that names the value: see `input_checks`. A loss is
+a sum, divided by `num_items_in_batch`, by default the number of labels in the call.
 Dimension letters: B batch, S source length, T target length, D d_model, V vocabulary.
 """
 
@@ -20,15 +22,14 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from transformers.utils.generic import can_return_tuple
 
 from .base import VanillaPreTrainedModel
-from .cache_name import CACHE, as_installed, takes_cache
+from .cache_name import CACHE, takes_cache
 from .configuration_vanilla import VanillaConfig
 from .fine_tuning import MultipleChoice, QuestionAnswering, SequenceClassification, TokenClassification
-from .heads import PredictionTransform, keep, mask_of_left_padding, shift_right
-from .input_checks import check_bias, check_labels, check_unknown, check_variant
+from .heads import PredictionTransform, both_outputs, keep, mask_of_left_padding, shift_right, states
+from .input_checks import check_bias, check_labels, check_source_mask, check_unknown, check_variant
 from .losses import IGNORE, causal_loss, reduce, token_loss
-
-# So that it, and what it imports, is copied beside weights.
-from .pipeline_question_answering import QuestionAnsweringPipeline  # noqa: F401
+from .pipeline_question_answering import QuestionAnsweringPipeline  # noqa: F401  so that it is copied with weights
+from .pipeline_text2text import TranslationPipeline  # noqa: F401  likewise
 from .stacks import VanillaCrossDecoder, VanillaDecoder, VanillaEncoder
 
 
@@ -59,9 +60,8 @@ class VanillaModel(VanillaPreTrainedModel):
     def set_input_embeddings(self, value: nn.Module) -> None:
         """Set the token embedding; of both stacks where they share it."""
         for stack in (self.encoder, self.decoder):
-            if stack is not None and (
-                stack is self.encoder or self.encoder is None or self.config.tie_word_embeddings
-            ):
+            is_input = stack is self.encoder or self.encoder is None
+            if stack is not None and (is_input or self.config.tie_word_embeddings):
                 stack.embed_tokens = value
 
     @takes_cache
@@ -95,9 +95,6 @@ class VanillaModel(VanillaPreTrainedModel):
 
         Returns:
             Hidden states (B, S, D) of the encoder, or (B, T, D) of the decoder; the cache where there is one.
-
-        Raises:
-            ValueError: See `input_checks.check_inputs` and `check_unknown`.
         """
         check_unknown(kwargs)
         check_variant(
@@ -110,29 +107,20 @@ class VanillaModel(VanillaPreTrainedModel):
             cross_attention_mask=cross_attention_mask,
         )
         source = {"attention_mask": attention_mask, "position_ids": position_ids, "token_type_ids": token_type_ids}
+        source["inputs_embeds"] = inputs_embeds
         kwargs["return_dict"] = True  # whatever the config says: the decorator of this method makes the tuple
         if self.decoder is None:
             if cache is not None:  # the prefix of an adapter, which would be lost
                 raise ValueError(f"{CACHE} must be None with variant='encoder': an encoder reads no cache")
-            return self.encoder(input_ids, inputs_embeds=inputs_embeds, **source, **kwargs)
+            return self.encoder(input_ids, **source, **kwargs)
         if self.encoder is None:
-            return self.decoder(
-                input_ids,
-                inputs_embeds=inputs_embeds,
-                cache=cache,
-                use_cache=use_cache,
-                **source,
-                **kwargs,
-            )
+            return self.decoder(input_ids, cache=cache, use_cache=use_cache, **source, **kwargs)
         if encoder_outputs is None:
-            encoder_outputs = self.encoder(input_ids, inputs_embeds=inputs_embeds, **source, **kwargs)
+            encoder_outputs = self.encoder(input_ids, **source, **kwargs)
         elif not isinstance(encoder_outputs, BaseModelOutput):
             encoder_outputs = BaseModelOutput(*encoder_outputs[:3])
         memory = encoder_outputs.last_hidden_state
-        if attention_mask is not None and attention_mask.dim() == 2 and attention_mask.shape != memory.shape[:2]:
-            raise ValueError(
-                f"attention_mask has shape {tuple(attention_mask.shape)}, the encoder gave {tuple(memory.shape[:2])}"
-            )
+        check_source_mask(attention_mask, memory)
         decoded = self.decoder(
             decoder_input_ids,
             attention_mask=decoder_attention_mask,
@@ -144,16 +132,7 @@ class VanillaModel(VanillaPreTrainedModel):
             use_cache=use_cache,
             **kwargs,
         )
-        return Seq2SeqModelOutput(
-            last_hidden_state=decoded.last_hidden_state,
-            **as_installed(decoded.get(CACHE)),
-            decoder_hidden_states=decoded.hidden_states,
-            decoder_attentions=decoded.attentions,
-            cross_attentions=decoded.cross_attentions,
-            encoder_last_hidden_state=memory,
-            encoder_hidden_states=encoder_outputs.hidden_states,
-            encoder_attentions=encoder_outputs.attentions,
-        )
+        return both_outputs(encoder_outputs, decoded)
 
 
 class _Head(VanillaPreTrainedModel):
@@ -171,6 +150,10 @@ class _Head(VanillaPreTrainedModel):
     def smoothing(self) -> float:
         """Return label_smoothing in training mode, else 0: evaluation reports the true likelihood."""
         return self.config.label_smoothing if self.training else 0.0
+
+    def loss_of(self, logits: torch.Tensor, labels: torch.Tensor, divisor: torch.Tensor | int | None) -> torch.Tensor:
+        """Return the loss of labels that stand beside their logits (..., V), in nats per label or by `divisor`."""
+        return reduce(token_loss(logits, labels, self.smoothing()), divisor)
 
 
 class VanillaForConditionalGeneration(_Head, GenerationMixin):
@@ -217,13 +200,9 @@ class VanillaForConditionalGeneration(_Head, GenerationMixin):
             decoder_input_ids: (B, T). Made from `labels` when those are given alone.
             labels: (B, T), -100 = ignore, beside the logits that predict them: they are not shifted again.
             logits_to_keep: Compute logits for the last so many positions only; 0 = all.
-            num_items_in_batch: What the summed loss is divided by; by default the number of labels in this call.
 
         Returns:
             Logits (B, T, V), and the loss in nats per label where labels are given.
-
-        Raises:
-            ValueError: See `input_checks.check_inputs` and `check_labels`.
         """
         if self.config.lm_head_bias:
             check_bias(self.lm_head)
@@ -235,14 +214,8 @@ class VanillaForConditionalGeneration(_Head, GenerationMixin):
         if decoder_input_ids is not None and decoder_attention_mask is decoder_position_ids is cache is None:
             decoder_attention_mask = mask_of_left_padding(decoder_input_ids, self.config)
         out = self.model(
-            input_ids,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            token_type_ids=token_type_ids,
-            decoder_input_ids=decoder_input_ids,
-            decoder_attention_mask=decoder_attention_mask,
-            decoder_position_ids=decoder_position_ids,
-            encoder_outputs=encoder_outputs,
+            *(input_ids, attention_mask, position_ids, token_type_ids),
+            *(decoder_input_ids, decoder_attention_mask, decoder_position_ids, encoder_outputs),
             cache=cache,
             inputs_embeds=inputs_embeds,
             decoder_inputs_embeds=decoder_inputs_embeds,
@@ -251,10 +224,8 @@ class VanillaForConditionalGeneration(_Head, GenerationMixin):
             **kwargs,
         )
         logits = self.lm_head(keep(out.last_hidden_state, logits_to_keep))
-        loss = None
-        if labels is not None:
-            loss = reduce(token_loss(logits, labels, self.smoothing()), num_items_in_batch)
-        return Seq2SeqLMOutput(loss=loss, logits=logits, **{k: v for k, v in out.items() if k != "last_hidden_state"})
+        loss = None if labels is None else self.loss_of(logits, labels, num_items_in_batch)
+        return Seq2SeqLMOutput(loss=loss, logits=logits, **states(out))
 
 
 class VanillaForCausalLM(_Head, GenerationMixin):
@@ -291,39 +262,24 @@ class VanillaForCausalLM(_Head, GenerationMixin):
         Args:
             labels: (B, T), -100 = ignore; usually the input_ids: the shift by one happens here.
             logits_to_keep: Compute logits for the last so many positions only; 0 = all.
-            num_items_in_batch: What the summed loss is divided by; by default the number of labels in this call.
             kwargs: `shift_labels` (B, T), labels that were shifted before, replace `labels`. What else there is goes
                 down to the kernels.
 
         Returns:
             Logits (B, T, V), and the loss in nats per label where labels are given.
-
-        Raises:
-            ValueError: See `input_checks.check_inputs` and `check_labels`.
         """
         # Not named above: the Trainer would take it for a label that every batch has, and never evaluate a loss.
         shift_labels = kwargs.pop("shift_labels", None)
         for targets in (labels, shift_labels):
             if targets is not None:
                 check_labels(targets, self.config.vocab_size)
-        out = self.model(
-            input_ids,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            token_type_ids=token_type_ids,
-            cache=cache,
-            inputs_embeds=inputs_embeds,
-            use_cache=use_cache,
-            return_dict=True,
-            **kwargs,
-        )
+        kwargs |= {"cache": cache, "inputs_embeds": inputs_embeds, "use_cache": use_cache, "return_dict": True}
+        out = self.model(input_ids, attention_mask, position_ids, token_type_ids, **kwargs)
         logits = self.lm_head(keep(out.last_hidden_state, logits_to_keep))
         loss = None
         if labels is not None or shift_labels is not None:
             loss = reduce(causal_loss(logits, labels, self.smoothing(), shift_labels), num_items_in_batch)
-        return CausalLMOutputWithCrossAttentions(
-            loss=loss, logits=logits, **{k: v for k, v in out.items() if k != "last_hidden_state"}
-        )
+        return CausalLMOutputWithCrossAttentions(loss=loss, logits=logits, **states(out))
 
 
 class VanillaForMaskedLM(_Head):
@@ -356,37 +312,24 @@ class VanillaForMaskedLM(_Head):
 
         Args:
             labels: (B, S), -100 everywhere but where a token was masked.
-            num_items_in_batch: What the summed loss is divided by; by default the number of labels in this call.
 
         Returns:
             Logits (B, S, V), and the loss in nats per label where labels are given. In training mode with labels, only
             the logits of the N labelled places, (N, V).
-
-        Raises:
-            ValueError: See `input_checks.check_inputs` and `check_labels`.
         """
         if labels is not None:
             check_labels(labels, self.config.vocab_size)
         check_bias(self.lm_head)
-        out = self.model(
-            input_ids,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            token_type_ids=token_type_ids,
-            inputs_embeds=inputs_embeds,
-            return_dict=True,
-            **kwargs,
-        )
+        kwargs |= {"inputs_embeds": inputs_embeds, "return_dict": True}
+        out = self.model(input_ids, attention_mask, position_ids, token_type_ids, **kwargs)
         hidden_states = out.last_hidden_state
         if self.training and labels is not None:
             # The other 85 % do not enter the loss, and mapping them to the vocabulary would be half of a step.
             labelled = labels.ne(IGNORE).to(hidden_states.device)
             hidden_states, labels = hidden_states[labelled], labels.to(hidden_states.device)[labelled]
         logits = self.lm_head(self.transform(hidden_states))
-        loss = None
-        if labels is not None:
-            loss = reduce(token_loss(logits, labels, self.smoothing()), num_items_in_batch)
-        return MaskedLMOutput(loss=loss, logits=logits, hidden_states=out.hidden_states, attentions=out.attentions)
+        loss = None if labels is None else self.loss_of(logits, labels, num_items_in_batch)
+        return MaskedLMOutput(loss=loss, logits=logits, **states(out))
 
 
 class VanillaForSequenceClassification(SequenceClassification, _Head):
@@ -409,8 +352,8 @@ class VanillaForMultipleChoice(MultipleChoice, _Head):
     """The best of several texts, each read as the sequence classifier reads it (Devlin et al. 2019, sec. 4.4)."""
 
 
-# Saving any of these copies the code beside the weights, for readers without this package.
-for _name, _model in {
+# Which Auto class loads which. Saving any of them copies the code beside the weights, for readers without this package.
+AUTO_CLASSES = {
     "AutoModel": VanillaModel,
     "AutoModelForSeq2SeqLM": VanillaForConditionalGeneration,
     "AutoModelForCausalLM": VanillaForCausalLM,
@@ -419,9 +362,10 @@ for _name, _model in {
     "AutoModelForTokenClassification": VanillaForTokenClassification,
     "AutoModelForQuestionAnswering": VanillaForQuestionAnswering,
     "AutoModelForMultipleChoice": VanillaForMultipleChoice,
-}.items():
+}
+for _name, _model in AUTO_CLASSES.items():
     _model.register_for_auto_class(_name)
 
 # A Trainer with label_smoothing_factor computes the loss itself, and shifts the labels for the classes listed here
-# alone; for any other it would score each token by the logits of the place after it, without a word.
+# alone; for any other it would score each token by the logits of the place after it.
 MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[VanillaConfig.model_type] = VanillaForCausalLM.__name__

@@ -53,6 +53,18 @@ def settings_of_task(config: Any, task: str) -> tuple[str, str, dict]:
     return task, prefix or "", settings
 
 
+def only_given(arguments: dict) -> dict:
+    """Leave out what was not given."""
+    return {name: value for name, value in arguments.items() if value is not None}
+
+
+def longest_input(model, tokenizer) -> int | None:
+    """Return how many tokens of a text the model can read, special ones included; None where nothing says."""
+    limits = [getattr(model.config, "max_position_embeddings", None), tokenizer.model_max_length]
+    known = [limit for limit in limits if limit is not None and limit < 1 << 30]  # the tokenizer's "none" is 1e30
+    return min(known) if known else None
+
+
 def without_old_arguments(arguments: dict) -> dict:
     """Leave out arguments that transformers 4 took and that say nothing in 5.
 

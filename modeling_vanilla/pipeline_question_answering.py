@@ -10,8 +10,7 @@ from collections.abc import Iterator
 import torch
 from transformers.pipelines.base import ChunkPipeline
 
-from .pipeline_calls import example_of, pairs, without_old_arguments
-from .pipeline_text2text import longest_input
+from .pipeline_calls import example_of, longest_input, only_given, pairs, without_old_arguments
 
 # What a call may set, with the defaults of transformers 4.
 WINDOW = 384
@@ -101,20 +100,10 @@ class QuestionAnsweringPipeline(ChunkPipeline):
         ):
             if value is not None and value < least:
                 raise ValueError(f"{name}={value} must be at least {least}")
-        windows = {
-            "max_seq_len": max_seq_len,
-            "doc_stride": doc_stride,
-            "max_question_len": max_question_len,
-            "padding": padding,
-        }
-        answers = {
-            "top_k": top_k,
-            "max_answer_len": max_answer_len,
-            "handle_impossible_answer": handle_impossible_answer,
-            "align_to_words": align_to_words,
-        }
-        given = ({name: v for name, v in part.items() if v is not None} for part in (windows, {}, answers))
-        return tuple(given)
+        windows = {"max_seq_len": max_seq_len, "doc_stride": doc_stride, "max_question_len": max_question_len}
+        answers = {"top_k": top_k, "max_answer_len": max_answer_len, "align_to_words": align_to_words}
+        answers["handle_impossible_answer"] = handle_impossible_answer
+        return only_given(windows | {"padding": padding}), {}, only_given(answers)
 
     def preprocess(  # type: ignore[override]
         self,
@@ -147,7 +136,7 @@ class QuestionAnsweringPipeline(ChunkPipeline):
                 for name in self.tokenizer.model_input_names
                 if name in encoded
             }
-            inside = torch.tensor([[part == 1 for part in encoded.sequence_ids(row)]])
+            inside = torch.tensor([[sequence == 1 for sequence in encoded.sequence_ids(row)]])
             first, last = torch.tensor([encoded["offset_mapping"][row]]).unbind(-1)
             null = torch.zeros_like(inside)
             ids = encoded["input_ids"][row]
@@ -164,13 +153,17 @@ class QuestionAnsweringPipeline(ChunkPipeline):
             size = min(WINDOW, limit)
         elif size > limit:
             raise ValueError(f"max_seq_len={size} must not be more than the {limit} tokens that the model reads")
-        own = self.tokenizer(question, add_special_tokens=False, split_special_tokens=True, verbose=False)["input_ids"]
-        if longest is not None and len(own) > longest:
-            raise ValueError(f"the question has {len(own)} tokens, more than max_question_len={longest}: shorten it")
-        room = size - len(own) - self.tokenizer.num_special_tokens_to_add(pair=True)
+        question_ids = self.tokenizer(question, add_special_tokens=False, split_special_tokens=True, verbose=False)[
+            "input_ids"
+        ]
+        if longest is not None and len(question_ids) > longest:
+            raise ValueError(
+                f"the question has {len(question_ids)} tokens, more than max_question_len={longest}: shorten it"
+            )
+        room = size - len(question_ids) - self.tokenizer.num_special_tokens_to_add(pair=True)
         if room < 1:
             raise ValueError(
-                f"the question has {len(own)} tokens, which leaves no room for the context in a window of "
+                f"the question has {len(question_ids)} tokens, which leaves no room for the context in a window of "
                 f"{size} tokens (max_seq_len)"
             )
         if stride is None:
@@ -207,9 +200,9 @@ class QuestionAnsweringPipeline(ChunkPipeline):
                 window[name][0].masked_fill(~(inside | nulls), -torch.inf).softmax(-1) for name in ("start", "end")
             )
             null.append(float(start[nulls].sum() * end[nulls].sum()))
-            found = _spans(start.masked_fill(~inside, 0), end.masked_fill(~inside, 0), inside, max_answer_len)
+            spans = _spans(start.masked_fill(~inside, 0), end.masked_fill(~inside, 0), inside, max_answer_len)
             best: dict[tuple[int, int], float] = {}
-            for score, one, other in found:  # best first
+            for score, one, other in spans:  # best first
                 span = _span(context, int(window["first"][0, one]), int(window["last"][0, other]), align_to_words)
                 if span[0] < span[1]:
                     best.setdefault(span, score)

@@ -120,14 +120,14 @@ def _cut(text: str, fits: Callable[[str], bool], level: int = 0) -> list[tuple[s
     if level == len(_WEAKER):
         raise ValueError(f"{text!r} does not fit, and cannot be cut")
     gaps = (match.span(match.lastindex) for match in _WEAKER[level].finditer(text))
-    found: list[tuple[str, str]] = []
+    joined: list[tuple[str, str]] = []
     for piece, space in _pieces(text, gaps):
-        if found and fits(longer := "".join(found[-1]) + piece):
-            found[-1] = (longer, space)
+        if joined and fits(longer := "".join(joined[-1]) + piece):
+            joined[-1] = (longer, space)
         else:
-            found.append((piece, space))
+            joined.append((piece, space))
     parts = []
-    for piece, space in found:
+    for piece, space in joined:
         inner = _cut(piece, fits, level + 1)
         parts += [*inner[:-1], (inner[-1][0], inner[-1][1] + space)]
     return parts

@@ -14,7 +14,16 @@ from transformers import GenerationConfig, StoppingCriteria
 from transformers.pipelines.base import ChunkPipeline
 from transformers.utils import logging
 
-from .pipeline_calls import cuts, end_of, in_new_tokens, language_pair, settings_of_task, without_old_arguments
+from .pipeline_calls import (
+    cuts,
+    end_of,
+    in_new_tokens,
+    language_pair,
+    longest_input,
+    only_given,
+    settings_of_task,
+    without_old_arguments,
+)
 from .pipeline_sentences import join, split_to_fit
 
 logger = logging.get_logger(__name__)
@@ -36,13 +45,6 @@ class OwnLimit(StoppingCriteria):
             self.prompt = input_ids.shape[1] - 1  # the first call comes behind the first new token
         done = self.limits.le(input_ids.shape[1] - self.prompt).to(input_ids.device)
         return done.repeat_interleave(input_ids.shape[0] // len(done))
-
-
-def longest_input(model, tokenizer) -> int | None:
-    """Return how many tokens of a text the model can read, special ones included; None where nothing says."""
-    limits = [getattr(model.config, "max_position_embeddings", None), tokenizer.model_max_length]
-    known = [limit for limit in limits if limit is not None and limit < 1 << 30]  # the tokenizer's "none" is 1e30
-    return min(known) if known else None
 
 
 class Text2TextGenerationPipeline(ChunkPipeline):
@@ -121,24 +123,20 @@ class Text2TextGenerationPipeline(ChunkPipeline):
             raise ValueError(f"split_sentences={split_sentences}: only a translation can be made sentence by sentence")
         if stop_sequence is not None:
             generate_kwargs["eos_token_id"] = end_of(stop_sequence, self.tokenizer)
-        given = {"split": split_sentences, "truncation": None if truncation is None else cuts(truncation)}
+        reading = {"split": split_sentences, "truncation": None if truncation is None else cuts(truncation)}
         if "num_return_sequences" in generate_kwargs or generate_kwargs.get("generation_config") is not None:
-            given["hypotheses"] = self._generation_config(generate_kwargs)[0].num_return_sequences
-        shown = {
-            "return_tensors": return_tensors,
-            "return_text": return_text,
-            "clean_up_tokenization_spaces": clean_up_tokenization_spaces,
-        }
-        scored = {} if return_scores is None else {"return_scores": return_scores}
-        return _given(given), scored | generate_kwargs, _given(shown)
+            reading["hypotheses"] = self._generation_config(generate_kwargs)[0].num_return_sequences
+        writing = {"return_tensors": return_tensors, "return_text": return_text}
+        writing["clean_up_tokenization_spaces"] = clean_up_tokenization_spaces
+        return only_given(reading), only_given({"return_scores": return_scores}) | generate_kwargs, only_given(writing)
 
     def _generation_config(self, generate_kwargs: dict) -> tuple[GenerationConfig, dict]:
         """Return the settings of a call, the model's own below them, and the arguments that are no such settings."""
         generate_kwargs = dict(generate_kwargs)
         config = copy.deepcopy(self.model.generation_config)
-        own = generate_kwargs.pop("generation_config", None)
-        given = in_new_tokens(_given({} if own is None else own.to_diff_dict()) | generate_kwargs)
-        return config, config.update(**((self.task_settings if own is None else {}) | given))
+        callers = generate_kwargs.pop("generation_config", None)
+        settings = in_new_tokens(only_given({} if callers is None else callers.to_diff_dict()) | generate_kwargs)
+        return config, config.update(**((self.task_settings if callers is None else {}) | settings))
 
     def preprocess(  # type: ignore[override]
         self,
@@ -153,7 +151,7 @@ class Text2TextGenerationPipeline(ChunkPipeline):
             raise TypeError(f"a text must be a string, not {type(text).__name__}: {str(text)[:80]!r}")
         limit = longest_input(self.model, self.tokenizer)
         pieces = self._pieces(text, limit, split, truncation) or [("", "")]
-        settings = self.task_settings | _given({"num_return_sequences": hypotheses})
+        settings = self.task_settings | only_given({"num_return_sequences": hypotheses})
         hypotheses = settings.get("num_return_sequences") or self.model.generation_config.num_return_sequences or 1
         if hypotheses > 1 and sum(bool(piece) for piece, _ in pieces) > 1:
             raise ValueError(
@@ -221,15 +219,13 @@ class Text2TextGenerationPipeline(ChunkPipeline):
         scored = number > 1 if return_scores is None else return_scores
         if rows:
             inputs = {name: tensor[rows] for name, tensor in model_inputs.items()}
-            found = self._generate(inputs, config, rest, scored)
-            for place, row in enumerate(rows):
-                outputs[row] = found[place * number : (place + 1) * number]
+            hypotheses = self._generate(inputs, config, rest, scored)
+            for index, row in enumerate(rows):
+                outputs[row] = hypotheses[index * number : (index + 1) * number]
         penalty = config.length_penalty if config.length_penalty is not None else 1.0
-        extra = {"scored": scored, "penalty": penalty}
-        extra |= {"outputs": outputs} if not single else {"outputs": outputs[0]}
-        return kept | {
-            name: value if single or name == "outputs" else [value] * len(blank) for name, value in extra.items()
-        }
+        if single:
+            return kept | {"outputs": outputs[0], "scored": scored, "penalty": penalty}
+        return kept | {"outputs": outputs, "scored": [scored] * len(blank), "penalty": [penalty] * len(blank)}
 
     def _generate(self, inputs: dict, config: GenerationConfig, rest: dict, scored: bool) -> list[dict]:
         """Return ids, sum of log-probabilities and number of tokens of the B * N hypotheses."""
@@ -243,12 +239,12 @@ class Text2TextGenerationPipeline(ChunkPipeline):
         config.return_dict_in_generate, config.output_scores = True, scored
         model: Any = self.model
         out = model.generate(**inputs, generation_config=config, **rest)
-        found = [{"ids": ids, "log_prob": 0.0, "length": 0} for ids in out.sequences.tolist()]
+        hypotheses = [{"ids": ids, "log_prob": 0.0, "length": 0} for ids in out.sequences.tolist()]
         if scored:
             log_probs, lengths = sequence_scores(self.model, out, config, limits)
-            for hypothesis, log_prob, length in zip(found, log_probs.tolist(), lengths.tolist(), strict=True):
+            for hypothesis, log_prob, length in zip(hypotheses, log_probs.tolist(), lengths.tolist(), strict=True):
                 hypothesis |= {"log_prob": log_prob, "length": length}
-        return found
+        return hypotheses
 
     def postprocess(  # type: ignore[override]
         self,
@@ -303,7 +299,7 @@ class TranslationPipeline(Text2TextGenerationPipeline):
     ) -> tuple[dict, dict, dict]:
         """Add the languages to what a text needs before it is read."""
         first, *rest = super()._sanitize_parameters(**kwargs)
-        return first | _given({"src_lang": src_lang, "tgt_lang": tgt_lang}), *rest
+        return first | only_given({"src_lang": src_lang, "tgt_lang": tgt_lang}), *rest
 
     def _encode(self, text: str, languages: dict, **cut) -> dict:
         """Return the row of ids of a text; a tokenizer of several languages adds their tokens, and takes no prefix."""
@@ -352,11 +348,6 @@ def sequence_scores(model, out, config: GenerationConfig, limits: list[int] | No
         ends = torch.isin(written, torch.tensor(config.eos_token_id, device=written.device))
     counts = ends.cumsum(-1).le(ends)  # up to the first end, itself included; padding is behind it
     if limits is not None:
-        own = torch.tensor(limits, device=written.device).repeat_interleave(len(written) // len(limits))
-        counts &= torch.arange(written.shape[1], device=written.device) < own[:, None]
+        ended = torch.tensor(limits, device=written.device).repeat_interleave(len(written) // len(limits))
+        counts &= torch.arange(written.shape[1], device=written.device) < ended[:, None]
     return torch.where(counts, steps, 0).sum(-1), counts.sum(-1)
-
-
-def _given(arguments: dict) -> dict:
-    """Leave out what was not given."""
-    return {name: value for name, value in arguments.items() if value is not None}

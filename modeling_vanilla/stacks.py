@@ -1,6 +1,7 @@
 # Copyright 2026 The modeling_vanilla authors. Licensed under the Apache License, Version 2.0.
 """The encoder and decoder stacks (Vaswani et al. 2017, fig. 1).
 
+Each first checks what it is given, and raises a ValueError that names the value: see `input_checks`.
 Dimension letters: B batch, S source length, T target length, D d_model.
 """
 
@@ -28,6 +29,8 @@ from .masks import neighbourhood
 class _Stack(VanillaPreTrainedModel):
     """What both stacks share: token vectors, embeddings, layers, and the final norm of pre-norm models."""
 
+    _prefix = ""  # of the names of inputs, in messages
+
     def __init__(self, config: VanillaConfig, layers: list[nn.Module]):
         super().__init__(config)
         self.embed_scale = math.sqrt(config.d_model) if config.scale_embeddings else 1.0
@@ -41,6 +44,28 @@ class _Stack(VanillaPreTrainedModel):
             for writer in writers:
                 writer.residual_writes = len(writers)
         self.post_init()
+
+    def enter(
+        self,
+        input_ids: torch.Tensor | None,
+        inputs_embeds: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        position_ids: torch.Tensor | None,
+        token_type_ids: torch.Tensor | None,
+        cache: Cache | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Check what a stack is given; return the token vectors, and what the first layer reads, both (B, T, D)."""
+        paged = is_paged(cache)
+        past_length = 0 if cache is None or paged else cache.get_seq_length()
+        packed = (cache is None or paged) and may_be_packed(position_ids, attention_mask)
+        check_inputs(self.config, input_ids, inputs_embeds, attention_mask, past_length, self._prefix, packed)
+        check_places(self.config, position_ids, token_type_ids, self._prefix)
+        if inputs_embeds is None:
+            inputs_embeds = look_up(self.embed_tokens, input_ids, self.embed_scale)
+        if position_ids is None:
+            length, device = inputs_embeds.shape[1], inputs_embeds.device
+            position_ids = default_position_ids(attention_mask, length, past_length, device)
+        return inputs_embeds, self.embeddings(inputs_embeds, position_ids, token_type_ids)
 
     def finish(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Apply the final norm, where there is one, to (B, T, D)."""
@@ -72,27 +97,13 @@ class VanillaEncoder(_Stack):
             attention_mask: (B, S), nonzero = real token; or (B, 1, S, S).
             position_ids: (B or 1, S). By default counted over the real tokens.
             token_type_ids: (B, S) segment types, for models that have them.
-
-        Raises:
-            ValueError: See `input_checks.check_inputs` and `check_unknown`.
         """
         check_unknown(kwargs, of_generate=self.config.is_encoder_decoder)
-        packed = may_be_packed(position_ids, attention_mask)
-        check_inputs(self.config, input_ids, inputs_embeds, attention_mask, past_length=0, packed=packed)
-        check_places(self.config, position_ids, token_type_ids)
+        vectors, hidden_states = self.enter(input_ids, inputs_embeds, attention_mask, position_ids, token_type_ids)
         if input_ids is not None and can_read(input_ids):
             self.warn_if_padding_and_no_attention_mask(input_ids, attention_mask)
-        if inputs_embeds is None:
-            inputs_embeds = look_up(self.embed_tokens, input_ids, self.embed_scale)
-        if position_ids is None:
-            position_ids = default_position_ids(attention_mask, inputs_embeds.shape[1], 0, inputs_embeds.device)
-        mask = create_bidirectional_mask(
-            self.config,
-            inputs_embeds,
-            attention_mask,
-            and_mask_function=neighbourhood(self.config),
-        )
-        hidden_states = self.embeddings(inputs_embeds, position_ids, token_type_ids)
+        rule = neighbourhood(self.config)
+        mask = create_bidirectional_mask(self.config, vectors, attention_mask, and_mask_function=rule)
         for layer in self.layers:
             hidden_states = layer(hidden_states, mask, **kwargs)
         return BaseModelOutput(last_hidden_state=self.finish(hidden_states))
@@ -140,38 +151,23 @@ class VanillaDecoder(_Stack):
             encoder_hidden_states: (B, S, D), for an encoder-decoder.
             encoder_attention_mask: (B, S), nonzero = real token; or (B, 1, T, S).
             cache: Keys and values of the tokens before.
-
-        Raises:
-            ValueError: See `input_checks.check_inputs` and `check_unknown`.
         """
         check_unknown(kwargs)
         memory = {"encoder_hidden_states": encoder_hidden_states, "encoder_attention_mask": encoder_attention_mask}
         check_variant(self.config.variant, **memory)
         check_cache(cache, self.config.is_encoder_decoder)
-        paged = is_paged(cache)
-        past_length = 0 if cache is None or paged else cache.get_seq_length()
-        prefix = "decoder_" if self.config.is_encoder_decoder else ""
-        packed = (cache is None or paged) and may_be_packed(position_ids, attention_mask)
-        check_inputs(self.config, input_ids, inputs_embeds, attention_mask, past_length, prefix, packed)
-        check_places(self.config, position_ids, token_type_ids, prefix)
-        if inputs_embeds is None:
-            inputs_embeds = look_up(self.embed_tokens, input_ids, self.embed_scale)
-        mask = self._self_mask(inputs_embeds, attention_mask, cache, position_ids)
+        vectors, hidden_states = self.enter(
+            input_ids, inputs_embeds, attention_mask, position_ids, token_type_ids, cache
+        )
+        # Who sees whom: of the target, and of the source.
+        mask = self._self_mask(vectors, attention_mask, cache, position_ids)
         encoder_mask = None
         if encoder_hidden_states is not None:
             encoder_mask = create_bidirectional_mask(
-                self.config,
-                inputs_embeds,
-                encoder_attention_mask,
-                encoder_hidden_states=encoder_hidden_states,
+                self.config, vectors, encoder_attention_mask, encoder_hidden_states=encoder_hidden_states
             )
-        if use_cache and cache is None:
+        if use_cache and cache is None:  # after the mask: beside a cache no row is taken for packed
             cache = self._new_cache()
-        if position_ids is None:
-            position_ids = default_position_ids(
-                attention_mask, inputs_embeds.shape[1], past_length, inputs_embeds.device
-            )
-        hidden_states = self.embeddings(inputs_embeds, position_ids, token_type_ids)
         for layer in self.layers:
             hidden_states = layer(
                 hidden_states,
@@ -184,7 +180,7 @@ class VanillaDecoder(_Stack):
             )
         # generate_batch keeps its cache itself, and does not look for it here.
         return BaseModelOutputWithPastAndCrossAttentions(
-            last_hidden_state=self.finish(hidden_states), **as_installed(None if paged else cache)
+            last_hidden_state=self.finish(hidden_states), **as_installed(None if is_paged(cache) else cache)
         )
 
     def _self_mask(
@@ -229,6 +225,7 @@ class VanillaCrossDecoder(VanillaDecoder):
     A class of its own, since transformers keeps one table of what can be recorded for all models of a class.
     """
 
+    _prefix = "decoder_"
     _can_record_outputs = VanillaDecoder._can_record_outputs | {
         "hidden_states": OutputRecorder(DecoderLayer, **DEPTH),
         "cross_attentions": OutputRecorder(MultiHeadAttention, index=1, layer_name="cross_attn"),

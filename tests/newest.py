@@ -28,12 +28,12 @@ SELECTION = (
     "tests/modeling_vanilla/test_saving.py",
     "tests/modeling_vanilla/test_remote_code.py",
     "tests/modeling_vanilla/test_generation.py",
-    "tests/modeling_vanilla/test_pipelines.py",
+    "tests/modeling_vanilla/test_pipeline_text2text.py",
     "tests/clients/test_trainer.py",
     "tests/clients/test_seq2seq_trainer.py",
     "tests/train/hub/test_publish.py::test_published_and_used_by_a_stranger",
     "tests/train/hub/test_releases.py",
-    "tests/modeling_vanilla/test_doctor.py",
+    "tests/modeling_vanilla/doctor/test_report.py",
 )
 
 

@@ -17,26 +17,13 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..base import VanillaPreTrainedModel
 from ..configuration_vanilla import VanillaConfig
-from ..modeling_vanilla import (
-    VanillaForCausalLM,
-    VanillaForConditionalGeneration,
-    VanillaForMaskedLM,
-    VanillaForSequenceClassification,
-    VanillaModel,
-)
+from ..modeling_vanilla import AUTO_CLASSES, VanillaForSequenceClassification, VanillaModel
 from .folders import complete_folder, read_json
 from .layouts import LAYOUTS, Layout, State
 
-CLASSES: dict[str, Any] = {
-    c.__name__: c
-    for c in (
-        VanillaModel,
-        VanillaForConditionalGeneration,
-        VanillaForCausalLM,
-        VanillaForMaskedLM,
-        VanillaForSequenceClassification,
-    )
-}
+# Ours that have a counterpart.
+_NAMES = {name for layout in LAYOUTS.values() for name in layout.classes.values()}
+CLASSES: dict[str, Any] = {c.__name__: c for c in AUTO_CLASSES.values() if c.__name__ in _NAMES}
 # How other architectures call the parts that Vanilla does not have: they are named when one of them is refused.
 FOREIGN = (
     "num_key_value_heads rope_parameters rope_theta rotary_dim alibi feed_forward_proj is_gated_act num_experts "
@@ -122,7 +109,7 @@ def load(path: str | PathLike) -> PreTrainedModel:
 
 
 def _class_name(config: dict[str, Any]) -> str:
-    """Return the name of the class that a config.json speaks of; without one, that of the model without head."""
+    """Return the name of the class that a config.json names; without one, that of the model without head."""
     layout = LAYOUTS.get(config.get("model_type"))
     return (config.get("architectures") or [next(iter(layout.classes)) if layout else "VanillaModel"])[0]
 
@@ -140,13 +127,13 @@ def _check(config: PreTrainedConfig | dict[str, Any], name: str) -> Layout | Non
         also = f" (it has {', '.join(parts)})" if parts else ""
         raise ValueError(f"model_type={kind!r} has no bridge{also}; one of {', '.join(LAYOUTS)}")
     layout = LAYOUTS[kind]
-    for option, wanted in layout.theirs.items():
-        if values.get(option, wanted) != wanted:
-            raise ValueError(f"{option}={values[option]!r} of {kind} is not in Vanilla; it must be {wanted!r}")
+    for option, needed in layout.theirs.items():
+        if values.get(option, needed) != needed:
+            raise ValueError(f"{option}={values[option]!r} of {kind} is not in Vanilla; it must be {needed!r}")
     for option, theirs in layout.fields.items():
-        found = {n: values[n] for n in theirs.split() if n in values and option != "dropout"}
-        if any(value != next(iter(found.values())) for value in found.values()):
-            both = " and ".join(f"{n}={v!r}" for n, v in found.items())
+        same = {n: values[n] for n in theirs.split() if n in values and option != "dropout"}
+        if any(value != next(iter(same.values())) for value in same.values()):
+            both = " and ".join(f"{n}={v!r}" for n, v in same.items())
             raise ValueError(f"{both} of {kind} must agree: Vanilla has one {option}")
     if name not in layout.classes:
         raise ValueError(f"architectures=[{name!r}] has no bridge; of {kind} one of {', '.join(layout.classes)}")
@@ -225,7 +212,7 @@ def build(
     model, info = cls.from_pretrained(
         None, config=config, state_dict=state, dtype=source.dtype, output_loading_info=True, **keywords
     )
-    wrong = [n for n in info["missing_keys"] if not any(part in n for part in new)] + list(info["unexpected_keys"])
+    wrong = [n for n in info["missing_keys"] if not any(name in n for name in new)] + list(info["unexpected_keys"])
     if wrong or info["mismatched_keys"]:
         raise ValueError(
             f"{cls.__name__} does not fit the weights: {sorted(map(str, wrong)) or info['mismatched_keys']}"

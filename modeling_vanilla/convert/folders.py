@@ -107,12 +107,12 @@ def copy_tokenizer(source: Path, target: Path) -> None:
     Raises:
         ValueError: One of its files is a link out of the folder: what it leads to must not come to lie beside the model.
     """
-    found = [name for name in TOKENIZER_FILES if (source / name).is_file()]
-    for name in found:
+    names = [name for name in TOKENIZER_FILES if (source / name).is_file()]
+    for name in names:
         if target_of_link := outside(source / name, source):
             raise ValueError(f"{source / name}: a link to {target_of_link}, which is not of this folder")
         shutil.copyfile(source / name, target / name)
-    if found:
+    if names:
         path = target / "tokenizer_config.json"
         settings = read_json(path) if path.exists() else {}
         kind = read_json(source / "config.json").get("model_type")

@@ -1,28 +1,19 @@
 # Copyright 2026 The modeling_vanilla authors. Licensed under the Apache License, Version 2.0.
 """Where each option and each weight of BERT, RoBERTa, GPT-2, BART and Marian lives in a Vanilla model, as tables.
 
-A layout says what must hold on either side and what is called how. What a table of names cannot say (fused matrices,
-unused rows, another order of the columns) is a pair of functions per layout: `read` turns their state dict into one
-with exactly one tensor per weight of ours, still under their names; `write` is its inverse.
-
-Dimension letters: D d_model, P positions.
+A layout says what must hold on either side and what is called how. What a table of names cannot say is in `weights`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-
-State = dict[str, torch.Tensor]
+from . import weights
+from .weights import State
 
 # Both sides call these the same. The training loss's label_smoothing has no place in any of the others.
 SAME = {name: name for name in ("vocab_size", "tie_word_embeddings", "pad_token_id", "bos_token_id", "eos_token_id")}
 SAME |= {"use_cache": "use_cache", "max_position_embeddings": "max_position_embeddings"}
-
-
-def _unchanged(state: State, config: Any) -> State:
-    return state
 
 
 @dataclass(frozen=True)
@@ -38,8 +29,8 @@ class Layout:
         body: Our module -> theirs, both without the name of the model in front; `#` is the number of the layer.
         heads: The same for what lies beside the model.
         unused: Endings of their weights that have no place here: either copies, or without influence on the logits.
-        read: See the module's docstring.
-        write: See the module's docstring.
+        read: See `weights`.
+        write: See `weights`.
     """
 
     variant: str
@@ -50,126 +41,9 @@ class Layout:
     body: dict[str, str]
     heads: dict[str, str]
     unused: tuple[str, ...] = ()
-    read: Callable[[State, Any], State] = field(default=_unchanged)
-    write: Callable[[State, Any], State] = field(default=_unchanged)
+    read: Callable[[State, Any], State] = weights.unchanged
+    write: Callable[[State, Any], State] = weights.unchanged
 
-
-# ---- GPT-2: matrices are (in, out), and those of queries, keys and values lie side by side.
-
-
-def _read_gpt2(state: State, config: Any) -> State:
-    out = {}
-    for key, value in state.items():
-        if ".c_" in key and key.endswith(".weight"):
-            value = value.T
-        if ".c_attn." in key:
-            out |= {key.replace("c_attn", name): part for name, part in zip("qkv", value.chunk(3), strict=True)}
-        else:
-            out[key] = value
-    return out
-
-
-def _write_gpt2(state: State, config: Any) -> State:
-    out = {}
-    for key, value in state.items():
-        if ".attn.q." in key:
-            key, value = (
-                key.replace(".q.", ".c_attn."),
-                torch.cat([state[key.replace(".q.", f".{n}.")] for n in "qkv"]),
-            )
-        elif ".attn.k." in key or ".attn.v." in key:
-            continue
-        out[key] = value.T if ".c_" in key and key.endswith(".weight") else value
-    return out
-
-
-# ---- BERT: the bias of the output has a second name.
-
-
-def _write_bert(state: State, config: Any) -> State:
-    bias = "cls.predictions.decoder.bias"
-    return state | ({bias.replace("decoder.", ""): state[bias]} if bias in state else {})
-
-
-# ---- RoBERTa and BART: unused rows in front of the position table.
-
-
-def _read_roberta(state: State, config: Any) -> State:
-    # Its first token has position pad_token_id + 1, its padding pad_token_id.
-    return {k: v[config.pad_token_id + 1 :] if "position_embeddings" in k else v for k, v in state.items()}
-
-
-def _read_bias(state: State) -> State:
-    """Call final_logits_bias (1, V) what it is, the bias (V,) of lm_head; drop it where it is all 0."""
-    state = dict(state)
-    bias = state.pop("final_logits_bias", None)
-    if bias is not None and bias.any():
-        state["lm_head.bias"] = bias[0]
-    return state
-
-
-def _write_bias(state: State) -> State:
-    """Undo `_read_bias`, and name the shared embedding a third time."""
-    out = {}
-    for key, value in state.items():
-        if key == "lm_head.bias":
-            key, value = "final_logits_bias", value[None]
-        out[key] = value
-        if key.endswith("encoder.embed_tokens.weight"):
-            out[key.replace("encoder.embed_tokens", "shared")] = value
-    if "lm_head.weight" in out:
-        out.setdefault("final_logits_bias", out["lm_head.weight"].new_zeros(1, out["lm_head.weight"].shape[0]))
-    return out
-
-
-def _read_bart(state: State, config: Any) -> State:
-    return {k: v[2:] if "embed_positions" in k else v for k, v in _read_bias(state).items()}
-
-
-def _write_bart(state: State, config: Any) -> State:
-    def with_rows(table: torch.Tensor) -> torch.Tensor:
-        return torch.cat([table.new_zeros(2, table.shape[1]), table])  # (P, D) -> (2 + P, D)
-
-    return {k: with_rows(v) if "embed_positions" in k else v for k, v in _write_bias(state).items()}
-
-
-# ---- Marian: all sines of a position first, then all cosines.
-
-
-def marian_order(d_model: int) -> torch.Tensor:
-    """Return the columns (D,) of Marian's residual stream in the order of the paper's.
-
-    The paper's PE (sec. 3.5) has sine and cosine in turn, Marian's the halves one after the other. Positions are
-    added to the embeddings, so all that reads or writes the residual stream follows: ours at 2i is Marian's at i, ours
-    at 2i + 1 is Marian's at D/2 + i. Hidden states are permuted, attention weights and logits the same.
-    """
-    half = torch.arange(d_model // 2)
-    return torch.stack([half, half + d_model // 2], dim=1).flatten()
-
-
-def _reorder(state: State, order: torch.Tensor) -> State:
-    """Permute the residual stream, the axis of size D, in every weight that reads or writes it."""
-    out = {}
-    for key, value in state.items():
-        module, kind = key.rsplit(".", 1) if "." in key else (key, "bias")
-        if module.endswith(("out_proj", "fc2", "norm")):
-            value = value[order]
-        elif kind == "weight":
-            value = value[:, order]
-        out[key] = value
-    return out
-
-
-def _read_marian(state: State, config: Any) -> State:
-    kept = {k: v for k, v in _read_bias(state).items() if not k.endswith(_COPIES)}
-    return _reorder(kept, marian_order(config.d_model))
-
-
-def _write_marian(state: State, config: Any) -> State:
-    return _write_bias(_reorder(state, marian_order(config.d_model).argsort()))
-
-
-_COPIES = ("shared.weight", "embed_positions.weight")  # Marian's positions are computed
 
 _BERT_LAYER = {
     "self_attn.q_proj": "attention.self.query",
@@ -255,40 +129,34 @@ _BART_THEIRS = {
     "tie_encoder_decoder": False,
 }
 
+_BERT = Layout(
+    variant="encoder",
+    classes={
+        "BertModel": "VanillaModel",
+        "BertForMaskedLM": "VanillaForMaskedLM",
+        "BertForSequenceClassification": "VanillaForSequenceClassification",
+    },
+    fields=_BERT_FIELDS,
+    ours=_BERT_OURS,
+    theirs=_BERT_THEIRS,
+    body=_BERT_BODY,
+    heads={
+        "transform.dense": "cls.predictions.transform.dense",
+        "transform.norm": "cls.predictions.transform.LayerNorm",
+        "lm_head": "cls.predictions.decoder",
+        "classifier.dense": "bert.pooler.dense",
+        "classifier.out_proj": "classifier",
+    },
+    # BertModel's pooler serves next-sentence prediction and classifiers; VanillaModel has none.
+    unused=("cls.predictions.bias", "pooler.dense.weight", "pooler.dense.bias"),
+    write=weights.write_bert,
+)
+
 LAYOUTS = {
-    "bert": Layout(
-        variant="encoder",
-        classes={
-            "BertModel": "VanillaModel",
-            "BertForMaskedLM": "VanillaForMaskedLM",
-            "BertForSequenceClassification": "VanillaForSequenceClassification",
-        },
-        fields=_BERT_FIELDS,
-        ours=_BERT_OURS,
-        theirs=_BERT_THEIRS,
-        body=_BERT_BODY,
-        heads={
-            "transform.dense": "cls.predictions.transform.dense",
-            "transform.norm": "cls.predictions.transform.LayerNorm",
-            "lm_head": "cls.predictions.decoder",
-            "classifier.dense": "bert.pooler.dense",
-            "classifier.out_proj": "classifier",
-        },
-        # BertModel's pooler serves next-sentence prediction and classifiers; VanillaModel has none.
-        unused=("cls.predictions.bias", "pooler.dense.weight", "pooler.dense.bias"),
-        write=_write_bert,
-    ),
-    "roberta": Layout(
-        variant="encoder",
-        classes={
-            "RobertaModel": "VanillaModel",
-            "RobertaForMaskedLM": "VanillaForMaskedLM",
-            "RobertaForSequenceClassification": "VanillaForSequenceClassification",
-        },
-        fields=_BERT_FIELDS,
-        ours=_BERT_OURS,
-        theirs=_BERT_THEIRS,
-        body=_BERT_BODY,
+    "bert": _BERT,
+    "roberta": replace(
+        _BERT,
+        classes={name.replace("Bert", "Roberta"): ours for name, ours in _BERT.classes.items()},
         heads={
             "transform.dense": "lm_head.dense",
             "transform.norm": "lm_head.layer_norm",
@@ -297,7 +165,8 @@ LAYOUTS = {
             "classifier.out_proj": "classifier.out_proj",
         },
         unused=("lm_head.bias", "pooler.dense.weight", "pooler.dense.bias"),
-        read=_read_roberta,
+        read=weights.read_roberta,
+        write=weights.unchanged,
     ),
     "gpt2": Layout(
         variant="decoder",
@@ -335,8 +204,8 @@ LAYOUTS = {
         }
         | {f"decoder.layers.#.{ours}": f"h.#.{theirs}" for ours, theirs in _GPT2_LAYER.items()},
         heads={"lm_head": "lm_head"},
-        read=_read_gpt2,
-        write=_write_gpt2,
+        read=weights.read_gpt2,
+        write=weights.write_gpt2,
     ),
     "bart": Layout(
         variant="encoder-decoder",
@@ -348,8 +217,8 @@ LAYOUTS = {
         body=_BART_BODY,
         heads={"lm_head": "lm_head"},
         unused=("shared.weight",),
-        read=_read_bart,
-        write=_write_bart,
+        read=weights.read_bart,
+        write=weights.write_bart,
     ),
     "marian": Layout(
         variant="encoder-decoder",
@@ -364,8 +233,8 @@ LAYOUTS = {
         },
         body=_MARIAN_BODY,
         heads={"lm_head": "lm_head"},
-        unused=_COPIES,
-        read=_read_marian,
-        write=_write_marian,
+        unused=weights.MARIAN_COPIES,
+        read=weights.read_marian,
+        write=weights.write_marian,
     ),
 }

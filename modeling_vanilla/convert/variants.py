@@ -30,13 +30,13 @@ def assemble(encoder: VanillaPreTrainedModel, decoder: VanillaPreTrainedModel) -
     Raises:
         ValueError: A wrong variant, or options that disagree, each named with both values.
     """
-    for part, wanted in ((encoder, "encoder"), (decoder, "decoder")):
-        if part.config.variant != wanted:
-            raise ValueError(f"variant={part.config.variant!r} of the {wanted} must be {wanted!r}")
+    for model, variant in ((encoder, "encoder"), (decoder, "decoder")):
+        if model.config.variant != variant:
+            raise ValueError(f"variant={model.config.variant!r} of the {variant} must be {variant!r}")
     pairs = {name: (getattr(encoder.config, name), getattr(decoder.config, name)) for name in AGREE}
     if wrong := [f"{name}={a!r} and {b!r}" for name, (a, b) in pairs.items() if a != b]:
         raise ValueError(f"encoder and decoder disagree: {'; '.join(wrong)}")
-    state = {f"model.{k}": v for part in (encoder, decoder) for k, v in part.base_model.state_dict().items()}
+    state = {f"model.{k}": v for model in (encoder, decoder) for k, v in model.base_model.state_dict().items()}
     embedding = decoder.get_input_embeddings().weight
     if isinstance(decoder, VanillaForCausalLM):
         state["lm_head.weight"] = decoder.lm_head.weight

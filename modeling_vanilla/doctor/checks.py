@@ -7,9 +7,8 @@ Dimension letters: B batch, S source length, T length, V vocabulary.
 import torch
 from torch.nn import functional as F
 
+from ..losses import IGNORE
 from .subject import LIMIT, Measure, Skip, Subject, difference
-
-IGNORE = -100
 
 
 def worst(parts: dict[str, float]) -> Measure:
@@ -58,14 +57,14 @@ def in_batch(s: Subject, part: str, side: str, filler: torch.Tensor) -> torch.Te
 
 def alone(s: Subject, part: str) -> torch.Tensor:
     """Return the logits (N, V) of the same texts, each alone and without padding."""
-    target, source, found = s.ids(2, 6, salt=7), s.ids(2, s.lengths[0], salt=5), []
+    target, source, logits = s.ids(2, 6, salt=7), s.ids(2, s.lengths[0], salt=5), []
     for number, row in enumerate(texts(s)):
         at = slice(number, number + 1)
         if part == "text":
-            found.append(s.scores(row))
+            logits.append(s.scores(row))
         else:
-            found.append(s.scores(row, target=target[at]) if part == "source" else s.scores(source[at], target=row))
-    return torch.cat([logits[0] for logits in found])
+            logits.append(s.scores(row, target=target[at]) if part == "source" else s.scores(source[at], target=row))
+    return torch.cat([one[0] for one in logits])
 
 
 def padding(s: Subject, side: str) -> Measure:
@@ -130,19 +129,19 @@ def kernels(s: Subject) -> Measure:
     """Compare the attention kernels eager and sdpa over padding on both sides, and over an empty row."""
     if not s.core._supports_sdpa:
         raise Skip(f"{type(s.core).__name__} has no sdpa attention")
-    usual, found = s.core.config._attn_implementation, {}
+    usual, logits = s.core.config._attn_implementation, {}
     filler = torch.full((1, s.lengths[1]), s.padding)
     try:
         for kernel in ("eager", "sdpa"):
             s.core.set_attn_implementation(kernel)
             if s.core.config._attn_implementation != kernel:
                 raise Skip(f"{type(s.core).__name__} cannot change its attention kernel")
-            found[kernel] = torch.cat([in_batch(s, p, side, filler) for p in sides(s) for side in ("left", "right")])
+            logits[kernel] = torch.cat([in_batch(s, p, side, filler) for p in sides(s) for side in ("left", "right")])
             if empty_row(s).value:
                 return Measure(torch.inf, note=f"{kernel} is not finite for a row without a token")
     finally:
         s.core.set_attn_implementation(usual)
-    return Measure(difference(found["sdpa"], found["eager"]))
+    return Measure(difference(logits["sdpa"], logits["eager"]))
 
 
 @torch.enable_grad()
@@ -160,8 +159,8 @@ def future(s: Subject) -> Measure:
     mask[1, -2:] = 0
     before = {"input_ids": s.ids(2, length, salt=5)} if s.layout == "encoder-decoder" else {}
     masks = ("decoder_attention_mask",) if s.layout == "encoder-decoder" else ("attention_mask",)
-    for given in (None, mask):
-        more = {masks[0]: given} if given is not None and s.accepts(masks[0]) else {}
+    for padding_mask in (None, mask):
+        more = {masks[0]: padding_mask} if padding_mask is not None and s.accepts(masks[0]) else {}
         logits = s.read(s.core(**before, **more, **{name: vectors}))
         weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(s.seed))
         for last in (0, length // 2, length - 3):
@@ -212,7 +211,7 @@ def targets(s: Subject, labels: torch.Tensor) -> list[torch.Tensor]:
     # mBART starts with the language, which is its last label.
     last = torch.stack([row[row != IGNORE][-1:] for row in labels])
     config, settings = s.core.config, getattr(s.core, "generation_config", None)
-    named = [getattr(place, "decoder_start_token_id", None) for place in (config, settings)]
+    named = [getattr(holder, "decoder_start_token_id", None) for holder in (config, settings)]
     starts = [torch.full_like(last, start) for start in named if isinstance(start, int)]
     return [torch.cat([start, before], 1) for start in (*starts, last)]
 

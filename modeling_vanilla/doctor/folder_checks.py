@@ -1,11 +1,8 @@
 # Copyright 2026 The modeling_vanilla authors. Licensed under the Apache License, Version 2.0.
 """What must agree between a model, its folder, its configurations and its tokenizer."""
 
-import json
-import math
 import re
-from collections.abc import Container, Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -14,15 +11,14 @@ from transformers import PreTrainedModel
 from .subject import Measure, Skip, Subject, difference
 
 SAMPLE = "The quick brown fox jumps over the lazy dog."
-FLOATS = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
-"""What safetensors calls them; numbers of other types are no plain weights."""
+FLOATS = ("F16", "BF16", "F32", "F64")  # as safetensors calls them
 
 
 def count(wrong: Iterable[str], note: str = "") -> Measure:
     """Return how many things are wrong, with the first two of them; none may be."""
-    found = list(wrong)
-    more = f" and {len(found) - 2} more" if len(found) > 2 else ""
-    return Measure(len(found), 0, ", ".join(found[:2]) + more if found else note)
+    wrong = list(wrong)
+    more = f" and {len(wrong) - 2} more" if len(wrong) > 2 else ""
+    return Measure(len(wrong), 0, ", ".join(wrong[:2]) + more if wrong else note)
 
 
 def weights(s: Subject) -> Measure:
@@ -39,28 +35,20 @@ def weights(s: Subject) -> Measure:
 
 def _changed(s: Subject) -> list[str]:
     """Name the weights that are other numbers than their file's; read anew, without the loader of transformers."""
+    from safetensors import safe_open  # of transformers itself
+
     held, changed = s.model.state_dict(), []
     for path in s.weight_files:
-        for key, tensor in _stored(path, held.keys()):
-            value = held[key]
-            if tensor.shape != value.shape:
-                continue  # the report of loading has it
-            if not torch.allclose(value, tensor.to(value), rtol=0, atol=0, equal_nan=True):
-                changed.append(key)
+        with safe_open(path, framework="pt") as file:
+            for key in sorted(held.keys() & file.keys()):
+                entry = file.get_slice(key)
+                # Numbers of other types are no plain weights; another size is in the report of loading.
+                if entry.get_dtype() not in FLOATS or entry.get_shape() != [*held[key].shape]:
+                    continue
+                stored = file.get_tensor(key).to(held[key])
+                if not torch.allclose(held[key], stored, rtol=0, atol=0, equal_nan=True):
+                    changed.append(key)
     return changed
-
-
-def _stored(path: Path, names: Container[str]) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield those tensors of a safetensors file whose names are wanted: 8 bytes of length, the header, the numbers."""
-    with path.open("rb") as file:
-        start = 8 + int.from_bytes(file.read(8), "little")
-        for name, entry in json.loads(file.read(start - 8)).items():
-            dtype = FLOATS.get(entry.get("dtype"))
-            if name in names and dtype is not None:
-                first, last = entry["data_offsets"]
-                file.seek(start + first)
-                numbers = torch.frombuffer(bytearray(file.read(last - first) or bytes(8)), dtype=dtype)
-                yield name, numbers[: math.prod(entry["shape"])].view(entry["shape"])
 
 
 def finite(s: Subject) -> Measure:
@@ -116,18 +104,18 @@ def _shared(model: Any) -> dict[str, bool]:
 def tied(s: Subject) -> Measure:
     """Compare what the config says about tying with the memory, before and after a round trip."""
     says, wrong = bool(getattr(s.model.config, "tie_word_embeddings", False)), []
-    found = False
+    has_ties = False
     models: dict[str, Any] = {"": s.model, " after loading again": s.reloaded.model}
     for when, model in models.items():
         pairs = _shared(model)
         inner, outer = model.get_input_embeddings().weight, model.get_output_embeddings()
-        found |= bool(pairs) or outer is not None
+        has_ties |= bool(pairs) or outer is not None
         wrong += [f"{pair} are two tensors{when}" for pair, together in pairs.items() if not together]
         if outer is not None and not wrong:
             together = outer.weight.data_ptr() == inner.data_ptr()
             if together != says:
                 wrong.append(f"input and output embeddings are {'one tensor' if together else 'two tensors'}{when}")
-    if not found:
+    if not has_ties:
         raise Skip("nothing to tie: no output embeddings")
     return count(wrong, f"tie_word_embeddings={says}")
 
@@ -144,19 +132,20 @@ def special_ids(s: Subject) -> Measure:
     wrong, notes, ends = [], [], set()
     for role in roles:
         name = f"{role}_token_id"
-        own, other = (_ids(getattr(place, name, None)) for place in (config, settings))
-        text = _ids(getattr(s.tokenizer, name, None))
-        everyone = {"config": own, "generation_config": other, "tokenizer": text}
-        for place, values in everyone.items():
-            wrong += [f"{place}'s {name} {v} is not in 0..{s.rows - 1}" for v in sorted(values) if not 0 <= v < s.rows]
-        if own and other and not own <= other:
-            wrong.append(f"{name} is {sorted(own)} in config, {sorted(other)} in generation_config")
-        if text and (own or other) and not text <= own | other:
-            wrong.append(f"{name} is {sorted(own | other)} in the configs, {sorted(text)} in the tokenizer")
-        ends = own | other if role == "eos" else ends
+        configured, generating = (_ids(getattr(holder, name, None)) for holder in (config, settings))
+        known, text = configured | generating, _ids(getattr(s.tokenizer, name, None))
+        everyone = {"config": configured, "generation_config": generating, "tokenizer": text}
+        for holder, values in everyone.items():
+            outside = [value for value in sorted(values) if not 0 <= value < s.rows]
+            wrong += [f"{holder}'s {name} {value} is not in 0..{s.rows - 1}" for value in outside]
+        if configured and generating and not configured <= generating:
+            wrong.append(f"{name} is {sorted(configured)} in config, {sorted(generating)} in generation_config")
+        if text and known and not text <= known:
+            wrong.append(f"{name} is {sorted(known)} in the configs, {sorted(text)} in the tokenizer")
+        ends = known if role == "eos" else ends
     pads = _ids(config.pad_token_id)
     starts = [
-        getattr(place, f"{role}_token_id", None) for place in (config, settings) for role in ("decoder_start", "bos")
+        getattr(holder, f"{role}_token_id", None) for holder in (config, settings) for role in ("decoder_start", "bos")
     ]
     if settings and s.layout == "encoder-decoder" and not any(map(_ids, starts)):
         wrong.append("neither decoder_start_token_id nor bos_token_id")

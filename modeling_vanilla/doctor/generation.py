@@ -67,7 +67,7 @@ def cache(s: Subject) -> Measure:
     """Feed a text in pieces of several lengths, and at once."""
     steps, ids = Steps(s, 2), s.ids(2, s.lengths[0])
     half = s.lengths[0] // 2
-    pieces = [steps.feed(part) for part in ids.split([half, 2] + [1] * (s.lengths[0] - half - 2), dim=1)]
+    pieces = [steps.feed(piece) for piece in ids.split([half, 2] + [1] * (s.lengths[0] - half - 2), dim=1)]
     return Measure(difference(torch.cat(pieces, 1), steps.whole(ids)))
 
 
@@ -86,8 +86,8 @@ def plain_settings(s: Subject) -> Iterator[None]:
     usual = s.core.generation_config
     starts = {}
     for name in ("bos_token_id", "decoder_start_token_id"):
-        own = getattr(usual, name, None)
-        starts[name] = getattr(s.core.config, name, None) if own is None else own
+        token_id = getattr(usual, name, None)
+        starts[name] = getattr(s.core.config, name, None) if token_id is None else token_id
     s.core.generation_config = GenerationConfig(pad_token_id=s.padding, **starts)
     try:
         yield
@@ -100,14 +100,10 @@ def whole_passes(s: Subject, source: torch.Tensor, text: torch.Tensor, steps: in
 
     No cache, no padding, no mask; in an encoder-decoder the source (1, S) is encoded anew each time.
     """
-    logits = []
-    for end in range(text.shape[1] - steps, text.shape[1]):
-        before = text[:, :end]
-        if s.layout == "encoder-decoder":
-            logits.append(s.scores(source, target=before, use_cache=False)[0, -1])
-        else:
-            logits.append(s.scores(before, use_cache=False)[0, -1])
-    return torch.stack(logits)
+    prefixes = [text[:, :end] for end in range(text.shape[1] - steps, text.shape[1])]
+    if s.layout == "encoder-decoder":
+        return torch.stack([s.scores(source, target=prefix, use_cache=False)[0, -1] for prefix in prefixes])
+    return torch.stack([s.scores(prefix, use_cache=False)[0, -1] for prefix in prefixes])
 
 
 def greedy(s: Subject, rows: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -164,7 +160,7 @@ def parted(
     wrong = (new != best[..., 0]).nonzero().tolist()
     if value <= limit or not wrong:
         return value, ""
-    row, step = min(wrong, key=lambda place: place[1])
+    row, step = min(wrong, key=lambda token: token[1])
     return value, f"new token {step + 1} is {int(new[row, step])}, a whole pass says {int(best[row, step])}"
 
 
@@ -203,17 +199,15 @@ def unknown_input(s: Subject) -> Measure:
             told["a cache by another name"] = _told(s, ids[:, half:], {"cached_keys_and_values": steps.cache})
         except Skip:  # it has no cache to lose
             pass
-    note = ", ".join(f"{what} {how or 'is swallowed'}" for what, how in told.items())
-    return Measure(sum(not how for how in told.values()), 0, note)
+    note = ", ".join(f"{name} {reaction or 'is swallowed'}" for name, reaction in told.items())
+    return Measure(sum(not reaction for reaction in told.values()), 0, note)
 
 
 def _told(s: Subject, ids: torch.Tensor, unknown: dict[str, Any]) -> str:
     """Return in words how a call shows that it has seen an input, or nothing."""
-    call = (
-        {"ids": s.ids(len(ids), s.lengths[0], salt=5), "target": ids}
-        if s.layout == "encoder-decoder"
-        else {"ids": ids}
-    )
+    call = {"ids": ids}
+    if s.layout == "encoder-decoder":
+        call = {"ids": s.ids(len(ids), s.lengths[0], salt=5), "target": ids}
     expected = s.scores(**call)
     try:
         got = s.scores(**call, **unknown)

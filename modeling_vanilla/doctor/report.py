@@ -33,11 +33,11 @@ class Check:
     holds: str
     broken: str
     reference: str
+    name: str = ""
 
-    @property
-    def name(self) -> str:
-        """What the command line and the report call it."""
-        return self.measure.__name__.replace("_", "-")
+    def __post_init__(self):
+        """Name a check as its function; one with another function (`dataclasses.replace`) keeps its name."""
+        object.__setattr__(self, "name", self.name or self.measure.__name__.replace("_", "-"))
 
     @torch.no_grad()
     def __call__(self, subject: Subject) -> Finding:

@@ -135,12 +135,12 @@ class Subject:
     @cached_property
     def special(self) -> set[int]:
         """Every id that a config or the tokenizer gives a role."""
-        found = set(getattr(self.tokenizer, "all_special_ids", ()))
+        ids = set(getattr(self.tokenizer, "all_special_ids", ()))
         for config in (self.core.config, getattr(self.core, "generation_config", None)):
             for name, value in (config.to_dict() if config else {}).items():
                 if name.endswith("_token_id"):
-                    found |= set(value if isinstance(value, list) else [value])
-        return {value for value in found if isinstance(value, int)}
+                    ids |= set(value if isinstance(value, list) else [value])
+        return {value for value in ids if isinstance(value, int)}
 
     def ids(self, rows: int, length: int, salt: int = 0) -> torch.Tensor:
         """Draw ordinary ids (rows, length); another salt gives others."""
@@ -189,7 +189,7 @@ class Subject:
     @cached_property
     def reloaded(self) -> "Subject":
         """The model after it was saved and loaded."""
-        _ = self.fresh  # its memory stays taken: what nobody fills on loading must not be right by chance
+        _ = self.fresh  # its memory stays taken: what loading does not fill must not be right by chance
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
             self.model.save_pretrained(folder)
             cls: Any = type(self.model)
@@ -251,14 +251,14 @@ def _safely(name: str, function: Callable[[], Any]) -> Any:
 
 def _model_class(config: PreTrainedConfig) -> tuple[str | None, Any]:
     """Return the head's kind and the class that loads the model with the head that its folder names."""
-    wanted = (getattr(config, "architectures", None) or [""])[0]
+    class_name = (getattr(config, "architectures", None) or [""])[0]
     remote = {target.split(".")[-1]: auto for auto, target in (getattr(config, "auto_map", None) or {}).items()}
     for head, (auto, names) in HEADS.items():
         if head == "seq2seq" and not config.is_encoder_decoder:
             continue
         listed = {name for value in names.values() for name in ((value,) if isinstance(value, str) else value)}
-        if wanted and (wanted in listed or remote.get(wanted) == auto):
+        if class_name and (class_name in listed or remote.get(class_name) == auto):
             return head, getattr(transformers, auto)
-    if wanted in remote:
-        return None, getattr(transformers, remote[wanted])
-    return None, getattr(transformers, wanted, AutoModel) if wanted else AutoModel
+    if class_name in remote:
+        return None, getattr(transformers, remote[class_name])
+    return None, getattr(transformers, class_name, AutoModel) if class_name else AutoModel

@@ -72,10 +72,10 @@ def exact(version: str) -> str:
     Raises:
         ValueError: There is none, or no index.
     """
-    wanted = requirement(version)
+    line = requirement(version)
     if version.count(".") == 2:
         return version
-    report = json.loads(_pip("--dry-run", "--ignore-installed", "--no-deps", "--report", "-", wanted))
+    report = json.loads(_pip("--dry-run", "--ignore-installed", "--no-deps", "--report", "-", line))
     return str(report["install"][0]["metadata"]["version"])
 
 

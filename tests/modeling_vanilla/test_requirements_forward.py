@@ -5,7 +5,7 @@
 
 | requirement                                 | where                                                                   |
 |---------------------------------------------|-------------------------------------------------------------------------|
-| 31 embeddings equal ids; exactly one        | test_invariances: inputs embeds; test_validation: both or neither       |
+| 31 embeddings equal ids; exactly one        | test_invariances: inputs embeds; test_input_checks: both or neither     |
 | 34 batch invariance                         | test_invariances: rows of a batch do not meet                           |
 | 35 kernels agree                            | test_invariances_masks: sdpa equals eager, flex equals eager            |
 | 36 masks of all kinds, packed rows          | test_invariances_masks; test_invariances: packed rows                   |

@@ -8,7 +8,7 @@
 | 49 num_items_in_batch                       | test_losses: micro-batches of unequal size add up                   |
 | 50, 51 labels are shifted once or not       | test_losses: labels are shifted exactly once                        |
 | 52 problem types, another number of classes | test_losses: the problem type follows; test_classification          |
-| 53 two answers whatever num_labels          | test_tasks: answers have two ends, answers beyond the text          |
+| 53 two answers whatever num_labels          | test_fine_tuning: answers have two ends, answers beyond the text    |
 | 55 round trips in every dtype               | test_saving: a round trip changes no bit                            |
 """
 

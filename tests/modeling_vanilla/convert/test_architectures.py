@@ -8,7 +8,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from modeling_vanilla import VanillaConfig, VanillaForConditionalGeneration, from_transformers, to_transformers
-from modeling_vanilla.convert.layouts import LAYOUTS, marian_order
+from modeling_vanilla.convert.layouts import LAYOUTS
+from modeling_vanilla.convert.weights import marian_order
 
 V, D, F, H = 31, 24, 29, 4
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}

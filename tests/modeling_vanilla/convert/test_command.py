@@ -256,14 +256,14 @@ def test_as_a_program(bert, target):
     command = [sys.executable, "-m", "modeling_vanilla", "convert", str(bert), str(target)]
     config = (bert / "config.json").read_text()
     (bert / "config.json").write_text(json.dumps(json.loads(config) | {"num_hidden_layers": 3}))
-    wrong = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    wrong = subprocess.run(command, cwd=Path(__file__).parents[3], capture_output=True, text=True, check=False)
     assert (wrong.returncode, wrong.stdout) == (2, "")
     # torchao, where it is installed, complains on the same stream about kernels that this machine lacks.
     ours = [line for line in wrong.stderr.splitlines() if "torchao" not in line and "_pytree" not in line]
     assert len(ours) == 1, wrong.stderr
     assert ours[0].startswith(f"modeling_vanilla: {bert}: BertForMaskedLM lacks the weight")
     (bert / "config.json").write_text(config)
-    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=Path(__file__).parents[3], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, f"{target}: VanillaForMaskedLM, from BertForMaskedLM\n"), done.stderr
 
 

@@ -22,7 +22,7 @@ from transformers import (
 
 from modeling_vanilla import VanillaModel, from_transformers, to_transformers
 from modeling_vanilla.__main__ import main
-from modeling_vanilla.convert.layouts import marian_order
+from modeling_vanilla.convert.weights import marian_order
 from tokenizer import build as build_tokenizer
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}

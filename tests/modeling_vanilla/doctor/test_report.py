@@ -23,7 +23,7 @@ from modeling_vanilla.doctor import CHECKS, Finding, Subject, examine, load
 from modeling_vanilla.doctor.report import number, table
 from modeling_vanilla.doctor.subject import difference
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 GENERATE = {"generate-forward", "generation"}
 # What each variant has no use for, beside a tokenizer that is not there.
 SKIPPED = {
