@@ -11,7 +11,7 @@ import tokenizer as tokenizers
 from train import files
 from train.measure import evaluate, provenance, results, scoring
 from train.processes import ranks, signals
-from train.run import best, checkpoint, history
+from train.run import best, checkpoint, history, mean
 from train.run.folder import FINISHED
 from train.tasks import TASKS
 
@@ -46,20 +46,6 @@ def finish(run: "Run") -> None:
         ranks.on_main(run.accelerator, lambda: run.publisher.close())
 
 
-def saved(run: "Run", step: int) -> None:
-    """Do what follows a checkpoint: offer it to the Hub, drop what is too old.
-
-    Args:
-        run: the run; main process only.
-        step: the checkpoint's.
-    """
-    if run.publisher is not None:
-        run.publisher.offer(step)
-    loop = run.recipe.loop
-    checkpoint.prune(run.folder, max(loop.keep_last, loop.average_last if loop.final == "average" else 1))
-    best.prune(run.folder)
-
-
 @contextlib.contextmanager
 def drawn(run: "Run") -> Iterator[None]:
     """Draw `curves.png` of a run when what is inside ends, in whatever way; a picture never fails a run."""
@@ -85,8 +71,8 @@ def load_final_weights(run: "Run") -> str:
         checkpoint.load_weights(folder, run.bare)
         return f"best, of step {run.progress.best_step}"
     if loop.final == "average":
-        chosen = checkpoint.averageable(run.folder, loop.average_last)
-        checkpoint.put_weights(checkpoint.mean_weights(chosen), run.bare, str(run.folder))
+        chosen = mean.averageable(run.folder, loop.average_last)
+        checkpoint.put_weights(mean.mean_weights(chosen), run.bare, str(run.folder))
         return f"average of the last {len(chosen)} checkpoints"
     if loop.final == "ema" and run.average is not None:
         run.average.put()

@@ -6,17 +6,18 @@ from typing import TYPE_CHECKING, Any
 from train.measure import provenance
 
 if TYPE_CHECKING:
+    from train.run.checkpoint import State
     from train.run.run import Run
 
 _PLACE = ("step", "seconds")
 
 
-def begin(run: "Run", saved: dict[str, Any] | None) -> list[dict[str, Any]]:
+def begin(run: "Run", saved: "State | None") -> list[dict[str, Any]]:
     """Return the parts of a run's way, with the one that begins now where it differs from the one before.
 
     Args:
         run: at the step where it goes on.
-        saved: state of the checkpoint that it goes on from; None = it begins.
+        saved: of the checkpoint that it goes on from; None = it begins.
     """
     loop, progress = run.recipe.loop, run.progress
     now = {
@@ -29,7 +30,8 @@ def begin(run: "Run", saved: dict[str, Any] | None) -> list[dict[str, Any]]:
         "code": provenance.code(),
         "versions": provenance.versions(),
     }
-    before = [] if saved is None else saved.get("history") or [_unknown(saved)]
+    # All that is known of the way to a checkpoint of a version that did not write it down.
+    before = [] if saved is None else saved.history or [{"step": 0, "seconds": 0.0, "processes": saved.processes}]
     before = trained(before, progress.step)
     return before if before and _without_place(before[-1]) == _without_place(now) else [*before, now]
 
@@ -56,11 +58,6 @@ def in_words(parts: list[dict[str, Any]], words: Callable[[dict[str, Any]], str 
     if len(changes) == 1:
         return changes[0][1]
     return "; ".join(f"from step {step}: {said or 'unknown'}" for step, said in changes)
-
-
-def _unknown(saved: dict[str, Any]) -> dict[str, Any]:
-    """Return what is known of the way to a checkpoint of a version that did not write it down."""
-    return {"step": 0, "seconds": 0.0, "processes": saved["processes"]}
 
 
 def _without_place(part: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, ProjectConfiguration
@@ -41,7 +40,7 @@ def set_up(recipe: Recipe, publishing: Publishing | None = None) -> Iterator[Run
         raise UserError(
             f"loop.push_to: {recipe.loop.push_to}: fit must be given what sends it, publishing=train.hub.push"
         )
-    shard.wanted(recipe)
+    shard.take_over_flag(recipe)
     environment.settle()
     with peers.starting(recipe.loop.timeout):
         accelerator = make_accelerator(recipe)
@@ -142,7 +141,7 @@ def _build(recipe: Recipe, folder: Path, accelerator: Accelerator, splits: dict[
     return run
 
 
-def _accept(run: Run, saved: dict[str, Any] | None) -> bool:
+def _accept(run: Run, saved: checkpoint.State | None) -> bool:
     """Write down that the run goes on with this recipe, from a checkpoint's state; main process only.
 
     Returns:
@@ -173,23 +172,16 @@ def _newest(folder: Path) -> Path | None:
     return newest
 
 
-def _restore(run: Run, source: Path) -> dict[str, Any]:
-    """Bring a run to where a checkpoint left it; return the checkpoint's state.
+def _restore(run: Run, source: Path) -> checkpoint.State:
+    """Bring a run to where a checkpoint left it; return what that says of itself.
 
     Raises:
-        UserError: the data or the tokenizer are not those the checkpoint was trained on.
+        UserError: it is of another version, or the data or the tokenizer are not those the checkpoint was trained on.
     """
     saved = checkpoint.read_state(source)
-    try:
-        run.progress = Progress(**(saved["progress"] | best.noted(source)))
-        identity, processes = saved["identity"], saved["processes"]
-    except (KeyError, TypeError) as error:
-        raise UserError(
-            f"{source}: {checkpoint.STATE} is of another version of this program ({error}); "
-            "go on with that one, or train into another folder with --run_dir"
-        ) from None
+    run.progress = best.noted(source, saved.progress)
     for name, value in run.identity.items():
-        old = identity[name]
+        old = saved.identity[name]
         if old != value:
             raise UserError(
                 f"{source}: was trained with another {name} (sha256 {old[:12]}, now {value[:12]}); "
@@ -201,11 +193,11 @@ def _restore(run: Run, source: Path) -> dict[str, Any]:
     if run.average is not None:
         run.average.load(source)
     rank, world = run.accelerator.process_index, run.accelerator.num_processes
-    if processes == world:
+    if saved.processes == world:
         run.random = checkpoint.read_random_state(source, rank)
     else:
         random_state.seed_everything(run.recipe.loop.seed, rank, 2, run.progress.step)
-    before = {"processes": processes} | (saved.get("history") or [{}])[-1]
+    before = {"processes": saved.processes} | (saved.history or [{}])[-1]
     shares = {"processes": world, "accumulate": run.recipe.loop.accumulate}
     changed = [f"{before[name]} {name}, now {now}" for name, now in shares.items() if before.get(name, now) != now]
     if changed:
