@@ -31,7 +31,7 @@ SHOWN = 5
 PICTURED = "Friday the 20th of November 2026"  # the other way round in Korean, from end to end
 
 # Run by a Python that starts outside this folder, ignores the environment (-I), and refuses the packages of this project
-# even where somebody has installed them: what works there works for anybody who has transformers.
+# even where they are installed: what works there works wherever transformers is.
 STRANGER = (
     f"import sys\n\nOURS = {stranger.OURS!r}\n\n\n{inspect.getsource(stranger.Refuse)}"
     + """
@@ -68,15 +68,15 @@ def main() -> int:
         prog="python -m train.demo", description=__doc__.splitlines()[0], allow_abbrev=False
     )
     parser.add_argument("--run_dir", help="folder of the run, default runs/dates-en-ko below the project")
-    words = parser.parse_args()
-    place = [f"--run_dir={Path(words.run_dir).resolve()}"] if words.run_dir else []
+    options = parser.parse_args()
+    overrides = [f"--run_dir={Path(options.run_dir).resolve()}"] if options.run_dir else []
     os.chdir(ROOT)
     logging.disable_progress_bar()
-    recipe = load_recipe([str(RECIPE), *place])
+    recipe = load_recipe([str(RECIPE), *overrides])
     run, started = recipe.folder, time.monotonic()
 
     _say(f"1/3  train {RECIPE} (a finished run is recognised, a stopped one goes on)")
-    code = _run([sys.executable, "-m", "train", "fit", str(RECIPE), *place])
+    code = _run([sys.executable, "-m", "train", "fit", str(RECIPE), *overrides])
     if code:
         return code
 
@@ -123,9 +123,9 @@ def _run(command: list[str], **options: Any) -> int:
 
 def _farewell(run: Path, picture: Path, seconds: float) -> None:
     """Say where everything is and what to try next."""
-    content = results.read(run) or {"metrics": {}, "settings": {}}
-    figures = ", ".join(f"{name} {value:.4f}" for name, value in content["metrics"].items())
-    _say(f"done in {seconds / 60:.1f} minutes: {figures}, on {content['settings'].get('examples', 0):,} unseen dates")
+    summary = results.read(run) or {"metrics": {}, "settings": {}}
+    figures = ", ".join(f"{name} {value:.4f}" for name, value in summary["metrics"].items())
+    _say(f"done in {seconds / 60:.1f} minutes: {figures}, on {summary['settings'].get('examples', 0):,} unseen dates")
     print(f"""\
 model and tokenizer   {run / "final"}   (AutoModelForSeq2SeqLM.from_pretrained loads it)
 where it looks        {picture}

@@ -105,9 +105,9 @@ def noted(folder: Path, progress: "Progress") -> "Progress":
 
     Where the note is missing or damaged the progress is returned as it is: then the evaluation is made again.
     """
-    content = files.read_object(folder / NOTE)
-    fields = content.get("progress")
-    intact = isinstance(fields, dict) and {*fields} == {*_FIELDS} and content.get("sha256") == _digest(fields)
+    written = files.read_object(folder / NOTE)
+    fields = written.get("progress")
+    intact = isinstance(fields, dict) and {*fields} == {*_FIELDS} and written.get("sha256") == _digest(fields)
     return dataclasses.replace(progress, **fields) if intact else progress
 
 

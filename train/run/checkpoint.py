@@ -80,13 +80,7 @@ class Snapshot:
         random_states: Sequence[Tensors] = (),
         extra: dict[str, Tensors] | None = None,
     ) -> "Snapshot":
-        """Return what is to be written, nothing copied yet.
-
-        Args:
-            state, model: as above.
-            moments: of its optimiser, from `moments_of`.
-            random_states: one per rank, from `random_state.gather_random_states`.
-            extra: further safetensors files, by name.
+        """Return what is to be written, nothing copied yet: with the random state of each rank, and further files by name.
 
         Raises:
             ValueError: a weight is not finite.
@@ -159,6 +153,11 @@ def moments_of(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> Tens
 def folder_of(run_dir: Path, step: int) -> Path:
     """Return the folder of one step's checkpoint."""
     return Path(run_dir) / "checkpoints" / f"step-{step:08d}"
+
+
+def step_of(folder: Path) -> int:
+    """Return the step of a checkpoint's folder."""
+    return int(folder.name.removeprefix("step-"))
 
 
 def folders(run_dir: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""The end of a run: choose the final weights, write them as a Hugging Face folder, measure them, say so."""
+"""The end of a run: choose the final weights, write them as a Hugging Face folder, measure and report them."""
 
 import contextlib
 import sys
@@ -25,23 +25,23 @@ def finish(run: "Run") -> None:
     Everything here can be done again from the last checkpoint, so a kill in between costs only this much.
     """
     source = load_final_weights(run)
-    say = run.accelerator.print
+    report = run.accelerator.print
     ranks.on_main(run.accelerator, lambda: write_model_folder(run, run.folder / "final"))
-    say(f"final weights: {source}, in {run.folder / 'final'}")
+    report(f"final weights: {source}, in {run.folder / 'final'}")
     if better := results.passed_over(asdict(run.progress), run.recipe):
-        say(f"warning: {better}, which are in {run.folder / best.FOLDER} too")
+        report(f"warning: {better}, which are in {run.folder / best.FOLDER} too")
     if run.recipe.eval.metrics:
         try:
             scores = evaluate.evaluate(
                 run.model, run.tokenizer, run.splits, run.recipe, run.accelerator, run.recipe.eval.split
             )
         except signals.Interrupted as caught:
-            words = f"stopped after the last step, {run.progress.step}, in the evaluation of final/"
-            raise signals.Stopped(caught.signal, f"{words}; run the same command to go on") from None
+            message = f"stopped after the last step, {run.progress.step}, in the evaluation of final/"
+            raise signals.Stopped(caught.signal, f"{message}; run the same command to go on") from None
         ranks.on_main(run.accelerator, lambda: _write_results(run, scores, source))
     end = {"step": run.progress.step, "max_steps": run.recipe.loop.max_steps}
     ranks.on_main(run.accelerator, lambda: files.write_json(run.folder / FINISHED, end))
-    say(f"finished: {run.folder}")
+    report(f"finished: {run.folder}")
     if run.recipe.loop.push_to is not None:
         ranks.on_main(run.accelerator, lambda: run.publisher.close())
 
@@ -123,7 +123,7 @@ def _write_results(run: "Run", scores: Any, source: str) -> None:
         "history": history.trained(run.history, progress.step),
     }
     training |= provenance.cost(progress.flops, progress.seconds, training["history"])
-    content = results.build(
+    summary = results.build(
         scores,
         recipe=run.recipe,
         model=run.bare,
@@ -132,5 +132,5 @@ def _write_results(run: "Run", scores: Any, source: str) -> None:
         data_hash=run.identity["data"],
         train=training,
     )
-    results.write(run.folder, content, run.recipe.eval.split)
-    print(results.table(content))
+    results.write(run.folder, summary, run.recipe.eval.split)
+    print(results.table(summary))

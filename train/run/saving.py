@@ -1,8 +1,6 @@
 """Checkpoints of a run: begun by every rank, written by one, and waited for by all."""
 
-import contextlib
 import copy
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from train.processes import peers, random_state, ranks
@@ -11,7 +9,6 @@ from train.run import averages, best, checkpoint, shard
 if TYPE_CHECKING:
     from train.run.run import Run
     from train.run.tracking import Tracker
-    from train.run.writer import Writer
 
 
 def save(run: "Run", tracker: "Tracker") -> None:
@@ -35,7 +32,7 @@ def save(run: "Run", tracker: "Tracker") -> None:
         scheduled=progress.step % loop.save_every == 0,
         history=run.history,
     )
-    extra = {} if run.average is None else {averages.FILE: run.average.tensors()}
+    extra = {} if run.average is None else {averages.FILE: run.average.values}
     step = run.saved = progress.step
 
     def write() -> None:
@@ -63,12 +60,3 @@ def _written(run: "Run", step: int) -> None:
 def wait_for_write(run: "Run") -> None:
     """Wait until the checkpoint that was begun is on disk; every rank calls it, and all fail where it failed."""
     ranks.on_main(run.accelerator, run.writer.wait)
-
-
-@contextlib.contextmanager
-def ended(writer: "Writer") -> Iterator[None]:
-    """Wait at the end of the block, however it ends, until nothing is written any more."""
-    try:
-        yield
-    finally:
-        writer.join()

@@ -71,7 +71,7 @@ def _set_up(
 
 
 def _look(recipe: Recipe, splits: dict[str, Dataset]) -> None:
-    """Say how the data were understood, and what looks wrong with them."""
+    """Print how the data were understood, and what looks wrong with them."""
     for line in first_look.lines(splits):
         print(plain(line))
     for line in first_look.doubts(recipe, splits):
@@ -132,7 +132,7 @@ def _build(recipe: Recipe, folder: Path, accelerator: Accelerator, splits: dict[
     if recipe.loop.ema is not None:
         run.average = averages.MovingAverage(model, recipe.loop.ema)
     newest = ranks.on_main(accelerator, lambda: _newest(folder))
-    step = ranks.from_main(accelerator, int(newest.name.removeprefix("step-")) if newest else None)
+    step = ranks.from_main(accelerator, checkpoint.step_of(newest) if newest else None)
     saved = _restore(run, checkpoint.folder_of(folder, step)) if step is not None else None
     ranks.arrive()
     accelerator.wait_for_everyone()  # until here a rank may refuse, and the folder stays as it was
@@ -151,10 +151,8 @@ def _accept(run: Run, saved: checkpoint.State | None) -> bool:
     run.history = history.begin(run, saved)
     if best.settle(run.folder, run.progress) or run.recipe.loop.final != "best":
         return True
-    words = (
-        f"the best weights, of step {run.progress.best_step}, are damaged or deleted; the next evaluation starts anew"
-    )
-    print(f"warning: {run.folder / best.FOLDER}: {words}", file=sys.stderr)
+    problem = f"the best weights, of step {run.progress.best_step}, are damaged or deleted"
+    print(f"warning: {run.folder / best.FOLDER}: {problem}; the next evaluation starts anew", file=sys.stderr)
     return False
 
 
@@ -201,6 +199,5 @@ def _restore(run: Run, source: Path) -> checkpoint.State:
     shares = {"processes": world, "accumulate": run.recipe.loop.accumulate}
     changed = [f"{before[name]} {name}, now {now}" for name, now in shares.items() if before.get(name, now) != now]
     if changed:
-        words = "; ".join(changed)
-        run.accelerator.print(f"{source}: saved with {words}: same batches, other dropout from here on")
+        run.accelerator.print(f"{source}: saved with {'; '.join(changed)}: same batches, other dropout from here on")
     return saved

@@ -242,16 +242,16 @@ def test_without_room_for_a_copy_nothing_is_copied(tmp_path, monkeypatch):
         assert (now.copied() is not None) == fits
 
 
-def test_the_error_of_a_write_is_kept_until_somebody_waits():
+def test_the_error_of_a_write_is_kept_until_it_is_waited_for():
     def full():
         raise OSError(28, "No space left on device")
 
     done = []
-    own = checkpoint.writer.Writer()
-    own.start(full, then=lambda: done.append(1))
-    own.join()
-    assert isinstance(own.error, OSError)
+    background = checkpoint.writer.Writer()
+    background.start(full, then=lambda: done.append(1))
+    background.close()
+    assert isinstance(background.error, OSError)
     with pytest.raises(OSError, match="No space left"):
-        own.wait()
-    own.wait()  # once is enough
+        background.wait()
+    background.wait()  # once is enough
     assert done == []

@@ -57,7 +57,7 @@ def killing(module, name, step, before, when=lambda *words: True):
     def function(*words, **more):
         here = when(*words) and running[0].progress.step == step and running[0].accelerator.is_main_process
         if here and before:
-            running[0].writer.join()
+            running[0].writer.close()
             os.kill(os.getpid(), signal.SIGKILL)
         result = original(*words, **more)
         if here:
