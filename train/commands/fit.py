@@ -38,13 +38,14 @@ def run(words: list[str]) -> int:
 
 def train(recipe: "Recipe") -> int:
     """Train and return the exit code; whatever ends a run is said in one line."""
+    from train.hub import push
     from train.processes import peers, ranks, signals
     from train.run import loop
 
     code = 0
     with contextlib.ExitStack() as end:
         try:
-            loop.fit(recipe)
+            loop.fit(recipe, push)
         except signals.Stopped as stopped:
             signals.ignore(end)
             code = console.report(stopped, 128 + stopped.signal)

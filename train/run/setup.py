@@ -100,12 +100,14 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
 
 def _build(recipe: Recipe, folder: Path, accelerator: Accelerator, splits: dict[str, Dataset]) -> Run:
     """Build tokenizer, rows, model and optimiser, and restore the newest intact checkpoint into them."""
+    # Tokenizer, model and rows, the same on every rank.
     ranks.on_main(accelerator, lambda: build.make_tokenizer(recipe, splits["train"], folder / "tokenizer"))
     tokenizer = build.load_tokenizer(folder / "tokenizer")
     random_state.seed_everything(recipe.loop.seed)
     labels = splits["train"].features["label"].names if TASKS[recipe.task].has_classes else None
     model = build.make_model(recipe, tokenizer, labels)
     encoded = packing.training_examples(splits["train"], tokenizer, recipe)
+    # The model as the processes share it, each with dropout of its own.
     if recipe.loop.compile:
         model.compile(dynamic=True)
     with warnings.catch_warnings():
@@ -113,7 +115,6 @@ def _build(recipe: Recipe, folder: Path, accelerator: Accelerator, splits: dict[
         # name that replaces the option does not exist in accelerate yet.
         warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
         wrapped, optimizer = shard.prepare(accelerator, model, recipe)
-    # Same weights on every rank so far, now each has its own dropout.
     random_state.seed_everything(recipe.loop.seed, accelerator.process_index, 1)
     identity = {"data": data.fingerprint(splits), "tokenizer": files.sha256(folder / "tokenizer" / "tokenizer.json")}
     run = Run(
@@ -131,11 +132,12 @@ def _build(recipe: Recipe, folder: Path, accelerator: Accelerator, splits: dict[
     )
     if recipe.loop.ema is not None:
         run.average = averages.MovingAverage(model, recipe.loop.ema)
+    # Where it goes on; until the end a rank may refuse, and the folder stays as it was.
     newest = ranks.on_main(accelerator, lambda: _newest(folder))
     step = ranks.from_main(accelerator, checkpoint.step_of(newest) if newest else None)
     saved = _restore(run, checkpoint.folder_of(folder, step)) if step is not None else None
     ranks.arrive()
-    accelerator.wait_for_everyone()  # until here a rank may refuse, and the folder stays as it was
+    accelerator.wait_for_everyone()
     if not ranks.from_main(accelerator, ranks.on_main(accelerator, lambda: int(_accept(run, saved)))):
         run.progress.best, run.progress.best_step = None, 0
     return run
