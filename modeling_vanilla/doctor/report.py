@@ -37,7 +37,8 @@ class Check:
     @property
     def name(self) -> str:
         """What the command line and the report call it."""
-        return self.measure.__name__.replace("_", "-")
+        function = getattr(self.measure, "func", self.measure)  # of `functools.partial`, which has no name
+        return function.__name__.replace("_", "-")
 
     @torch.no_grad()
     def __call__(self, subject: Subject) -> Finding:
