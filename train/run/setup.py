@@ -52,7 +52,7 @@ def _set_up(
     recipe: Recipe, folder: Path, accelerator: Accelerator, publishing: Publishing | None
 ) -> Iterator[Run | None]:
     """Yield what `set_up` yields, from where the processes know of each other."""
-    if ranks.from_main(accelerator, ranks.on_main(accelerator, lambda: int(run_folder.is_finished(folder, recipe)))):
+    if ranks.from_main(accelerator, lambda: int(run_folder.is_finished(folder, recipe))):
         accelerator.print(f"{folder}: this run is finished; its model is in {folder / 'final'}")
         yield None
         return
@@ -133,12 +133,11 @@ def _build(recipe: Recipe, folder: Path, accelerator: Accelerator, splits: dict[
     if recipe.loop.ema is not None:
         run.average = averages.MovingAverage(model, recipe.loop.ema)
     # Where it goes on; until the end a rank may refuse, and the folder stays as it was.
-    newest = ranks.on_main(accelerator, lambda: _newest(folder))
-    step = ranks.from_main(accelerator, checkpoint.step_of(newest) if newest else None)
+    step = ranks.from_main(accelerator, lambda: _newest_step(folder))
     saved = _restore(run, checkpoint.folder_of(folder, step)) if step is not None else None
     ranks.arrive()
     accelerator.wait_for_everyone()
-    if not ranks.from_main(accelerator, ranks.on_main(accelerator, lambda: int(_accept(run, saved)))):
+    if not ranks.from_main(accelerator, lambda: int(_accept(run, saved))):
         run.progress.best, run.progress.best_step = None, 0
     return run
 
@@ -158,8 +157,8 @@ def _accept(run: Run, saved: checkpoint.State | None) -> bool:
     return False
 
 
-def _newest(folder: Path) -> Path | None:
-    """Return the checkpoint to go on from.
+def _newest_step(folder: Path) -> int | None:
+    """Return the step of the checkpoint to go on from, None for a new run; set later ones aside, which are damaged.
 
     Raises:
         UserError: all are damaged, or a finished run has none left.
@@ -167,9 +166,10 @@ def _newest(folder: Path) -> Path | None:
     newest = checkpoint.newest(folder)
     if newest is None and files.has_progress(folder):
         raise UserError(f"{folder / 'checkpoints'}: empty, so this run cannot go on; train into another folder")
-    if newest is not None:
-        checkpoint.set_aside(folder, newest)
-    return newest
+    if newest is None:
+        return None
+    checkpoint.set_aside(folder, newest)
+    return checkpoint.step_of(newest)
 
 
 def _restore(run: Run, source: Path) -> checkpoint.State:
