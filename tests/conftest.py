@@ -135,14 +135,16 @@ def torchrun():
         done = subprocess.run(
             [*command, *map(str, words)],
             cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+            env=os.environ
+            | {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+            | {"PYTHONFAULTHANDLER": "1"},  # one that dies in native code shows the stacks of its threads
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
             timeout=300,
             check=False,
         )
-        assert done.returncode == 0, done.stderr[-3000:]
+        assert done.returncode == 0, done.stderr[-10000:]
         return done.stdout
 
     return run

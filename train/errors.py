@@ -27,8 +27,8 @@ def quoted(value: Any) -> str:
 
 def short(message: str) -> str:
     """Return a message with each quoted input, and each endless word, cut after `MOST_QUOTED` characters."""
-    message = _QUOTED.sub(lambda found: f"{found[1]}{_cut(found[2])}{found[1]}", message)
-    return bounded(_WORD.sub(lambda found: _cut(found[0]), message))
+    message = _QUOTED.sub(lambda match: f"{match[1]}{_cut(match[2])}{match[1]}", message)
+    return bounded(_WORD.sub(lambda match: _cut(match[0]), message))
 
 
 def bounded(message: str) -> str:
@@ -49,7 +49,7 @@ def plain(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(
-        one if one == "\n" or one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text
+        char if char == "\n" or char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text
     )
 
 

@@ -201,6 +201,7 @@ class Starter:
         self.recipe = folder / "dates.yaml"
         self.recipe.write_text(DATES, encoding="utf-8")
         environment = os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        environment["PYTHONFAULTHANDLER"] = "1"  # one that dies in native code shows the stacks of its threads
         for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
             environment.pop(name, None)
         self.process = subprocess.Popen(

@@ -90,7 +90,7 @@ def test_it_starts_and_runs(name, sample, tmp_path, fit):
     count = min(given.loop.average_last, 6)
     kept = sorted((run / "checkpoints").glob("step-*"))
     assert len(kept) == count
-    stored = [load_file(folder / checkpoint.WEIGHTS) for folder in kept]
+    stored = [load_file(folder / checkpoint.WEIGHTS_FILE) for folder in kept]
     final = load_file(run / "final" / "model.safetensors")
     for key, value in final.items():
         mean = torch.stack([weights[key].double() for weights in stored]).mean(0)

@@ -16,11 +16,11 @@ def run(arguments: list[str]) -> int:
     options = console.parse(parser, arguments)
 
     from train import files
-    from train.run import checkpoint
+    from train.run import mean
 
     files.refuse_missing(options.run_dir)
     if not (Path(options.run_dir) / files.CHECKPOINTS).is_dir():
         raise UserError(f"{options.run_dir}: not the folder of a run, it has no checkpoints/")
-    folder = checkpoint.average(Path(options.run_dir), options.last)
+    folder = mean.average(Path(options.run_dir), options.last)
     print(f"average of the last {options.last} checkpoints: {folder}")
     return 0

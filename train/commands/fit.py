@@ -56,8 +56,8 @@ def train(recipe: "Recipe") -> int:
         except (NonFiniteError, DriftError, GenerationError, peers.RankError, OSError) as error:
             return console.report(error, 1)
         except peers.LostPeerError as error:
-            leave(f"error: {error}" if error.speaks else None)
+            leave(f"error: {error}" if error.reports else None)
         except ranks.PeerError:
             leave(None)  # the rank that failed reports why
-        peers.part(recipe.loop.timeout)
+        peers.destroy_group(recipe.loop.timeout)
     return code

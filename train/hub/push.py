@@ -130,7 +130,7 @@ class Pusher:
                 continue
             if path.is_symlink():
                 raise UserError(f"{path}: a link, which is not followed; put the file itself there")
-            _copy(path, folder / path.name, link=path.name == checkpoint.WEIGHTS)
+            _copy(path, folder / path.name, link=path.name == checkpoint.WEIGHTS_FILE)
         if TASKS[run.recipe.task].generates:
             scoring.generation_config(run.recipe, run.bare.config).save_pretrained(folder)
         provenance.public(run.recipe).save(folder / files.RECIPE)

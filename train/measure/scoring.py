@@ -193,8 +193,7 @@ def check_generate(module: PreTrainedModel, mixed_precision: bool = False) -> No
         return
     exact = module.dtype == torch.float32 and module.device.type == "cpu" and not mixed_precision
     check = next(check for check in doctor.CHECKS if check.name == "generate-forward")
-    limited = functools.partial(generate_forward, limit=EXACT if exact else ROUNDED)
-    measure = functools.update_wrapper(limited, generate_forward)  # a check is called what its function is
+    measure = functools.partial(generate_forward, limit=EXACT if exact else ROUNDED)
     head = "seq2seq" if module.config.is_encoder_decoder else "causal"
     finding = dataclasses.replace(check, measure=measure)(Subject(module, head))
     if finding.outcome == "FAIL":

@@ -136,10 +136,10 @@ TABLE = (
 
 def setting_of(variable: str) -> Setting | None:
     """Return the row of the table that is about a variable; for an unknown setting of accelerate, one that takes it out."""
-    found = next((setting for setting in TABLE if setting.fits(variable)), None)
-    if found is None and variable.startswith(PREFIXES):
+    setting = next((row for row in TABLE if row.fits(variable)), None)
+    if setting is None and variable.startswith(PREFIXES):
         return Setting(variable, Rule.RECIPE, (), "this version does not know it")
-    return found
+    return setting
 
 
 def settle() -> None:
@@ -148,11 +148,11 @@ def settle() -> None:
     Raises:
         UserError: a variable asks for what is not done here, or cannot be read. The environment is as it was then.
     """
-    found = [(name, value, setting_of(name)) for name, value in sorted(os.environ.items())]
-    for name, value, setting in found:
+    variables = [(name, value, setting_of(name)) for name, value in sorted(os.environ.items())]
+    for name, value, setting in variables:
         if setting is not None:
             _refuse(name, value, setting)
-    for name, value, setting in found:
+    for name, value, setting in variables:
         if setting is None or setting.rule is Rule.MACHINE:
             continue
         if not setting.is_harmless(value) and os.environ.get("RANK", "0") == "0":

@@ -1,4 +1,4 @@
-"""Locks that end with the process that holds them, however it ends, and that say who it is.
+"""Locks that end with the process that holds them, however it ends, and that name it.
 
 POSIX has `lockf`. It is taken, and not the `flock` of the package filelock: a process that the data loader forks would hold an
 `flock` after its parent's death. Where there is no `fcntl`, as on Windows, nothing forks, and filelock does it.
@@ -20,7 +20,7 @@ except ImportError:
 
 
 def no_link(path: str, flags: int) -> int:
-    """Open a file for `open(..., opener=no_link)`: in a folder that somebody else made, a link may lead to any file.
+    """Open a file for `open(..., opener=no_link)`: in a folder that another user made, a link may lead to any file.
 
     Raises:
         OSError: a link is there.

@@ -1,4 +1,4 @@
-"""The ranks of a job watch each other: who dies, hangs or fails is named, and nobody waits for it for ever.
+"""The ranks of a job watch each other: one that dies, hangs or fails is named, and none waits for it for ever.
 
 Every rank notes in the job's key-value store that it lives and how many meeting points (collectives of the loop) it has
 reached. The notes come from a thread, so that a rank whose main thread is stuck in a collective still gives them.
@@ -40,16 +40,16 @@ class LostPeerError(RuntimeError):
     """Another rank died or hangs.
 
     Attributes:
-        speaks: whether this rank is the one that says so.
+        reports: whether this rank is the one that prints it.
     """
 
-    def __init__(self, message: str, speaks: bool) -> None:
+    def __init__(self, message: str, reports: bool) -> None:
         super().__init__(message)
-        self.speaks = speaks
+        self.reports = reports
 
 
 class RankError(RuntimeError):
-    """This rank failed in a way nobody foresaw; its traceback is in a file of the run folder."""
+    """This rank failed in an unexpected way; its traceback is in a file of the run folder."""
 
 
 class Note(NamedTuple):
@@ -135,13 +135,13 @@ class Watch:
         living = [rank for rank in range(self.world) if rank not in silent]
         step = min(silent.values())
         names = ", ".join(map(str, silent))
-        words = f"rank {names} has" if len(silent) == 1 else f"ranks {names} have"
-        return LostPeerError(f"{words} not answered since step {step} ({why})", speaks=self.rank == living[0])
+        subject = f"rank {names} has" if len(silent) == 1 else f"ranks {names} have"
+        return LostPeerError(f"{subject} not answered since step {step} ({why})", reports=self.rank == living[0])
 
     def explain(self, error: Exception, folder: Path) -> Exception:
         """Return what a failure of this rank's main thread means: another rank's end, or an error of its own."""
         if not _is_connection_error(error):
-            return self._own(error, folder)
+            return self._reported(error, folder)
         end = time.monotonic() + 4 * self.interval
         gone: dict[int, int] = {}
         try:
@@ -152,21 +152,21 @@ class Watch:
                 time.sleep(self.interval / 4)
         except RuntimeError:
             return self._store_gone("its connection is closed")
-        lost = self.message(gone, "its connection is closed") if gone else LostPeerError(self._unknown(error), True)
+        if gone:
+            lost = self.message(gone, "its connection is closed")
+        else:
+            problem = f"step {self.step}: the ranks no longer reach each other, though all of them live: {error}"
+            lost = LostPeerError(problem, reports=True)
         self.fail(str(lost))  # so that this rank's own end is not taken for the cause
         return lost
 
-    def _unknown(self, error: Exception) -> str:
-        """Return the words for a lost connection where every rank still gives notes."""
-        return f"step {self.step}: the ranks no longer reach each other, though all of them live: {error}"
-
     def _store_gone(self, why: str) -> LostPeerError:
         """Return the error of a job whose key-value store is gone, and with it all notes."""
-        what = "rank 0, or the launcher that holds the job's store,"
-        return LostPeerError(f"{what} has not answered since step {self.step} ({why})", True)
+        holder = "rank 0, or the launcher that holds the job's store,"
+        return LostPeerError(f"{holder} has not answered since step {self.step} ({why})", reports=True)
 
-    def _own(self, error: Exception, folder: Path) -> Exception:
-        """Tell the others of an error of this rank; keep the traceback of one that nobody foresaw."""
+    def _reported(self, error: Exception, folder: Path) -> Exception:
+        """Tell the others of an error of this rank; keep the traceback of an unexpected one."""
         self.fail(str(error))
         if not isinstance(error, _EXPECTED):
             path = folder / f"traceback-rank{self.rank}.txt"
@@ -208,9 +208,9 @@ class Watch:
 
     def _leave(self, error: LostPeerError | None) -> None:
         """End this process from outside its main thread; what is on disk is whole at any moment."""
-        if error is not None and not error.speaks:
+        if error is not None and not error.reports:
             time.sleep(3 * self.interval)  # an earlier end of this one would be taken for the cause
-        leave(f"error: {error}" if error is not None and error.speaks else None)
+        leave(f"error: {error}" if error is not None and error.reports else None)
 
 
 def _is_connection_error(error: Exception) -> bool:
@@ -263,17 +263,17 @@ def starting(timeout: float) -> Iterator[None]:
             "that restarts by itself must have TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in its environment, and --standalone "
             "or --rdzv-backend c10d"
         )
-    words = f"the ranks did not all start within {patience(timeout):g} s"
+    problem = f"the ranks did not all start within {patience(timeout):g} s"
     # The process group's own limit comes first, but does not hold where the holder of the store is frozen.
-    with contextlib.closing(Deadline(patience(timeout) + min(5.0, timeout), lambda: words)):
+    with contextlib.closing(Deadline(patience(timeout) + min(5.0, timeout), lambda: problem)):
         try:
             yield
         except dist.DistError as error:
             reason = " ".join(str(error).split())[:200]
-            raise LostPeerError(f"{words}: {reason}", speaks=True) from error
+            raise LostPeerError(f"{problem}: {reason}", reports=True) from error
 
 
-def part(timeout: float) -> None:
+def destroy_group(timeout: float) -> None:
     """Take the process group down, where there is one, at the end of a job."""
     if dist.is_initialized():
         line = f"the end of the job: another rank did not answer (timeout {timeout:g} s)"
@@ -283,7 +283,7 @@ def part(timeout: float) -> None:
 
 @contextlib.contextmanager
 def watching(accelerator: "Accelerator", timeout: float, folder: Path) -> Iterator[None]:
-    """Watch the other ranks while the block runs; one process alone has nobody to watch.
+    """Watch the other ranks while the block runs; one process alone has none to watch.
 
     Args:
         accelerator: accelerate's view of the processes.
@@ -292,7 +292,7 @@ def watching(accelerator: "Accelerator", timeout: float, folder: Path) -> Iterat
 
     Raises:
         LostPeerError: the block failed because another rank died.
-        RankError: it failed on this rank in a way nobody foresaw.
+        RankError: it failed on this rank in an unexpected way.
         PeerError: it failed because another rank failed, which says why.
     """
     if accelerator.num_processes == 1 or not dist.is_initialized():

@@ -21,12 +21,12 @@ def seed_everything(*key: int) -> None:
 def random_state() -> dict[str, torch.Tensor]:
     """Return the state of every global random generator as tensors: torch, the device's, numpy's and Python's."""
     _, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
-    version, words, next_gauss = random.getstate()
+    version, integers, next_gauss = random.getstate()
     state = {
         "torch": torch.get_rng_state(),
         "numpy": torch.tensor([*map(int, keys), position, has_gauss], dtype=torch.int64),
         "numpy_gauss": torch.tensor([gauss], dtype=torch.float64),
-        "python": torch.tensor([version, *words, next_gauss is not None], dtype=torch.int64),
+        "python": torch.tensor([version, *integers, next_gauss is not None], dtype=torch.int64),
         "python_gauss": torch.tensor([next_gauss or 0.0], dtype=torch.float64),
     }
     if torch.cuda.is_available():
@@ -39,8 +39,8 @@ def restore_random_state(state: dict[str, torch.Tensor]) -> None:
     torch.set_rng_state(state["torch"])
     *keys, position, has_gauss = state["numpy"].tolist()
     np.random.set_state(("MT19937", np.array(keys, dtype=np.uint32), position, has_gauss, state["numpy_gauss"].item()))
-    version, *words, has_next = state["python"].tolist()
-    random.setstate((version, tuple(words), state["python_gauss"].item() if has_next else None))
+    version, *integers, has_next = state["python"].tolist()
+    random.setstate((version, tuple(integers), state["python_gauss"].item() if has_next else None))
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
 

@@ -65,8 +65,9 @@ def on_main(accelerator: "Accelerator", action: Callable[[], Result]) -> Result 
     return result
 
 
-def from_main(accelerator: "Accelerator", value: int | None) -> int | None:
-    """Give every process the main process's non-negative number (None stays None)."""
+def from_main(accelerator: "Accelerator", action: Callable[[], int | None]) -> int | None:
+    """Run something as `on_main` does, and give every process the non-negative number that it returns (None stays None)."""
+    value = on_main(accelerator, action)
     mine = (-1 if value is None else value) if accelerator.is_main_process else 0
     arrive()
     shared = int(accelerator.reduce(torch.tensor(mine, device=accelerator.device)).item())

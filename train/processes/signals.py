@@ -49,13 +49,13 @@ class Request:
         self.signal = 0
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Note the signal and say so at once; a second one is not held back any more."""
+        """Note the signal and print that at once; a second one is not held back any more."""
         self.signal = number
         if os.environ.get("LOCAL_RANK", "0") == "0":
             name = signal.Signals(number).name
-            words = f"{name}: the run saves where it is and stops; a second {name} ends it now, without saving"
+            notice = f"{name}: the run saves where it is and stops; a second {name} ends it now, without saving"
             with contextlib.suppress(OSError):  # print may be at work: its buffer takes no second writer
-                os.write(2, f"{os.linesep if sys.stderr.isatty() else ''}{words}{os.linesep}".encode())
+                os.write(2, f"{os.linesep if sys.stderr.isatty() else ''}{notice}{os.linesep}".encode())
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 

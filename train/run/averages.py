@@ -3,6 +3,9 @@
 After step t: average = d * average + (1 - d) * weights, with d = min(decay, (1 + t) / (10 + t)), so that the random weights
 of the start are forgotten soon. d is a function of the step alone, and the average is in fp32 whatever the weights are in: a
 resumed run has the same one, bit for bit.
+
+torch's `AveragedModel` is not used: its first update copies the weights, it averages in their precision, and it keeps a second
+module, whose state has other names than the trainable weights of a checkpoint.
 """
 
 import contextlib
@@ -42,27 +45,21 @@ class MovingAverage:
         for name, weight in self._weights():
             self.values[name].lerp_(weight.detach().float(), 1.0 - decay)
 
-    @torch.no_grad()
     def put(self) -> None:
         """Replace the model's weights by the average."""
         for name, weight in self._weights():
-            weight.copy_(self.values[name])
+            weight.detach().copy_(self.values[name])
 
     @contextlib.contextmanager
     def in_place(self) -> Iterator[None]:
         """Lend the model the average, and give its own weights back, bit for bit."""
-        own = [weight.detach().clone() for _, weight in self._weights()]
+        before = [weight.detach().clone() for _, weight in self._weights()]
         self.put()
         try:
             yield
         finally:
-            with torch.no_grad():
-                for (_, weight), value in zip(self._weights(), own, strict=True):
-                    weight.copy_(value)
-
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """Return what a checkpoint keeps."""
-        return {name: value.cpu().contiguous() for name, value in self.values.items()}
+            for (_, weight), value in zip(self._weights(), before, strict=True):
+                weight.detach().copy_(value)
 
     def load(self, folder: Path) -> None:
         """Take over the average of a checkpoint.

@@ -5,6 +5,7 @@ the step and the value it was measured at, and the weights it replaced stay in `
 refers to them.
 """
 
+import dataclasses
 import hashlib
 import json
 import shutil
@@ -66,7 +67,7 @@ def settle(run_dir: Path, progress: "Progress") -> bool:
         shutil.rmtree(folder, ignore_errors=True)
         earlier.rename(folder)
         return True
-    if (folder / checkpoint.WEIGHTS).is_file() and not (folder / RECORD).exists():
+    if (folder / checkpoint.WEIGHTS_FILE).is_file() and not (folder / RECORD).exists():
         files.write_json(folder / RECORD, _record(progress))  # of a version that kept no record
         files.write_manifest(folder)
         return True
@@ -99,11 +100,15 @@ def note(run_dir: Path, progress: "Progress") -> None:
         prune(run_dir)
 
 
-def noted(folder: Path) -> dict[str, Any]:
-    """Return what `note` wrote into a checkpoint, {} where it is missing or damaged: then the evaluation is made again."""
-    content = files.read_object(folder / NOTE)
-    fields = content.get("progress")
-    return fields if isinstance(fields, dict) and content.get("sha256") == _digest(fields) else {}
+def noted(folder: Path, progress: "Progress") -> "Progress":
+    """Return a checkpoint's progress with what `note` wrote beside it.
+
+    Where the note is missing or damaged the progress is returned as it is: then the evaluation is made again.
+    """
+    written = files.read_object(folder / NOTE)
+    fields = written.get("progress")
+    intact = isinstance(fields, dict) and {*fields} == {*_FIELDS} and written.get("sha256") == _digest(fields)
+    return dataclasses.replace(progress, **fields) if intact else progress
 
 
 def _record(progress: "Progress") -> dict[str, Any]:
@@ -118,12 +123,9 @@ def _earlier(run_dir: Path, step: int) -> Path:
 
 def _referred(run_dir: Path) -> set[int]:
     """Return the steps whose best weights a checkpoint on disk may need."""
-    steps = set()
-    for folder in checkpoint.folders(run_dir):
-        # The note goes before the state. Without it the evaluation is made again, and finds the same weights better.
-        state = checkpoint.peek(folder) or {}
-        steps.add((state.get("progress", {}) | noted(folder)).get("best_step", 0))
-    return steps - {0}
+    states = {folder: state for folder in checkpoint.folders(run_dir) if (state := checkpoint.peek(folder))}
+    # The note goes before the state. Without it the evaluation is made again, and finds the same weights better.
+    return {noted(folder, state.progress).best_step for folder, state in states.items()} - {0}
 
 
 def _digest(fields: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The end of a run: choose the final weights, write them as a Hugging Face folder, measure them, say so."""
+"""The end of a run: choose the final weights, write them as a Hugging Face folder, measure and report them."""
 
 import contextlib
 import sys
@@ -11,7 +11,7 @@ import tokenizer as tokenizers
 from train import files
 from train.measure import evaluate, provenance, results, scoring
 from train.processes import ranks, signals
-from train.run import best, checkpoint, history
+from train.run import best, checkpoint, history, mean
 from train.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -24,39 +24,25 @@ def finish(run: "Run") -> None:
     Everything here can be done again from the last checkpoint, so a kill in between costs only this much.
     """
     source = load_final_weights(run)
-    say = run.accelerator.print
+    report = run.accelerator.print
     ranks.on_main(run.accelerator, lambda: write_model_folder(run, run.folder / files.FINAL))
-    say(f"final weights: {source}, in {run.folder / 'final'}")
+    report(f"final weights: {source}, in {run.folder / 'final'}")
     if better := results.passed_over(asdict(run.progress), run.recipe):
-        say(f"warning: {better}, which are in {run.folder / files.BEST} too")
+        report(f"warning: {better}, which are in {run.folder / files.BEST} too")
     if run.recipe.eval.metrics:
         try:
             scores = evaluate.evaluate(
                 run.model, run.tokenizer, run.splits, run.recipe, run.accelerator, run.recipe.eval.split
             )
         except signals.Interrupted as caught:
-            words = f"stopped after the last step, {run.progress.step}, in the evaluation of final/"
-            raise signals.Stopped(caught.signal, f"{words}; run the same command to go on") from None
+            message = f"stopped after the last step, {run.progress.step}, in the evaluation of final/"
+            raise signals.Stopped(caught.signal, f"{message}; run the same command to go on") from None
         ranks.on_main(run.accelerator, lambda: _write_results(run, scores, source))
     end = {"step": run.progress.step, "max_steps": run.recipe.loop.max_steps}
     ranks.on_main(run.accelerator, lambda: files.write_json(run.folder / files.FINISHED, end))
-    say(f"finished: {run.folder}")
+    report(f"finished: {run.folder}")
     if run.recipe.loop.push_to is not None:
         ranks.on_main(run.accelerator, lambda: run.publisher.close())
-
-
-def saved(run: "Run", step: int) -> None:
-    """Do what follows a checkpoint: offer it to the Hub, drop what is too old.
-
-    Args:
-        run: the run; main process only.
-        step: the checkpoint's.
-    """
-    if run.publisher is not None:
-        run.publisher.offer(step)
-    loop = run.recipe.loop
-    checkpoint.prune(run.folder, max(loop.keep_last, loop.average_last if loop.final == "average" else 1))
-    best.prune(run.folder)
 
 
 @contextlib.contextmanager
@@ -84,8 +70,8 @@ def load_final_weights(run: "Run") -> str:
         checkpoint.load_weights(folder, run.bare)
         return f"best, of step {run.progress.best_step}"
     if loop.final == "average":
-        chosen = checkpoint.averageable(run.folder, loop.average_last)
-        checkpoint.put_weights(checkpoint.mean_weights(chosen), run.bare, str(run.folder))
+        chosen = mean.averageable(run.folder, loop.average_last)
+        checkpoint.put_weights(mean.mean_weights(chosen), run.bare, str(run.folder))
         return f"average of the last {len(chosen)} checkpoints"
     if loop.final == "ema" and run.average is not None:
         run.average.put()
@@ -136,7 +122,7 @@ def _write_results(run: "Run", scores: Any, source: str) -> None:
         "history": history.trained(run.history, progress.step),
     }
     training |= provenance.cost(progress.flops, progress.seconds, training["history"])
-    content = results.build(
+    summary = results.build(
         scores,
         recipe=run.recipe,
         model=run.bare,
@@ -145,5 +131,5 @@ def _write_results(run: "Run", scores: Any, source: str) -> None:
         data_hash=run.identity["data"],
         train=training,
     )
-    results.write(run.folder, content, run.recipe.eval.split)
-    print(results.table(content))
+    results.write(run.folder, summary, run.recipe.eval.split)
+    print(results.table(summary))

@@ -1,4 +1,4 @@
-"""What a start says of its data, before anything is trained: the first row of each split as it was understood, and doubts."""
+"""What a start prints of its data, before anything is trained: the first row of each split as it was understood, and doubts."""
 
 import itertools
 import re
@@ -42,7 +42,9 @@ def doubts(recipe: "Recipe", splits: "dict[str, Dataset]") -> Iterator[str]:
         for name, split in splits.items():
             row = _first(split)
             if _is_header(list(map(str, row.values()))) and not _has_header(recipe, row):
-                yield f"{name} data: the first row looks like a header; name the columns, as in data.{_example(row)}"
+                column, value = next(iter(row.items()))
+                example = f"data.{column}_column: {value}"
+                yield f"{name} data: the first row looks like a header; name the columns, as in {example}"
     train = starts["train"]
     if TASKS[recipe.task].has_pairs and len(train) > 1 and train["source"].equals(train["target"]):
         yield "train data: source and target are the same text in each row; is one column read twice?"
@@ -75,8 +77,3 @@ def _has_header(recipe: "Recipe", row: dict[str, str]) -> bool:
     return recipe.data.format != "text" and not any(
         isinstance(getattr(recipe.data, f"{column}_column"), int) for column in row
     )
-
-
-def _example(row: dict[str, str]) -> str:
-    column, value = next(iter(row.items()))
-    return f"{column}_column: {value}"

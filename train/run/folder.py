@@ -32,10 +32,10 @@ def claimed(folder: Path, recipe: Recipe) -> Iterator[None]:
     except OSError as error:
         raise UserError(f"run_dir: {folder}: cannot be made a folder ({error.strerror})") from None
     with files.lock(folder):
-        # Once more, now that nobody else can change it.
+        # Once more, now that no other process can change it.
         refuse_other(folder, recipe)
-        for place in (folder, folder / files.CHECKPOINTS):
-            files.tidy(place)
+        for directory in (folder, folder / files.CHECKPOINTS):
+            files.tidy(directory)
         if not files.has_progress(folder):
             # An earlier start that never reached a checkpoint may have had another recipe.
             shutil.rmtree(folder / files.TOKENIZER, ignore_errors=True)
@@ -94,11 +94,10 @@ def _refuse_passed(folder: Path, max_steps: int) -> None:
     Raises:
         UserError: names both.
     """
-    names = [path.name for path in checkpoint.folders(folder)]
-    if not names or max_steps >= int(names[-1].removeprefix("step-")):
+    steps = [checkpoint.step_of(path) for path in checkpoint.folders(folder)]
+    if not steps or max_steps >= steps[-1]:
         return
-    newest = checkpoint.newest(folder)  # a damaged one does not count
-    reached = int(newest.name.removeprefix("step-"))
+    reached = checkpoint.step_of(checkpoint.newest(folder))  # a damaged one does not count
     if max_steps < reached:
         raise UserError(f"loop.max_steps: {max_steps}: must be at least {reached}, the step reached in {folder}")
 

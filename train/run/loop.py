@@ -79,7 +79,7 @@ def fit(recipe: "Recipe", publishing: Publishing | None = None) -> Path:
 
 
 def train(run: Run, request: stop.Request) -> None:
-    """Take steps until the run has as many as it wants; every rank takes the same ones.
+    """Take steps until the run has all of them; every rank takes the same ones.
 
     Args:
         run: the run.
@@ -87,6 +87,7 @@ def train(run: Run, request: stop.Request) -> None:
     """
     loop, progress = run.recipe.loop, run.progress
     accelerator = run.accelerator
+    # The data from where the run stands, and who looks on.
     places = steps.Places(
         run.train, run.recipe, accelerator.process_index, accelerator.num_processes, progress.epoch, progress.position
     )
@@ -100,18 +101,21 @@ def train(run: Run, request: stop.Request) -> None:
     if run.random is not None:
         random_state.restore_random_state(run.random)  # last: whatever is built above may have drawn numbers
     # Whatever ends the loop: a checkpoint that was begun is written to its end.
-    with contextlib.closing(tracker), saving.ended(run.writer):
+    with contextlib.closing(tracker), contextlib.closing(run.writer):
         _milestone(run, tracker)  # what a stop or a kill left out at the step of the checkpoint
         while not is_done(run):
+            # One step, whose wait for its data counts as training.
             started = time.perf_counter()
             delivery = next(batches)
             report = train_step(run, delivery, request.signal)
             _advance(progress, delivery.place, report, time.perf_counter() - started)
             ranks.arrive(progress.step)
+            # What it showed.
             tracker.step(progress, report)
             first = delivery.place.epoch == 0
-            for finding in watchdog.step(progress.step, report.loss, report.grad_norm, first, report.targets):
-                tracker.warn(progress.step, finding)
+            for alarm in watchdog.step(progress.step, report.loss, report.grad_norm, first, report.targets):
+                tracker.warn(progress.step, alarm)
+            # What is due after it: a stop, a checkpoint, an evaluation.
             if report.stop:
                 _stop(run, tracker, report.stop)
             _milestone(run, tracker)
@@ -144,8 +148,8 @@ def _stop(run: Run, tracker: tracking.Tracker, signal: int) -> NoReturn:
     saving.save(run, tracker)
     saving.wait_for_write(run)
     step = run.progress.step
-    place = checkpoint.folder_of(run.folder, step)
-    raise stop.Stopped(signal, f"stopped at step {step}, saved in {place}; run the same command to go on")
+    folder = checkpoint.folder_of(run.folder, step)
+    raise stop.Stopped(signal, f"stopped at step {step}, saved in {folder}; run the same command to go on")
 
 
 def train_step(run: Run, delivery: steps.Delivery, signal: int) -> StepReport:
@@ -155,6 +159,7 @@ def train_step(run: Run, delivery: steps.Delivery, signal: int) -> StepReport:
     would give every token of a short one more weight.
     """
     accelerator, step = run.accelerator, run.progress.step + 1
+    # The gradient: of each micro-batch, summed over the ranks with the last one.
     counts = _count(run, delivery, signal)
     divisor = counts[0].clamp(min=1)
     loss = torch.zeros((), device=accelerator.device)
@@ -162,15 +167,17 @@ def train_step(run: Run, delivery: steps.Delivery, signal: int) -> StepReport:
         inputs = {name: value.to(accelerator.device, non_blocking=True) for name, value in batch.inputs.items()}
         last = number == len(delivery.micro)
         with contextlib.nullcontext() if last else accelerator.no_sync(run.model):
-            part = run.model(**inputs, num_items_in_batch=divisor).loss
-            # DDP takes the mean over ranks; each part is divided by the global count already, so the sum is wanted.
-            accelerator.backward(part * accelerator.num_processes)
-        loss += part.detach()
+            micro_loss = run.model(**inputs, num_items_in_batch=divisor).loss
+            # DDP takes the mean over ranks; each loss is divided by the global count already: a sum is needed.
+            accelerator.backward(micro_loss * accelerator.num_processes)
+        loss += micro_loss.detach()
+    # Its norm; the same on every rank.
     clip = run.recipe.optim.clip_norm
     norm = shard.clip(accelerator, run.model, math.inf if clip is None else clip)
     total = accelerator.reduce(loss)
-    if not (torch.isfinite(total) and torch.isfinite(norm)):  # the same on every rank, so all of them stop here
+    if not (torch.isfinite(total) and torch.isfinite(norm)):  # so all of them stop here
         raise _non_finite(run, step, loss, norm, delivery)
+    # The update.
     lr = optim.learning_rate(step, run.recipe.optim, run.bare.config.d_model, run.recipe.loop.max_steps)
     for group in run.optimizer.param_groups:
         group["lr"] = lr
@@ -178,6 +185,7 @@ def train_step(run: Run, delivery: steps.Delivery, signal: int) -> StepReport:
     run.optimizer.zero_grad()
     if run.average is not None:
         run.average.update(step)
+    # The report.
     targets, real, padded, work, failed, *signals = counts.tolist()
     if failed:
         saving.wait_for_write(run)  # raises what the write met
@@ -241,7 +249,7 @@ def _due(step: int, every: int) -> bool:
 
 
 def _announce(run: Run, tracker: tracking.Tracker, places: steps.Places) -> None:
-    """Say what is about to be trained, on what, and for how long."""
+    """Print what is about to be trained, on what, and for how long."""
     recipe, config = run.recipe, run.bare.config
     parameters = sum(parameter.numel() for parameter in run.bare.parameters())
     batches = len(places.plan(run.progress.epoch))

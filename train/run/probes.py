@@ -1,6 +1,6 @@
 """What a few validation rows tell about a model: heads that do nothing, and places that see the tokens after them.
 
-The thresholds, and what is done with a finding, stand in `train.run.watchdog`. Dimension letters: B batch, T queries, S keys,
+The thresholds, and what is done with an alarm, stand in `train.run.watchdog`. Dimension letters: B batch, T queries, S keys,
 H heads, K head_dim (of values: v_head_dim), D d_model.
 """
 
@@ -14,7 +14,7 @@ from modeling_vanilla.attention import MultiHeadAttention
 from modeling_vanilla.heads import shift_right
 from train.data import collate
 from train.measure import evaluate, scoring
-from train.run.watchdog import Finding
+from train.run.watchdog import Alarm
 from train.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Head(NamedTuple):
         return None
 
 
-def look(run: "Run") -> list[Finding]:
+def look(run: "Run") -> list[Alarm]:
     """Return what is wrong with a run's model; every rank calls it, on the same rows.
 
     Two forward passes over `ROWS` rows. The random state and the training mode are left as they were.
@@ -73,12 +73,12 @@ def look(run: "Run") -> list[Finding]:
     with scoring.undisturbed(module), run.accelerator.autocast():
         with heads_of(run.bare) as heads:
             logits = module(**inputs).logits
-        found = [Finding("dead_head", head.fault, head.share) for head in heads if head.fault]
+        alarms = [Alarm("dead_head", head.fault, head.share) for head in heads if head.fault]
         change = change_from_later(module, inputs, logits) if config.variant != "encoder" else 0.0
     if change > LEAK_CHANGE:
         text = f"the logits of a place change by {change:.1e} with a token after it: the causal mask is broken"
-        found.append(Finding("leak", text, change))
-    return found
+        alarms.append(Alarm("leak", text, change))
+    return alarms
 
 
 def change_from_later(module: torch.nn.Module, inputs: dict[str, torch.Tensor], logits: torch.Tensor) -> float:
@@ -116,9 +116,9 @@ def _measure(name: str, attention: MultiHeadAttention, heads: list[Head]) -> lis
     """Hook one attention so that a forward pass appends its heads; return the hooks."""
     seen: dict[str, torch.Tensor] = {}
 
-    def keep(part: str):
+    def keep(role: str):
         def hook(module, inputs, output):
-            seen[part] = output.float()
+            seen[role] = output.float()
 
         return hook
 
@@ -155,7 +155,7 @@ def _spreads(attention: MultiHeadAttention, seen: dict[str, torch.Tensor]) -> to
 
     The variance of q k over the keys is q C q with their covariance C, so that no (T, S) scores are needed.
     """
-    query, key = (seen[part].unflatten(-1, (-1, attention.head_dim)) for part in ("query", "key"))  # (B, T or S, H, K)
+    query, key = (seen[role].unflatten(-1, (-1, attention.head_dim)) for role in ("query", "key"))  # (B, T or S, H, K)
     key = key - key.mean(1, keepdim=True)
     covariance = torch.einsum("bshi,bshj->bhij", key, key) / key.shape[1]
     variance = torch.einsum("bthi,bhij,bthj->bth", query, covariance, query)

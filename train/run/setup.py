@@ -6,7 +6,6 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, ProjectConfiguration
@@ -41,7 +40,7 @@ def set_up(recipe: Recipe, publishing: Publishing | None = None) -> Iterator[Run
         raise UserError(
             f"loop.push_to: {recipe.loop.push_to}: fit must be given what sends it, publishing=train.hub.push"
         )
-    shard.wanted(recipe)
+    shard.take_over_flag(recipe)
     environment.settle()
     with peers.starting(recipe.loop.timeout):
         accelerator = make_accelerator(recipe)
@@ -53,7 +52,7 @@ def _set_up(
     recipe: Recipe, folder: Path, accelerator: Accelerator, publishing: Publishing | None
 ) -> Iterator[Run | None]:
     """Yield what `set_up` yields, from where the processes know of each other."""
-    if ranks.from_main(accelerator, ranks.on_main(accelerator, lambda: int(run_folder.is_finished(folder, recipe)))):
+    if ranks.from_main(accelerator, lambda: int(run_folder.is_finished(folder, recipe))):
         accelerator.print(f"{folder}: this run is finished; its model is in {folder / 'final'}")
         yield None
         return
@@ -72,7 +71,7 @@ def _set_up(
 
 
 def _look(recipe: Recipe, splits: dict[str, Dataset]) -> None:
-    """Say how the data were understood, and what looks wrong with them."""
+    """Print how the data were understood, and what looks wrong with them."""
     for line in first_look.lines(splits):
         print(plain(line))
     for line in first_look.doubts(recipe, splits):
@@ -101,12 +100,14 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
 
 def _build(recipe: Recipe, folder: Path, accelerator: Accelerator, splits: dict[str, Dataset]) -> Run:
     """Build tokenizer, rows, model and optimiser, and restore the newest intact checkpoint into them."""
+    # Tokenizer, model and rows, the same on every rank.
     ranks.on_main(accelerator, lambda: build.make_tokenizer(recipe, splits["train"], folder / files.TOKENIZER))
     tokenizer = build.load_tokenizer(folder / files.TOKENIZER)
     random_state.seed_everything(recipe.loop.seed)
     labels = splits["train"].features["label"].names if TASKS[recipe.task].has_classes else None
     model = build.make_model(recipe, tokenizer, labels)
     encoded = training.encode(splits["train"], tokenizer, recipe)
+    # The model as the processes share it, each with dropout of its own.
     if recipe.loop.compile:
         model.compile(dynamic=True)
     with warnings.catch_warnings():
@@ -114,7 +115,6 @@ def _build(recipe: Recipe, folder: Path, accelerator: Accelerator, splits: dict[
         # name that replaces the option does not exist in accelerate yet.
         warnings.filterwarnings("ignore", message=".*broadcast_buffers", category=FutureWarning)
         wrapped, optimizer = shard.prepare(accelerator, model, recipe)
-    # Same weights on every rank so far, now each has its own dropout.
     random_state.seed_everything(recipe.loop.seed, accelerator.process_index, 1)
     identity = {
         "data": data.fingerprint(splits),
@@ -135,17 +135,17 @@ def _build(recipe: Recipe, folder: Path, accelerator: Accelerator, splits: dict[
     )
     if recipe.loop.ema is not None:
         run.average = averages.MovingAverage(model, recipe.loop.ema)
-    newest = ranks.on_main(accelerator, lambda: _newest(folder))
-    step = ranks.from_main(accelerator, int(newest.name.removeprefix("step-")) if newest else None)
+    # Where it goes on; until the end a rank may refuse, and the folder stays as it was.
+    step = ranks.from_main(accelerator, lambda: _newest_step(folder))
     saved = _restore(run, checkpoint.folder_of(folder, step)) if step is not None else None
     ranks.arrive()
-    accelerator.wait_for_everyone()  # until here a rank may refuse, and the folder stays as it was
-    if not ranks.from_main(accelerator, ranks.on_main(accelerator, lambda: int(_accept(run, saved)))):
+    accelerator.wait_for_everyone()
+    if not ranks.from_main(accelerator, lambda: int(_accept(run, saved))):
         run.progress.best, run.progress.best_step = None, 0
     return run
 
 
-def _accept(run: Run, saved: dict[str, Any] | None) -> bool:
+def _accept(run: Run, saved: checkpoint.State | None) -> bool:
     """Write down that the run goes on with this recipe, from a checkpoint's state; main process only.
 
     Returns:
@@ -155,15 +155,13 @@ def _accept(run: Run, saved: dict[str, Any] | None) -> bool:
     run.history = history.begin(run, saved)
     if best.settle(run.folder, run.progress) or run.recipe.loop.final != "best":
         return True
-    words = (
-        f"the best weights, of step {run.progress.best_step}, are damaged or deleted; the next evaluation starts anew"
-    )
-    print(f"warning: {run.folder / files.BEST}: {words}", file=sys.stderr)
+    problem = f"the best weights, of step {run.progress.best_step}, are damaged or deleted"
+    print(f"warning: {run.folder / files.BEST}: {problem}; the next evaluation starts anew", file=sys.stderr)
     return False
 
 
-def _newest(folder: Path) -> Path | None:
-    """Return the checkpoint to go on from.
+def _newest_step(folder: Path) -> int | None:
+    """Return the step of the checkpoint to go on from, None for a new run; set later ones aside, which are damaged.
 
     Raises:
         UserError: all are damaged, or a finished run has none left.
@@ -171,28 +169,22 @@ def _newest(folder: Path) -> Path | None:
     newest = checkpoint.newest(folder)
     if newest is None and files.has_progress(folder):
         raise UserError(f"{folder / 'checkpoints'}: empty, so this run cannot go on; train into another folder")
-    if newest is not None:
-        checkpoint.set_aside(folder, newest)
-    return newest
+    if newest is None:
+        return None
+    checkpoint.set_aside(folder, newest)
+    return checkpoint.step_of(newest)
 
 
-def _restore(run: Run, source: Path) -> dict[str, Any]:
-    """Bring a run to where a checkpoint left it; return the checkpoint's state.
+def _restore(run: Run, source: Path) -> checkpoint.State:
+    """Bring a run to where a checkpoint left it; return what that says of itself.
 
     Raises:
-        UserError: the data or the tokenizer are not those the checkpoint was trained on.
+        UserError: it is of another version, or the data or the tokenizer are not those the checkpoint was trained on.
     """
     saved = checkpoint.read_state(source)
-    try:
-        run.progress = Progress(**(saved["progress"] | best.noted(source)))
-        identity, processes = saved["identity"], saved["processes"]
-    except (KeyError, TypeError) as error:
-        raise UserError(
-            f"{source}: {checkpoint.STATE} is of another version of this program ({error}); "
-            "go on with that one, or train into another folder with --run_dir"
-        ) from None
+    run.progress = best.noted(source, saved.progress)
     for name, value in run.identity.items():
-        old = identity[name]
+        old = saved.identity[name]
         if old != value:
             raise UserError(
                 f"{source}: was trained with another {name} (sha256 {old[:12]}, now {value[:12]}); "
@@ -204,14 +196,13 @@ def _restore(run: Run, source: Path) -> dict[str, Any]:
     if run.average is not None:
         run.average.load(source)
     rank, world = run.accelerator.process_index, run.accelerator.num_processes
-    if processes == world:
+    if saved.processes == world:
         run.random = checkpoint.read_random_state(source, rank)
     else:
         random_state.seed_everything(run.recipe.loop.seed, rank, 2, run.progress.step)
-    before = {"processes": processes} | (saved.get("history") or [{}])[-1]
+    before = {"processes": saved.processes} | (saved.history or [{}])[-1]
     shares = {"processes": world, "accumulate": run.recipe.loop.accumulate}
     changed = [f"{before[name]} {name}, now {now}" for name, now in shares.items() if before.get(name, now) != now]
     if changed:
-        words = "; ".join(changed)
-        run.accelerator.print(f"{source}: saved with {words}: same batches, other dropout from here on")
+        run.accelerator.print(f"{source}: saved with {'; '.join(changed)}: same batches, other dropout from here on")
     return saved

@@ -30,23 +30,20 @@ if TYPE_CHECKING:
     from train.run.run import Run
     from train.settings.recipe import Recipe
 
-_FLAG = "ACCELERATE_USE_FSDP"
 
+def take_over_flag(recipe: "Recipe") -> None:
+    """Make a wish for sharding in accelerate's launch file the recipe's own key.
 
-def wanted(recipe: "Recipe") -> bool:
-    """Tell whether the recipe, or accelerate's launch file, asks for sharding; from then on it is the recipe's own key.
-
-    accelerate must not see its own flag: it would divide the model itself, by rules of its own.
+    accelerate must not see its flag: it would divide the model itself, by rules of its own.
     """
-    if os.environ.pop(_FLAG, "false").lower() == "true":
+    if os.environ.pop("ACCELERATE_USE_FSDP", "false").lower() == "true":
         recipe.loop.shard = True
-    return recipe.loop.shard
 
 
 def prepare(
     accelerator: Accelerator, model: PreTrainedModel, recipe: "Recipe"
 ) -> tuple[torch.nn.Module, AcceleratedOptimizer]:
-    """Return a model, ready for the loop, and its optimiser: sharded where that is wanted and there is someone to share.
+    """Return a model, ready for the loop, and its optimiser: sharded where the recipe asks for it and several processes share.
 
     Raises:
         UserError: `loop.compile` or `loop.ema` is set too.
@@ -83,39 +80,30 @@ def clip(accelerator: Accelerator, model: torch.nn.Module, most: float) -> torch
     return norm
 
 
-def whole(run: "Run", moments: bool = False) -> "Run":
-    """Return a run whose model is whole on every process, and on the CPU unless it is to be evaluated.
+def whole(run: "Run") -> "Run":
+    """Return a run whose model is whole on every process, for an evaluation; an unsharded one as it is.
 
-    Every process calls it. An unsharded run is returned as it is.
-
-    Args:
-        run: the run.
-        moments: gather the optimiser too, for a checkpoint; then both lie on the CPU of the main process; the others
-            get an empty model.
+    Every process calls it.
     """
     if not is_sharded(run.bare):
         return run
-    device = torch.device("cpu") if moments else run.accelerator.device
-    keep = run.accelerator.is_main_process or not moments
-    model = _plain(run, device if keep else torch.device("meta"))
-    names = dict(model.named_parameters())
-    optimizer = optim.build_optimizer(model, run.recipe.optim) if moments and keep else None
-    own: dict[str, Any] = dict(run.bare.named_parameters())
-    with torch.no_grad():
-        for name, parameter in own.items():  # one matrix at a time, from all processes
-            full = parameter.full_tensor()
-            if keep:
-                names[name].copy_(full)
-            for quantity, value in run.optimizer.optimizer.state.get(parameter, {}).items() if moments else ():
-                full = value.full_tensor() if isinstance(value, DTensor) else value
-                if optimizer is not None:
-                    optimizer.state[names[name]][quantity] = full.cpu().clone()
-    if optimizer is None:
-        return dataclasses.replace(run, model=model, bare=model)
-    # Not through the accelerator, which keeps what it prepares for as long as it lives.
-    return dataclasses.replace(
-        run, model=model, bare=model, optimizer=AcceleratedOptimizer(optimizer, device_placement=False)
-    )
+    model = _gathered(run, run.accelerator.device)
+    return dataclasses.replace(run, model=model, bare=model)
+
+
+def gathered(run: "Run") -> tuple[PreTrainedModel, checkpoint.Tensors]:
+    """Return a run's model and moments for a checkpoint; every process calls it, the main process alone gets them whole."""
+    moments = checkpoint.moments_of(run.bare, run.optimizer.optimizer)
+    if not is_sharded(run.bare):
+        return run.bare, moments
+    is_main = run.accelerator.is_main_process
+    model = _gathered(run, torch.device("cpu" if is_main else "meta"))
+    full = {}
+    for name, value in moments.items():  # one at a time, from all processes
+        tensor = value.full_tensor() if isinstance(value, DTensor) else value
+        if is_main:
+            full[name] = tensor.cpu()
+    return model, full
 
 
 def load(source: Path, run: "Run") -> None:
@@ -130,11 +118,11 @@ def load(source: Path, run: "Run") -> None:
     model = _plain(run, torch.device("cpu"))
     optimizer = optim.build_optimizer(model, run.recipe.optim)
     checkpoint.load(source, model, optimizer)
-    own: dict[str, Any] = dict(run.bare.named_parameters())
+    shards: dict[str, Any] = dict(run.bare.named_parameters())
     inner = run.optimizer.optimizer
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            shard = own[name]
+            shard = shards[name]
             shard.copy_(_share(parameter.detach(), shard))
             for quantity, value in optimizer.state.get(parameter, {}).items():
                 fits = value.shape == shard.shape
@@ -145,6 +133,18 @@ def _share(full: torch.Tensor, like: DTensor) -> DTensor:
     """Return a tensor that every process has, divided as a parameter is."""
     # src_data_rank=None: each takes its share of its own copy, nothing is sent.
     return distribute_tensor(full.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
+
+
+@torch.no_grad()
+def _gathered(run: "Run", device: torch.device) -> PreTrainedModel:
+    """Return a run's model, whole, on a device; on "meta" without its values."""
+    model = _plain(run, device)
+    shards: Any = run.bare.parameters()
+    for parameter, shard in zip(model.parameters(), shards, strict=True):  # one at a time, from all processes
+        full = shard.full_tensor()
+        if device.type != "meta":
+            parameter.copy_(full)
+    return model
 
 
 def _plain(run: "Run", device: torch.device) -> PreTrainedModel:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from train.run.run import Progress
-    from train.run.watchdog import Finding
+    from train.run.watchdog import Alarm
     from train.settings.recipe import Recipe
 
 SLOW_STEPS = 5
@@ -111,13 +111,11 @@ class Tracker:
             return None
         return (time.perf_counter() - self._start) / done * (self.recipe.loop.max_steps - progress.step)
 
-    def warn(self, step: int, finding: "Finding") -> None:
+    def warn(self, step: int, alarm: "Alarm") -> None:
         """Report something that looks wrong: a line of the log and an event of metrics.jsonl."""
-        self.say(f"warning: {finding.kind} at step {step}: {finding.text}")
-        self._write(
-            {"event": "warning", "step": step, "kind": finding.kind, "text": finding.text, "value": finding.value}
-        )
-        self.accelerator.log({f"warning/{finding.kind}": finding.value}, step=step)
+        self.say(f"warning: {alarm.kind} at step {step}: {alarm.text}")
+        self._write({"event": "warning", "step": step, "kind": alarm.kind, "text": alarm.text, "value": alarm.value})
+        self.accelerator.log({f"warning/{alarm.kind}": alarm.value}, step=step)
 
     def event(self, kind: str, step: int, values: dict[str, float]) -> None:
         """Add one line to metrics.jsonl and tell the tracker."""
@@ -150,12 +148,12 @@ def _forget_after(path: Path, step: int, evaluated: int) -> None:
         return
     kept: list[dict[str, Any]] = []
     for event in files.read_events(path):  # without a line that the kill cut short
-        place = event.get("step")
-        if not isinstance(place, int):
+        written_at = event.get("step")
+        if not isinstance(written_at, int):
             continue
-        if event.get("event") == "eval" and evaluated < step <= place:
+        if event.get("event") == "eval" and evaluated < step <= written_at:
             break  # it, and what it found
-        if place <= step:
+        if written_at <= step:
             kept.append(event)
     files.write_text(path, "".join(json.dumps(event) + "\n" for event in kept))
 
@@ -168,13 +166,12 @@ def _tracked(recipe: "Recipe") -> dict[str, Any]:
 
 def _peak(accelerator: "Accelerator", recipe: "Recipe") -> float | None:
     """Return the peak of all processes' GPUs in FLOP/s, None on a CPU and for a GPU that is not known."""
-    if accelerator.device.type != "cuda":
-        return None
-    gpu = gpus.of_device(torch.cuda.get_device_name(accelerator.device))
+    on_gpu = accelerator.device.type == "cuda"
+    gpu = gpus.of_device(torch.cuda.get_device_name(accelerator.device)) if on_gpu else None
     if gpu is None:
         return None
-    one, _ = gpus.peak(gpu, recipe.loop.precision, recipe.loop.matmul_precision)
-    return one * accelerator.num_processes
+    peak, _ = gpus.peak(gpu, recipe.loop.precision, recipe.loop.matmul_precision)
+    return peak * accelerator.num_processes
 
 
 def _duration(seconds: float) -> str:

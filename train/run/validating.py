@@ -21,27 +21,27 @@ def validate(run: "Run", tracker: "Tracker") -> None:
     Raises:
         Interrupted: a signal arrived; the run is as it was before.
     """
-    progress, own = run.progress, run.recipe.eval
-    if "validation" not in run.splits or not own.during_training:
+    progress, section = run.progress, run.recipe.eval
+    if "validation" not in run.splits or not section.during_training:
         progress.evaluated = progress.step
         return
     tracker.pause()
-    names = list(dict.fromkeys([*own.during_training, own.best_metric]))
+    names = list(dict.fromkeys([*section.during_training, section.best_metric]))
     whole = shard.whole(run)
     with torch.compiler.set_stance("force_eager" if run.recipe.loop.compile else "default"):
         scores = evaluate.evaluate(
             whole.model, run.tokenizer, run.splits, run.recipe, run.accelerator, "validation", names
         )
-        findings = probes.look(whole)
+        alarms = probes.look(whole)
         scores |= finish.averaged_scores(run, names)
     # From here on nothing waits for a signal: what is kept, told and noted belongs together.
     saving.wait_for_write(run)
-    better = _keep_if_best(run, whole, scores[own.best_metric])
+    better = _keep_if_best(run, whole, scores[section.best_metric])
     figures = " ".join(f"{name}={number:.4f}" for name, number in scores.items())
     tracker.say(f"eval step={progress.step} {figures}{' (best so far)' if better else ''}")
     tracker.event("eval", progress.step, dict(scores))
-    for finding in findings:
-        tracker.warn(progress.step, finding)
+    for alarm in alarms:
+        tracker.warn(progress.step, alarm)
     ranks.on_main(run.accelerator, lambda: best.note(run.folder, progress))
     tracker.resume()
 

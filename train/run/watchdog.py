@@ -1,4 +1,4 @@
-"""The watchdog: what looks wrong in a run is said, in the log and in metrics.jsonl. It never changes or stops a run.
+"""The watchdog reports what looks wrong in a run, in the log and in metrics.jsonl. It never changes or stops a run.
 
 The rules, each with its numbers below. "Above the floor" means less the entropy of the smoothed target, the lowest loss
 that label smoothing leaves; ln V is the loss of a uniform guess (V classes, for a classifier).
@@ -20,7 +20,7 @@ dead_head   What an attention head adds is below 1e-4 of its layer's input (root
 
 Means and deviations are exponential ones with a weight of 1/50 for the newest value (Finch 2009, "Incremental calculation
 of weighted mean and variance", sec. 9); an outlier enters them as if it lay 6 deviations out, so that one does not hide the
-next. A kind that has spoken is silent for 100 steps, plateau and clipping until they were over. All of it works on the
+next. A kind is reported at most once in 100 steps, plateau and clipping again when they were over. All of it works on the
 figures that a step reports anyway, so it costs no transfer from the device; its state is plain numbers in the checkpoint.
 """
 
@@ -43,7 +43,7 @@ CLIPPED_STEPS = 200
 SILENCE = 100
 
 
-class Finding(NamedTuple):
+class Alarm(NamedTuple):
     """Something that looks wrong.
 
     Attributes:
@@ -98,13 +98,13 @@ class Watchdog:
         self.window = max(PLATEAU_STEPS, math.ceil(PLATEAU_SHARE * recipe.loop.max_steps))
         self.loss = Running(state.setdefault("loss", {}))
         self.norm = Running(state.setdefault("norm", {}))
-        self.spoke: dict[str, int] = state.setdefault("spoke", {})
+        self.reported: dict[str, int] = state.setdefault("spoke", {})
         for name, value in {"clipped": 0, "high": 0, "best": None, "best_step": 0}.items():
             state.setdefault(name, value)
 
     def step(
         self, step: int, loss: float, grad_norm: float, first_epoch: bool = True, targets: int = 1
-    ) -> list[Finding]:
+    ) -> list[Alarm]:
         """Return what looks wrong after a step.
 
         Args:
@@ -116,8 +116,8 @@ class Watchdog:
         """
         if not targets:  # its loss of 0 is no figure of the model
             text = "no row of the step has a label: nothing was learned"
-            return [] if self._silent("no_labels", step) else [Finding("no_labels", text, 0.0)]
-        found = [
+            return [] if self._silent("no_labels", step) else [Alarm("no_labels", text, 0.0)]
+        alarms = [
             self._first(step, loss),
             self._leak(step, loss) if first_epoch else None,
             self._spike(step, loss),
@@ -125,64 +125,62 @@ class Watchdog:
             self._plateau(step),
             self._clipping(step, grad_norm),
         ]
-        return [finding for finding in found if finding is not None]
+        return [alarm for alarm in alarms if alarm is not None]
 
     def _silent(self, kind: str, step: int) -> bool:
-        """Tell whether a kind has spoken just now; if not, it speaks."""
-        silent = kind in self.spoke and step - self.spoke[kind] < SILENCE
+        """Tell whether a kind was reported just now; if not, it counts as reported now."""
+        silent = kind in self.reported and step - self.reported[kind] < SILENCE
         if not silent:
-            self.spoke[kind] = step
+            self.reported[kind] = step
         return silent
 
-    def _first(self, step: int, loss: float) -> Finding | None:
+    def _first(self, step: int, loss: float) -> Alarm | None:
         ratio = loss / self.uniform
         if step != 1 or self.recipe.model.init_from is not None or 0.5 < ratio < 2:
             return None
         text = f"the first loss is {loss:.3f}, {ratio:.2f} of a uniform guess (ln V = {self.uniform:.3f})"
-        return Finding("first_loss", text, loss)
+        return Alarm("first_loss", text, loss)
 
-    def _leak(self, step: int, loss: float) -> Finding | None:
+    def _leak(self, step: int, loss: float) -> Alarm | None:
         above = loss - self.floor
         if step > LEAK_STEPS or self.recipe.model.init_from is not None or above >= LEAK_SHARE * self.uniform:
             return None
         if self._silent("leak", step):
             return None
         text = f"the loss is {loss:.4f} after {step} steps, too good to be learned: look for labels among the inputs"
-        return Finding("leak", text, loss)
+        return Alarm("leak", text, loss)
 
-    def _spike(self, step: int, loss: float) -> Finding | None:
+    def _spike(self, step: int, loss: float) -> Alarm | None:
         sigmas, mean = self.loss.add(loss)
         far = sigmas > SIGMAS and loss - mean > SPIKE_OF_UNIFORM * self.uniform
         self.state["high"] = self.state["high"] + 1 if far else 0
         if self.state["high"] < 2 or self._silent("loss_spike", step):
             return None
-        return Finding("loss_spike", f"the loss is {loss:.3f}, {sigmas:.0f} sigma above its mean {mean:.3f}", loss)
+        return Alarm("loss_spike", f"the loss is {loss:.3f}, {sigmas:.0f} sigma above its mean {mean:.3f}", loss)
 
-    def _norm_spike(self, step: int, norm: float) -> Finding | None:
+    def _norm_spike(self, step: int, norm: float) -> Alarm | None:
         sigmas, mean = self.norm.add(math.log(max(norm, 1e-30)))
         usual = math.exp(mean)
         if sigmas <= SIGMAS or norm <= SPIKE_OF_NORM * usual or self._silent("norm_spike", step):
             return None
-        return Finding(
-            "norm_spike", f"the gradient norm is {norm:.3g}, usual is {usual:.3g} ({sigmas:.0f} sigma)", norm
-        )
+        return Alarm("norm_spike", f"the gradient norm is {norm:.3g}, usual is {usual:.3g} ({sigmas:.0f} sigma)", norm)
 
-    def _plateau(self, step: int) -> Finding | None:
+    def _plateau(self, step: int) -> Alarm | None:
         state, mean = self.state, self.loss.state["mean"]
         above = mean - self.floor
         if self.loss.state["count"] < MEMORY:
             return None
         if state["best"] is None or above < state["best"] * (1.0 - PLATEAU_GAIN):
             state["best"], state["best_step"] = above, step
-            self.spoke.pop("plateau", None)
+            self.reported.pop("plateau", None)
         stuck = step - state["best_step"] >= self.window and above > LEAK_SHARE * self.uniform
-        if not stuck or "plateau" in self.spoke:
+        if not stuck or "plateau" in self.reported:
             return None
-        self.spoke["plateau"] = step
+        self.reported["plateau"] = step
         text = f"the smoothed loss, {mean:.3f}, has not improved since step {state['best_step']}"
-        return Finding("plateau", text, mean)
+        return Alarm("plateau", text, mean)
 
-    def _clipping(self, step: int, norm: float) -> Finding | None:
+    def _clipping(self, step: int, norm: float) -> Alarm | None:
         optim = self.recipe.optim
         if optim.clip_norm is None or step <= optim.warmup_steps:
             return None
@@ -190,7 +188,7 @@ class Watchdog:
         if self.state["clipped"] != CLIPPED_STEPS:
             return None
         text = f"each of the last {CLIPPED_STEPS} steps was clipped; the norm is {norm:.3g}, optim.clip_norm"
-        return Finding("clipping", f"{text} {optim.clip_norm:g}: the clip sets their length", norm)
+        return Alarm("clipping", f"{text} {optim.clip_norm:g}: the clip sets their length", norm)
 
 
 def smoothed_entropy(smoothing: float, uniform: float) -> float:

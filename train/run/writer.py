@@ -38,7 +38,7 @@ class Writer:
         self.thread = threading.Thread(target=run, name="checkpoint", daemon=True)
         self.thread.start()
 
-    def join(self) -> None:
+    def close(self) -> None:
         """Wait for the end of the write, whatever it is."""
         if self.thread is not None:
             self.thread.join()
@@ -50,7 +50,7 @@ class Writer:
         Raises:
             Exception: what the write raised.
         """
-        self.join()
+        self.close()
         error, self.error = self.error, None
         if error is not None:
             raise error

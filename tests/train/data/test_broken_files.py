@@ -26,7 +26,7 @@ from train.errors import UserError
 from train.hub import folder as hub_folder
 from train.measure import results
 from train.pictures import curves
-from train.run import checkpoint
+from train.run import checkpoint, mean
 from train.settings.reading import load_recipe
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -101,7 +101,7 @@ def test_events_cut_short_are_left_out_by_every_reader(tmp_path, value, rule):
 
 def saved_as(folder: Path, change) -> None:
     """Change the state of a checkpoint, such that its digests are right."""
-    path = folder / checkpoint.STATE
+    path = folder / checkpoint.STATE_FILE
     state = json.loads(path.read_text())
     change(state)
     path.write_text(json.dumps(state))
@@ -112,23 +112,23 @@ def test_a_checkpoint_of_another_version_is_refused_in_one_line(write_recipe, fi
     path = write_recipe(loop={"max_steps": 4, "save_every": 2, "keep_last": 2})
     run = fit(path, "--loop.max_steps", "2")
     folder = checkpoint.folder_of(run, 2)
-    before = json.loads((folder / checkpoint.STATE).read_text())
+    before = json.loads((folder / checkpoint.STATE_FILE).read_text())
     assert before["format"] == checkpoint.FORMAT
     for change, said in (
         (lambda state: state.update(format=7, version="9.9"), "format 7, written by version 9.9; .* reads format 1"),
         (lambda state: state["progress"].update(phase_of_the_moon=1), "another version .*phase_of_the_moon"),
         (lambda state: state.pop("identity"), "another version .*identity"),
     ):
-        (folder / checkpoint.STATE).write_text(json.dumps(before))
+        (folder / checkpoint.STATE_FILE).write_text(json.dumps(before))
         saved_as(folder, change)
         with pytest.raises(UserError, match=f"^{folder}: .*{said}"):
             fit(path)
-    (folder / checkpoint.STATE).write_text(json.dumps(before))
+    (folder / checkpoint.STATE_FILE).write_text(json.dumps(before))
     saved_as(folder, lambda state: state.update(format=7))
     with pytest.raises(UserError, match="format 7"):
-        checkpoint.average(run, 1)
+        mean.average(run, 1)
     # Version 0.1.0 wrote neither: its runs go on.
-    (folder / checkpoint.STATE).write_text(json.dumps(before))
+    (folder / checkpoint.STATE_FILE).write_text(json.dumps(before))
     saved_as(folder, lambda state: [state.pop(name) for name in ("format", "version")])
     assert (fit(path) / "final" / "config.json").is_file()
 

@@ -121,9 +121,9 @@ def test_a_stopped_run_ends_bitwise_like_an_uninterrupted_one(
             with pytest.raises(signals.Stopped):
                 fit(again_recipe, *options)
     run = whole.parent / "again"
-    saved = checkpoint.read_state(checkpoint.newest(run))["progress"]
-    assert saved["step"] == 12
-    assert saved["stream"]["row"] in (13, 26, 39, 52)
+    saved = checkpoint.read_state(checkpoint.newest(run)).progress
+    assert saved.step == 12
+    assert saved.stream["row"] in (13, 26, 39, 52)
     fit(again_recipe, *options)
     assert (run / "final/model.safetensors").read_bytes() == (whole / "final/model.safetensors").read_bytes()
     lines = [

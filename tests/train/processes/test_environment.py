@@ -221,7 +221,7 @@ def test_what_the_launcher_hands_on_is_never_refused(name, tmp_path, monkeypatch
     assert "ACCELERATE_MIXED_PRECISION" in handed
     for variable, value in handed.items():
         monkeypatch.setenv(variable, value)
-    monkeypatch.delenv("ACCELERATE_USE_FSDP", raising=False)  # `shard.wanted` makes it the recipe's loop.shard
+    monkeypatch.delenv("ACCELERATE_USE_FSDP", raising=False)  # `shard.take_over_flag` makes it the recipe's loop.shard
     with caplog.at_level(logging.WARNING, "train"):
         environment.settle()
     told = ["ACCELERATE_MIXED_PRECISION=bf16"] if name == "default-bf16" else []

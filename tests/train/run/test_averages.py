@@ -111,7 +111,7 @@ def test_two_processes_have_the_average_of_one(write_recipe, fit, torchrun, tmp_
     options = [*OPTIONS, "--loop.final", "ema", "--model.dropout", "0", "--optim.lr", "0.003"]
     one = fit(recipe, *options)
     torchrun("-m", "train", "fit", recipe, "--run_dir", tmp_path / "two", *options)
-    assert checkpoint.read_state(checkpoint.newest(tmp_path / "two"))["processes"] == 2
+    assert checkpoint.read_state(checkpoint.newest(tmp_path / "two")).processes == 2
     two = load_file(tmp_path / "two" / "final" / "model.safetensors")
     for name, value in load_file(one / "final" / "model.safetensors").items():
         if not name.endswith("k_proj.bias"):  # has no gradient but rounding, which Adam blows up

@@ -13,7 +13,8 @@ from train import files
 from train.errors import UserError
 from train.model.optim import build_optimizer
 from train.processes import random_state
-from train.run import checkpoint
+from train.run import checkpoint, mean
+from train.run.run import Progress
 from train.settings.sections import OptimSection
 
 
@@ -31,9 +32,15 @@ def make(seed: int = 0):
     return model, optimizer
 
 
+def snapshot(step, model, optimizer, scheduled=True):
+    """Return a snapshot with this process's random state."""
+    state = checkpoint.State(Progress(step=step), 1, {}, scheduled)
+    return checkpoint.Snapshot.of(state, model, checkpoint.moments_of(model, optimizer), [random_state.random_state()])
+
+
 def save(run_dir, step, model, optimizer, scheduled=True):
-    """Write a checkpoint with this process's random state."""
-    return checkpoint.save(run_dir, step, model, optimizer, [random_state.random_state()], {"scheduled": scheduled})
+    """Write a checkpoint."""
+    return snapshot(step, model, optimizer, scheduled).write(run_dir)
 
 
 def test_round_trip_is_bitwise_for_weights_moments_and_random_numbers(tmp_path):
@@ -161,15 +168,15 @@ def test_average_is_the_arithmetic_mean_of_the_last_scheduled_checkpoints(tmp_pa
         model, optimizer = make(seed=step)
         folder = save(tmp_path, step, model, optimizer, scheduled)
         weights.append(load_file(folder / "model.safetensors"))
-    mean = load_file(checkpoint.average(tmp_path, 3) / "model.safetensors")
-    assert mean.keys() == weights[0].keys()
-    for name, value in mean.items():
+    averaged = load_file(mean.average(tmp_path, 3) / "model.safetensors")
+    assert averaged.keys() == weights[0].keys()
+    for name, value in averaged.items():
         expected = (weights[0][name] + weights[1][name] + weights[3][name]) / 3  # step 3 was forced by a signal
         torch.testing.assert_close(value, expected, rtol=1e-6, atol=1e-8)
     loaded = VanillaForConditionalGeneration.from_pretrained(tmp_path / "average")
     assert torch.equal(loaded.lm_head.weight, loaded.get_input_embeddings().weight)
     with pytest.raises(UserError, match="3 intact checkpoints, the average needs 4"):
-        checkpoint.average(tmp_path, 4)
+        mean.average(tmp_path, 4)
 
 
 def test_loading_into_another_architecture_names_the_tensor(tmp_path):
@@ -212,13 +219,13 @@ def test_a_replaced_folder_is_never_mixed_with_the_new_one(tmp_path):
 
 def test_a_copy_is_written_as_it_was_while_the_model_trains_on(tmp_path):
     model, optimizer = make()
-    states = [random_state.random_state()]
-    direct = checkpoint.save(tmp_path / "direct", 2, model, optimizer, states, {"scheduled": True})
-    write = checkpoint.copied(tmp_path / "copied", 2, model, optimizer, states, {"scheduled": True})
+    now = snapshot(2, model, optimizer)
+    direct = now.write(tmp_path / "direct")
+    copied = now.copied()
     ids = torch.randint(7, 97, (2, 5))
     model(input_ids=ids, labels=ids).loss.backward()
     optimizer.step()
-    folder = write()
+    folder = copied.write(tmp_path / "copied")
     names = sorted(path.name for path in direct.iterdir())
     assert names == sorted(path.name for path in folder.iterdir())
     for name in names:
@@ -227,22 +234,24 @@ def test_a_copy_is_written_as_it_was_while_the_model_trains_on(tmp_path):
 
 def test_without_room_for_a_copy_nothing_is_copied(tmp_path, monkeypatch):
     model, optimizer = make()
+    state = checkpoint.State(Progress(step=2), 1, {}, scheduled=True)
     weights = sum(tensor.numel() for tensor in model.parameters()) * 4
     for free, fits in ((2 * 3 * weights, False), (2 * 3 * weights + 1000, True)):  # two moments beside the weights
         monkeypatch.setattr(checkpoint.writer, "free_memory", lambda: free)  # noqa: B023
-        assert (checkpoint.copied(tmp_path, 2, model, optimizer, [], {}) is not None) == fits
+        now = checkpoint.Snapshot.of(state, model, checkpoint.moments_of(model, optimizer))
+        assert (now.copied() is not None) == fits
 
 
-def test_the_error_of_a_write_is_kept_until_somebody_waits():
+def test_the_error_of_a_write_is_kept_until_it_is_waited_for():
     def full():
         raise OSError(28, "No space left on device")
 
     done = []
-    own = checkpoint.writer.Writer()
-    own.start(full, then=lambda: done.append(1))
-    own.join()
-    assert isinstance(own.error, OSError)
+    background = checkpoint.writer.Writer()
+    background.start(full, then=lambda: done.append(1))
+    background.close()
+    assert isinstance(background.error, OSError)
     with pytest.raises(OSError, match="No space left"):
-        own.wait()
-    own.wait()  # once is enough
+        background.wait()
+    background.wait()  # once is enough
     assert done == []

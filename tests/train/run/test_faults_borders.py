@@ -6,13 +6,14 @@ The oracle is a run of the same recipe that nothing disturbed, or the weights of
 import json
 import shutil
 import signal
+from dataclasses import asdict, replace
 
 import pytest
 from faults import SIGNALLED, checkpoints, losses, wait_for, weights
 
 from train import files
 from train.hub import card_text
-from train.run import best
+from train.run import best, checkpoint
 from train.run.run import Progress
 
 EIGHT = "step-00000008"
@@ -50,13 +51,13 @@ from train.measure import evaluate
 from train.run import finish, probes, tracking
 from train.hub import card
 from train import files
-from train.run import best
+from train.run import best, checkpoint
 def killing(module, name, step, before, when=lambda *words: True):
     original = getattr(module, name)
     def function(*words, **more):
         here = when(*words) and running[0].progress.step == step and running[0].accelerator.is_main_process
         if here and before:
-            running[0].writer.join()
+            running[0].writer.close()
             os.kill(os.getpid(), signal.SIGKILL)
         result = original(*words, **more)
         if here:
@@ -139,8 +140,9 @@ def test_best_weights_stay_as_long_as_a_checkpoint_refers_to_them(tmp_path):
     def saved(step):
         folder = tmp_path / "checkpoints" / f"step-{step:08d}"
         folder.mkdir(parents=True)
-        (folder / "state.json").write_text(json.dumps({"progress": {"best_step": progress.best_step}}))
-        return Progress(step=step, best=progress.best, best_step=progress.best_step)
+        state = checkpoint.State(replace(progress, step=step), 1, {}, scheduled=True)
+        (folder / checkpoint.STATE_FILE).write_text(json.dumps(asdict(state)))
+        return state.progress
 
     def content():
         return (tmp_path / "best" / "model.safetensors").read_text()
@@ -173,11 +175,12 @@ def test_a_damaged_note_is_no_note(tmp_path):
     folder = tmp_path / "checkpoints" / EIGHT
     folder.mkdir(parents=True)
     best.note(tmp_path, Progress(step=8, evaluated=8, best=1.25, best_step=8))
-    assert best.noted(folder) == {"evaluated": 8, "best": 1.25, "best_step": 8, "bad_evals": 0}
+    saved = Progress(step=8, tokens=5)
+    assert best.noted(folder, saved) == replace(saved, evaluated=8, best=1.25, best_step=8)
     text = (folder / best.NOTE).read_text()
     for damaged in (text.replace("1.25", "1.26"), text[:-9], "", "[]", '{"progress": 3}'):
         (folder / best.NOTE).write_text(damaged)
-        assert best.noted(folder) == {}
+        assert best.noted(folder, saved) == saved
 
 
 # A rank gets a signal in the second batch of its first evaluation; each batch leaves a mark.
@@ -306,7 +309,7 @@ PHASES = {
     "tokenizer": 'freezing(build, "make_tokenizer")',
     "training": 'freezing(loop, "train_step", lambda run, *words: run.progress.step == 6)',
     "evaluation": 'freezing(evaluate, "evaluate")',
-    "saving": 'freezing(checkpoint, "copied", lambda folder, step, *words: step == 4)',
+    "saving": 'freezing(checkpoint.Snapshot, "copied", lambda snapshot: snapshot.state.progress.step == 4)',
     "end": 'freezing(finish, "finish")',
 }
 

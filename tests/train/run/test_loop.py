@@ -53,9 +53,9 @@ def test_a_stopped_run_ends_bitwise_like_an_uninterrupted_one(write_recipe, fit,
     # The request is seen by the next step's collective, so the run ends one step later, in the middle of an epoch.
     newest = checkpoint.newest(run)
     saved = checkpoint.read_state(newest)
-    assert saved["progress"]["step"] == stopped + 1
-    assert not saved["scheduled"] or (stopped + 1) % 5 == 0
-    assert saved["progress"]["position"] > 0
+    assert saved.progress.step == stopped + 1
+    assert not saved.scheduled or (stopped + 1) % 5 == 0
+    assert saved.progress.position > 0
     fit(again, *options)
     assert weights(run) == weights(whole)
     assert [line["loss"] for line in events(run)] == [line["loss"] for line in events(whole)]

@@ -152,7 +152,7 @@ def test_two_sharded_processes(write_recipe, fit, torchrun, tmp_path):
 
     # The checkpoint is the one that an unsharded run writes, and is read by one.
     assert layout(tmp_path / "sharded") == layout(tmp_path / "ddp")
-    assert checkpoint.read_state(checkpoint.newest(tmp_path / "sharded"))["processes"] == 2
+    assert checkpoint.read_state(checkpoint.newest(tmp_path / "sharded")).processes == 2
     assert_same(one("to_one"), whole)
     assert_same(tmp_path / "from_one", whole)
 

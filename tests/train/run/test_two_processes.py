@@ -104,7 +104,7 @@ def test_two_processes(write_recipe, fit, torchrun, tmp_path):
     dry = ("--model.dropout", "0")
 
     # The same losses as one process, to rounding.
-    assert checkpoint.read_state(checkpoint.newest(tmp_path / "dry"))["processes"] == 2
+    assert checkpoint.read_state(checkpoint.newest(tmp_path / "dry")).processes == 2
     assert_same(tmp_path / "dry", fit(recipe, "--run_dir", str(tmp_path / "dry1"), *dry))
     one = fit(recipe, "--run_dir", str(tmp_path / "sparse1"), *dry, "--batch.max_rows", "3", "--loop.max_steps", "21")
     assert_same(tmp_path / "sparse", one, rel=1e-4)

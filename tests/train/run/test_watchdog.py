@@ -308,7 +308,7 @@ def test_a_resumed_run_is_watched_from_where_it_stopped(write_recipe, fit, monke
         fit(again, *options)
     monkeypatch.setattr(loop, "train_step", original)
     run = fit(again, *options)
-    states = [checkpoint.read_state(checkpoint.newest(path))["progress"]["watch"] for path in (whole, run)]
+    states = [checkpoint.read_state(checkpoint.newest(path)).progress.watch for path in (whole, run)]
     assert states[0] == states[1]
     assert states[0]["loss"]["count"] == 8
     assert "watch" not in json.loads((run / "results.json").read_text())["train"]
