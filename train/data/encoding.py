@@ -191,8 +191,9 @@ def _shortened(examples: Examples, name: str, recipe: Recipe, limit: tuple[int, 
         return examples
     if recipe.data.too_long == "error":
         origin = locate(recipe, name, first + int(long[0]))
-        hint = "(data.too_long: truncate or skip goes on)"
-        raise UserError(f"{origin}: {lengths[long[0]].max()} tokens, must be at most {rule} {longest} {hint}")
+        hint = f"must be at most {rule} {longest} (data.too_long: truncate or skip goes on)"
+        count = f"{len(long):,} of {len(lengths):,} {name} rows are longer, the longest has {lengths.max()} tokens"
+        raise UserError(f"{origin}: {lengths[long[0]].max()} tokens, {hint}; {count}")
     is_cut = recipe.data.too_long == "truncate" or name != "train"
     count = f"{'cut' if is_cut else 'left out'} {len(long)} of {len(lengths)} rows"
     logger.warning("%s data: %s longer than %s %d", name, count, rule, longest)

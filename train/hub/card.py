@@ -43,8 +43,8 @@ def render(
         "task": task.pipeline,
         "parameters": f"{record['parameters']:,}",
         "variant": model.config.variant,
-        "pipeline_usage": card_text.pipeline_usage(recipe, record),
-        "usage": card_text.usage(recipe, record),
+        "pipeline_usage": card_text.pipeline_usage(recipe, record, model.config),
+        "usage": card_text.usage(recipe, record, model.config),
         "split_sentence": f"On {record['settings']['examples']:,} examples of the split `{record['split']}`.",
         "figures": [
             (in_words(name, recipe.task), f"{value:.{FIGURES[name].digits}f}")

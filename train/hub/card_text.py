@@ -74,21 +74,27 @@ def first_text(record: Results) -> str:
     return next((sample[key] for sample in samples[:1] for key in ("source", "text") if key in sample), "Some text")
 
 
-def pipeline_usage(recipe: Recipe, record: Results) -> str:
+def _new_tokens(config: PreTrainedConfig) -> int:
+    """Return how many tokens a language model may write on the card: a text that never ends must fit its positions."""
+    return min(200, config.max_position_embeddings // 2)
+
+
+def pipeline_usage(recipe: Recipe, record: Results, config: PreTrainedConfig) -> str:
     """Return the line of Python that uses the pipeline."""
     if recipe.task == "masked":
         return 'print(pipe(f"Some text with a {pipe.tokenizer.mask_token} in it"))'
-    return f"print(pipe({first_text(record)!r}{', max_new_tokens=200' if recipe.task == 'causal' else ''}))"
+    limit = f", max_new_tokens={_new_tokens(config)}" if recipe.task == "causal" else ""
+    return f"print(pipe({first_text(record)!r}{limit}))"
 
 
-def usage(recipe: Recipe, record: Results) -> str:
+def usage(recipe: Recipe, record: Results, config: PreTrainedConfig) -> str:
     """Return the lines of Python that use the model."""
     # User text is text: a typed `</s>` must not become the end of the sentence.
     encode = f'inputs = tokenizer({first_text(record)!r}, return_tensors="pt", split_special_tokens=True)'
     if TASKS[recipe.task].has_pairs:
         return f"{encode}\nprint(tokenizer.decode(model.generate(**inputs)[0], skip_special_tokens=True))"
     if recipe.task == "causal":
-        generate = "model.generate(**inputs, max_new_tokens=200, do_sample=True)"
+        generate = f"model.generate(**inputs, max_new_tokens={_new_tokens(config)}, do_sample=True)"
         return f"{encode}\nprint(tokenizer.decode({generate}[0], skip_special_tokens=True))"
     if TASKS[recipe.task].has_classes:
         return f"{encode}\nprint(model.config.id2label[model(**inputs).logits.argmax(-1).item()])"
@@ -133,6 +139,8 @@ def settings(recipe: Recipe, record: Results, config: PreTrainedConfig) -> list[
         ("precision, seed", f"{loop.precision}, {loop.seed}"),
         ("weights", {"average": f"average of the last {loop.average_last} checkpoints"}.get(loop.final, loop.final)),
     ]
+    if TASKS[recipe.task].has_classes:
+        rows.insert(0, ("classes", ", ".join(cell(name) for name in config.id2label.values())))
     if better := results.passed_over(train, recipe):
         rows.append(("best step", better))
     if train:

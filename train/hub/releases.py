@@ -87,7 +87,7 @@ def name_of(folder: Path) -> str:
         return "no code"
     if code == code_here():
         return f"code of {VERSION}"
-    return f"code of {release.version}" if release else "code of no single release"
+    return f"code of {release.version}" if release else "code that is not all of one release"
 
 
 def note_on(folder: Path) -> str:

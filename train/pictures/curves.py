@@ -12,13 +12,16 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from train import files
 from train.errors import UserError
+from train.model.optim import learning_rate
 from train.pictures import fonts
+from train.settings.reading import load_recipe
 from train.tasks import FIGURES, in_words
 
 CURVES = {"train": "training", "eval": "validation", "ema": "validation, moving average of the weights"}
 COLOURS = {"train": "tab:blue", "eval": "tab:orange", "ema": "tab:green"}
 PANELS = {"lr": "learning rate", "grad_norm": "gradient norm"}
 SHOWN_WARNINGS = 8
+MOST_POINTS = 1000
 
 Points = list[tuple[int, float]]  # (step, value)
 
@@ -55,7 +58,8 @@ def draw(metrics_file: Path, output: Path, title: str | None = None) -> Path:
             words = PANELS.get(name) or in_words(name, _task(metrics_file.parent))
             panel.set_ylabel(words if name == "loss" else textwrap.fill(words, 22))
             if name in PANELS:
-                _of_training(panel, name, series[name]["train"])
+                logged = series[name]["train"]
+                _of_training(panel, name, _schedule(metrics_file.parent, logged) if name == "lr" else logged)
             else:
                 _curves(panel, series[name], CURVES | {"train": _training(metrics_file.parent)})
             panel.grid(alpha=0.25)
@@ -75,6 +79,24 @@ def _task(run_dir: Path) -> str | None:
     except (OSError, ValueError, yaml.YAMLError, RecursionError):
         return None
     return str(recipe.get("task")) if isinstance(recipe, dict) else None
+
+
+def _schedule(run_dir: Path, logged: Points) -> Points:
+    """Return the learning rate of every step from the recipe: a short run's peak may lie between two lines of its log.
+
+    What was logged is returned where no recipe is there, or where it says otherwise.
+    """
+    try:
+        recipe, config = load_recipe(run_dir / files.RECIPE), _config(run_dir)
+        last = logged[-1][0]
+        steps = [*range(1, last + 1, max(1, last // MOST_POINTS)), *(step for step, _ in logged)]
+        rates = {
+            step: learning_rate(step, recipe.optim, config.get("d_model", 0), recipe.loop.max_steps) for step in steps
+        }
+    except (UserError, ArithmeticError, TypeError, ValueError):
+        return logged
+    fits = all(math.isclose(rates[step], value, rel_tol=1e-3) for step, value in logged)
+    return sorted(rates.items()) if fits else logged
 
 
 def _series(metrics_file: Path) -> tuple[dict[str, dict[str, Points]], list[tuple[int, str]]]:
@@ -101,21 +123,23 @@ def _series(metrics_file: Path) -> tuple[dict[str, dict[str, Points]], list[tupl
 
 
 def _training(run_dir: Path) -> str:
-    """Name the curve of training, with what makes training harder: it lies above the others where nothing is wrong.
-
-    The settings are those of the run's newest config.json; of what is no folder of a run, nothing is known.
-    """
-    paths = [*sorted(run_dir.glob("checkpoints/step-*/config.json")), run_dir / "final" / "config.json"]
-    known = [path for path in paths if path.is_file()]
-    try:
-        config = files.read_json(known[-1]) if known else {}
-    except UserError:  # a picture of what was measured needs no more than metrics.jsonl
-        config = {}
-    config = config if isinstance(config, dict) else {}
+    """Name the curve of training, with what makes training harder: it lies above the others where nothing is wrong."""
+    config = _config(run_dir)
     rates = ("dropout", "attention_dropout", "activation_dropout")
     harder = ["dropout"] * any(config.get(name) for name in rates)
     harder += ["label smoothing"] * bool(config.get("label_smoothing"))
     return f"training (with {', '.join(harder)})" if harder else "training"
+
+
+def _config(run_dir: Path) -> dict[str, Any]:
+    """Return a run's newest config.json; of what is no folder of a run, nothing is known."""
+    folders = [*sorted((run_dir / files.CHECKPOINTS).glob("step-*")), run_dir / files.FINAL, run_dir]
+    known = [folder / files.CONFIG for folder in folders if (folder / files.CONFIG).is_file()]
+    try:
+        config = files.read_json(known[-1]) if known else {}
+    except UserError:  # a picture of what was measured needs no more than metrics.jsonl
+        config = {}
+    return config if isinstance(config, dict) else {}
 
 
 def _curves(axes: Axes, curves: dict[str, Points], names: dict[str, str]) -> None:

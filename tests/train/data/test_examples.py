@@ -187,6 +187,7 @@ def test_a_row_too_long_is_named_by_file_line_length_and_limit(tmp_path, keyword
     with pytest.raises(UserError) as caught:
         encode(splits["train"], tokenizer, recipe)
     assert all(word in str(caught.value) for word in ("x.tsv:2", "9 tokens", rule, "data.too_long"))
+    assert str(caught.value).endswith("; 2 of 4 train rows are longer, the longest has 11 tokens")
 
 
 def test_a_row_too_long_can_be_left_out(tmp_path, caplog):

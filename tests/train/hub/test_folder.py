@@ -272,6 +272,7 @@ def test_the_card_names_the_unit_of_the_loss_and_the_best_step(tmp_path, task):
     assert [result.metric_name for result in card.data.eval_results] == [f"loss (nats per {LABELS[task]})"]
     assert "| best step | the validation loss has not been better since step 3 (0.5000), and the weights" in card.text
     assert "| 1 | bad | good |\n| b | bad | good |" in card.text
+    assert ("| classes | good, bad |" in card.text) == (task == "classification")
     assert re.search(r"It needs transformers\s+5\.17 or newer; transformers 4 loads the tokenizer alone\.", card.text)
 
 
@@ -358,8 +359,11 @@ def test_a_picture_that_cannot_be_drawn_is_left_out(run, capsys, drawn):
 @pytest.mark.parametrize("task", HEADS)
 def test_the_python_in_the_card_runs(tmp_path, task, monkeypatch):
     """The block a reader copies first, executed as it stands, with the folder in the place of the repository."""
-    run, _ = finished_run(tmp_path, task, metrics={"loss": 1.0})
+    run, model = finished_run(tmp_path, task, metrics={"loss": 1.0})
     folder = publish.write_hub_folder(run, "somebody/run-en-ko")
+    # A text that never ends must fit, with its prompt.
+    room = re.findall(r"max_new_tokens=(\d+)", (folder / "README.md").read_text())
+    assert room == [str(model.config.max_position_embeddings // 2)] * 2 * (task == "causal")
     monkeypatch.setenv("HF_MODULES_CACHE", str(tmp_path / "modules"))
     blocks = re.findall(r"```python\n(.*?)```", ModelCard.load(folder / "README.md").text, re.DOTALL)
     assert len(blocks) == 3

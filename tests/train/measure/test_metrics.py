@@ -31,6 +31,13 @@ def test_lower_cased_bleu_ignores_case_only():
     assert "case:lc" in result["signature"].split("|")
 
 
+def test_spaces_before_the_marks_of_a_weak_model_are_no_fault_of_the_test_data(caplog):
+    written, right = ["the cat ." for _ in range(200)], ["the cat." for _ in range(200)]
+    result = metrics.load("bleu").compute(predictions=written, references=right)
+    assert result["bleu"] == pytest.approx(sacrebleu.corpus_bleu(written, [right], force=True).score)
+    assert "tokenized period" not in caplog.text
+
+
 def test_bleu_of_one_sentence_by_hand():
     """3 of 4 words, 1 of 3 bigrams, no trigram, no four-gram; as long as its reference."""
     result = metrics.load("bleu").compute(predictions=["a b c d"], references=["a b x d"])

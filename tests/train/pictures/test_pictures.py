@@ -1,12 +1,14 @@
 """Pictures: the right numbers in the right places, and letters instead of boxes."""
 
 import json
+import math
 import warnings
 
 import matplotlib.image
 import numpy as np
 import pytest
 import torch
+import yaml
 
 import tokenizer as tokenizers
 from modeling_vanilla import VanillaConfig, VanillaForCausalLM, VanillaForConditionalGeneration
@@ -174,6 +176,28 @@ def test_loss_curve_draws_every_event(tmp_path, drawn):
     (tmp_path / "empty.jsonl").write_text("")
     with pytest.raises(UserError, match="no loss"):
         curves.draw(tmp_path / "empty.jsonl", tmp_path / "loss.png")
+
+
+@pytest.mark.parametrize("peak", [3e-3, 1e-3])
+def test_the_learning_rate_between_two_lines_of_the_log_is_that_of_the_recipe(peak, tmp_path, drawn):
+    """Warm-up to 3e-3 in 20 steps, then a cosine; the log has steps 1, 50 and 60. Where the log is of another one, it counts."""
+    optim = {"lr": peak, "schedule": "cosine", "warmup_steps": 20}
+    (tmp_path / "recipe.yaml").write_text(
+        yaml.safe_dump(
+            {"name": "r", "task": "causal", "data": {"train": "x"}, "optim": optim, "loop": {"max_steps": 120}}
+        )
+    )
+    rates = {1: 3e-3 / 20, 50: 3e-3 * (1 + math.cos(math.pi * 0.3)) / 2, 60: 3e-3 * (1 + math.cos(math.pi * 0.4)) / 2}
+    events = [{"event": "train", "step": step, "loss": 1.0, "lr": rate} for step, rate in rates.items()]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    curves.draw(tmp_path / "metrics.jsonl", tmp_path / "curves.png")
+    (line,) = drawn[-1].axes[1].lines
+    steps, values = line.get_xdata(), line.get_ydata()
+    if peak == 3e-3:
+        assert list(steps) == list(range(1, 61)) and steps[np.argmax(values)] == 20
+        assert max(values) == pytest.approx(3e-3)
+    else:
+        assert list(steps) == list(rates)
 
 
 @pytest.fixture

@@ -206,7 +206,7 @@ def limit(most: int) -> str:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     except (OSError, ValueError, AttributeError):
         return "not bounded, the system does not allow it"
-    return f"at most {most / GIBIBYTE:.1f} GiB beside the libraries"
+    return f"the process may take {most / GIBIBYTE:.1f} GiB beside the libraries"
 
 
 NETWORK = frozenset(

@@ -221,6 +221,7 @@ def _doctored(folder: Path, names: list[str]) -> Iterator[tuple[str, bool, str]]
     """Let the doctor examine the folder: its weights and ids, what it generates, what it does not know."""
     try:
         for finding in doctor.examine(doctor.load(str(folder)), names):
-            yield f"doctor {finding.name}", finding.outcome != "FAIL", finding.meaning
+            if finding.outcome != "skipped":
+                yield f"doctor {finding.name}", finding.outcome != "FAIL", finding.meaning
     except ValueError as error:
         yield "doctor", False, str(error)
