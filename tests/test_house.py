@@ -335,3 +335,16 @@ def test_model_and_tokenizer_agree_on_the_special_ids():
     assert config.pad_token_id == special.PAD_ID
     assert config.bos_token_id == config.decoder_start_token_id == special.BOS_ID
     assert config.eos_token_id == special.EOS_ID
+
+
+def test_a_reader_finds_the_tests_of_every_file():
+    """By its name, or in the table of tests/README.md, which names no file too many."""
+    page = (ROOT / "tests" / "README.md").read_text("utf-8")
+    named = re.findall(r"^\| (`.*`) \| (\[.*\)) \|$", page, re.MULTILINE)
+    listed = [file for files, _ in named for file in re.findall(r"`([^`]+)`", files)]
+    paths = [path.relative_to(ROOT) for package in PACKAGES for path in sources(package) if path.name != "__init__.py"]
+    alone = [str(path) for path in paths if not (ROOT / "tests" / path.parent / f"test_{path.name}").is_file()]
+    assert sorted(listed) == sorted(alone)
+    assert [
+        link for _, links in named for link in re.findall(r"\((.*?)\)", links) if not (ROOT / "tests" / link).exists()
+    ] == []
