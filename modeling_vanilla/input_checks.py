@@ -13,6 +13,7 @@ from transformers.utils.import_utils import is_tracing
 
 from .cache_name import is_paged
 from .configuration_vanilla import VanillaConfig
+from .losses import IGNORE
 
 # Tensors that reach a forward beside its own arguments, and who hands them in: all are for the attention kernels, or are
 # used by the caller itself. Whatever else holds a tensor or a cache is refused, since it would be ignored.
@@ -231,6 +232,6 @@ def check_labels(labels: torch.Tensor, size: int) -> None:
         ValueError: Another label, with its value.
     """
     if labels.numel() and can_read(labels):
-        wrong = labels[((labels < 0) | (labels >= size)) & (labels != -100)]
+        wrong = labels[((labels < 0) | (labels >= size)) & (labels != IGNORE)]
         if wrong.numel():
-            raise ValueError(f"labels hold {int(wrong[0])}, which is neither -100 (ignored) nor in [0, {size})")
+            raise ValueError(f"labels hold {int(wrong[0])}, which is neither {IGNORE} (ignored) nor in [0, {size})")
