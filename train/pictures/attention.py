@@ -42,7 +42,8 @@ def of_model(folder: str | Path, text: str, output: str | Path) -> Path:
     run_dir, model_folder = loading.locate(Path(folder))
     variant = VanillaConfig.from_pretrained(model_folder).variant
     if variant != "encoder-decoder":
-        raise UserError(f"{model_folder}: variant {variant!r}; only an encoder-decoder looks at a source")
+        rule = "only an encoder-decoder looks at a source; make space MODEL=FOLDER shows where this one looks"
+        raise UserError(f"{model_folder}: variant {variant!r}; {rule}")
     model, tokenizer = loading.load(model_folder, "translation", run_dir)
     length = len(tokenizer(text, split_special_tokens=True, verbose=False)["input_ids"])
     most = model.config.max_position_embeddings

@@ -285,6 +285,16 @@ def test_shares_cover_every_batch_once_in_equal_steps(world):
     assert sorted(counted) == batches
 
 
+def test_an_evaluation_names_the_tokens_that_the_model_never_learnt(translation, accelerator, caplog):
+    recipe, splits, model, tokenizer = translation
+    rows = splits["test"].add_column("strange", ["\u2603" * 2, *[""] * (len(splits["test"]) - 1)])
+    rows = rows.map(lambda row: {"source": row["source"] + row["strange"]}).remove_columns("strange")
+    evaluate.evaluate(model, tokenizer, {"test": rows}, recipe, accelerator, "test", ["loss"])
+    unknown = sum(tokenizer(text)["input_ids"].count(tokenizer.unk_token_id) for text in rows["source"])
+    assert unknown >= 2
+    assert f"split 'test': {unknown} of the tokens read are unknown to the model" in caplog.messages
+
+
 def test_unknown_tokens_are_counted(caplog):
     """Two of five, and none of a tokenizer that knows every text."""
     encoded = examples.Examples({"input_ids": examples.Ragged([[5, 1, 3], [1, 3]])})

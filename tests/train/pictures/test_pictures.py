@@ -155,9 +155,13 @@ def test_a_model_folder_is_drawn(tmp_path, model_and_tokenizer):
     model.save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
     assert attention.of_model(tmp_path / "model", "May 1, 2026", tmp_path / "x" / "a.png").is_file()
+    assert main(["attention", str(tmp_path / "model"), "May 1, 2026"]) == 0
+    assert (tmp_path / "model" / "attention.png").is_file()  # beside the model, and for a run in its folder
     causal = VanillaForCausalLM(VanillaConfig.tiny(variant="decoder"))
     causal.save_pretrained(tmp_path / "causal")
-    with pytest.raises(UserError, match="decoder"):
+    with pytest.raises(
+        UserError, match=r"variant 'decoder'; only an encoder-decoder looks at a source.*make space MODEL="
+    ):
         attention.of_model(tmp_path / "causal", "text", tmp_path / "b.png")
 
 
