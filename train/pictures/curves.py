@@ -33,11 +33,11 @@ def of_run(run_dir: str | Path, output: str | Path | None = None) -> Path:
         UserError: the folder is no run, or has no loss yet.
     """
     files.refuse_missing(run_dir)
-    metrics_file = Path(run_dir) / "metrics.jsonl"
+    metrics_file = Path(run_dir) / files.METRICS
     if not metrics_file.is_file():
         raise UserError(f"{run_dir}: not the folder of a run, it has no metrics.jsonl")
-    fonts.require_png(output or "curves.png")
-    return draw(metrics_file, Path(output) if output else Path(run_dir) / "curves.png")
+    fonts.require_png(output or files.CURVES)
+    return draw(metrics_file, Path(output) if output else Path(run_dir) / files.CURVES)
 
 
 def draw(metrics_file: Path, output: Path, title: str | None = None) -> Path:
@@ -75,7 +75,7 @@ def draw(metrics_file: Path, output: Path, title: str | None = None) -> Path:
 def _task(run_dir: Path) -> str | None:
     """Return the task of a run; None where no recipe tells it."""
     try:
-        recipe = yaml.safe_load((run_dir / "recipe.yaml").read_text(encoding="utf-8"))
+        recipe = yaml.safe_load((run_dir / files.RECIPE).read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError, RecursionError):
         return None
     return str(recipe.get("task")) if isinstance(recipe, dict) else None
