@@ -6,6 +6,7 @@ make demo        (or: python -m train.demo [--run_dir DIR])
 import argparse
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,8 @@ SHOWN = 5
 PICTURED = "Friday the 20th of November 2026"  # the other way round in Korean, from end to end
 
 STRANGER = """
+import signal
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C is reported by the demo, in one line
 sys.stdout.reconfigure(errors="backslashreplace")
 try:
     import modeling_vanilla
@@ -110,7 +113,8 @@ def _run(command: list[str], **options: Any) -> int:
     with subprocess.Popen(command, **options) as process:
         while True:
             with contextlib.suppress(KeyboardInterrupt):
-                return process.wait()
+                code = process.wait()
+                return code if code >= 0 else 128 - code
 
 
 def _farewell(run: Path, picture: Path, seconds: float) -> None:
@@ -132,4 +136,8 @@ Try next:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        code = main()
+    except KeyboardInterrupt:
+        code = 128 + signal.SIGINT
+    sys.exit(code)

@@ -22,5 +22,7 @@ def run(arguments: list[str]) -> int:
     if not (Path(options.run_dir) / files.CHECKPOINTS).is_dir():
         raise UserError(f"{options.run_dir}: not the folder of a run, it has no checkpoints/")
     folder = mean.average(Path(options.run_dir), options.last)
+    recipe = Path(options.run_dir) / files.RECIPE
     print(f"average of the last {options.last} checkpoints: {folder}")
+    print(f"measure it: python -m train evaluate {folder} --recipe {recipe}")
     return 0

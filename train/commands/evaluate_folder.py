@@ -61,6 +61,7 @@ def evaluate_folder(
     if accelerator is None:
         environment.settle()
         accelerator = Accelerator(mixed_precision="bf16" if recipe.loop.precision == "bf16" else "no")
+        environment.refuse_alone(accelerator.num_processes)
     loaded = loading.load(model_folder, recipe.task, run_dir, trust_remote_code)
     record = _measured(loaded, model_folder, run_dir, recipe, splits, split or recipe.eval.split, accelerator)
     if recipe_path:  # in words of the version that wrote it, which may have known fewer keys

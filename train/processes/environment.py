@@ -169,3 +169,20 @@ def _refuse(name: str, value: str, setting: Setting) -> None:
             raise UserError(f"{name}: {value[:80]!r} in the environment: {str(error).splitlines()[0]}") from None
     if setting.rule is Rule.REFUSED and not setting.is_harmless(value):
         raise UserError(f"{name}: {value[:80]!r} in the environment must be unset: {setting.instead}")
+
+
+def refuse_alone(processes: int) -> None:
+    """Refuse to go on where a launcher started several processes that do not see each other, as accelerate's do on a CPU.
+
+    Args:
+        processes: how many accelerate sees.
+
+    Raises:
+        UserError: names the variable that is missing. Each of them would take the whole work for its own.
+    """
+    started = os.environ.get("WORLD_SIZE", "")
+    if started.isdecimal() and int(started) > processes:
+        remedy = "on a CPU, set ACCELERATE_USE_CPU=true"
+        raise UserError(
+            f"WORLD_SIZE: the launcher started {started} processes, of which each sees {processes}; {remedy}"
+        )

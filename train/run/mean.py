@@ -29,7 +29,11 @@ def average(run_dir: Path, last: int) -> Path:
         raise UserError(f"--last: {last}: must be at least 1")
     chosen = averageable(run_dir, last)
     if len(chosen) < last:
-        raise UserError(f"{run_dir / 'checkpoints'}: {len(chosen)} intact checkpoints, the average needs {last}")
+        remedy = f"; --last {len(chosen)} takes these" if chosen else ""
+        place = run_dir / files.CHECKPOINTS
+        raise UserError(
+            f"{place}: {len(chosen)} intact checkpoints, the average needs {last}{remedy}; loop.keep_last keeps more"
+        )
     target, tokenizer = run_dir / files.AVERAGE, run_dir / files.TOKENIZER
     with files.staged_folder(target) as staging:
         for pattern in (files.CONFIG, files.GENERATION, "*.py"):

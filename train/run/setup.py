@@ -44,6 +44,7 @@ def set_up(recipe: Recipe, publishing: Publishing | None = None) -> Iterator[Run
     environment.settle()
     with peers.starting(recipe.loop.timeout):
         accelerator = make_accelerator(recipe)
+    environment.refuse_alone(accelerator.num_processes)
     with peers.watching(accelerator, recipe.loop.timeout, folder):
         yield from _set_up(recipe, folder, accelerator, publishing)
 

@@ -3,6 +3,8 @@
 import ast
 import logging
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import accelerate
@@ -228,3 +230,26 @@ def test_what_the_launcher_hands_on_is_never_refused(name, tmp_path, monkeypatch
     assert [record.getMessage().split(" ")[0] for record in caplog.records if record.name.startswith("train")] == told
     left = [variable for variable in os.environ if variable.startswith(environment.PREFIXES)]
     assert set(left) <= {"ACCELERATE_USE_CPU", "ACCELERATE_DEBUG_MODE", "ACCELERATE_CPU_AFFINITY"}
+
+
+def test_processes_that_do_not_see_each_other_do_not_start(write_recipe, tmp_path, monkeypatch):
+    """A launcher on a CPU, without ACCELERATE_USE_CPU: each process would train alone, in the same folder."""
+    monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "train"]
+    done = subprocess.run(
+        [*command, "fit", write_recipe(loop={"max_steps": 2})],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    message = "error: WORLD_SIZE: the launcher started 2 processes, of which each sees 1; on a CPU, set ACCELERATE_USE_CPU=true"
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert not (tmp_path / "tiny").exists()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    environment.refuse_alone(2)
+    with pytest.raises(UserError, match="of which each sees 1"):
+        environment.refuse_alone(1)

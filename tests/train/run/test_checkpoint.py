@@ -175,7 +175,9 @@ def test_average_is_the_arithmetic_mean_of_the_last_scheduled_checkpoints(tmp_pa
         torch.testing.assert_close(value, expected, rtol=1e-6, atol=1e-8)
     loaded = VanillaForConditionalGeneration.from_pretrained(tmp_path / "average")
     assert torch.equal(loaded.lm_head.weight, loaded.get_input_embeddings().weight)
-    with pytest.raises(UserError, match="3 intact checkpoints, the average needs 4"):
+    with pytest.raises(
+        UserError, match="3 intact checkpoints, the average needs 4; --last 3 takes these; loop.keep_last keeps more"
+    ):
         mean.average(tmp_path, 4)
 
 
