@@ -39,8 +39,8 @@ def test_a_stranger_who_fails_is_reported(tmp_path):
 
 SLOW = """
 import pathlib, sys, time
-print("ready", flush=True)
 try:
+    print("ready", flush=True)
     time.sleep(60)
 except KeyboardInterrupt:
     time.sleep(1)  # a checkpoint is written
