@@ -93,9 +93,9 @@ def _schedule(run_dir: Path, logged: Points) -> Points:
         rates = {
             step: learning_rate(step, recipe.optim, config.get("d_model", 0), recipe.loop.max_steps) for step in steps
         }
-    except (UserError, ArithmeticError, TypeError, ValueError):
+        fits = all(math.isclose(rates[step], value, rel_tol=1e-3) for step, value in logged)
+    except (UserError, ArithmeticError, TypeError, ValueError):  # TypeError: a negative width makes it complex
         return logged
-    fits = all(math.isclose(rates[step], value, rel_tol=1e-3) for step, value in logged)
     return sorted(rates.items()) if fits else logged
 
 

@@ -28,20 +28,21 @@ def load(argv: Sequence[str]) -> Recipe:
     # A number of steps beside the limit is often below the recipe's warm-up, which is then that of a run so short.
     is_cut = "loop.max_steps" in overridden and "optim.warmup_steps" not in overridden
     whole = load_recipe([*words, "--optim.warmup_steps=null"] if is_cut else words)
-    settings = _settings(whole, limit, overridden)
+    settings = _settings(whole, limit, overridden, is_cut)
     if "run_dir" not in overridden:
         settings["run_dir"] = whole.folder.with_name(f"{whole.folder.name}-limit-{limit}")
     # Once more: what a recipe leaves open is read from the run that its folder holds.
     return load_recipe([*path, *(f"--{key}={value}" for key, value in settings.items()), *overrides])
 
 
-def _settings(whole: Recipe, limit: int, overridden: set[str]) -> dict[str, object]:
+def _settings(whole: Recipe, limit: int, overridden: set[str], is_cut: bool) -> dict[str, object]:
     """Return the keys that a try sets; each can be set to another value behind it.
 
     Args:
         whole: the recipe without the limit.
         limit: rows to read of each split.
         overridden: the keys that the command line sets.
+        is_cut: whether it sets the steps and leaves the warm-up to the try.
     """
     loop, steps = whole.loop, whole.loop.max_steps
     if "loop.max_steps" not in overridden:
@@ -53,7 +54,7 @@ def _settings(whole: Recipe, limit: int, overridden: set[str]) -> dict[str, obje
         "loop.push_to": "null",  # a branch of the Hub that holds the run itself stays as it is
         "batch.max_rows": min(whole.batch.max_rows or MOST_ROWS, MOST_ROWS),
     }
-    if steps < loop.max_steps or ("loop.max_steps" in overridden and "optim.warmup_steps" not in overridden):
+    if steps < loop.max_steps or is_cut:
         settings["optim.warmup_steps"] = min(whole.optim.warmup_steps, warmup_for(steps))
     return settings
 

@@ -204,6 +204,17 @@ def test_the_learning_rate_between_two_lines_of_the_log_is_that_of_the_recipe(pe
         assert list(steps) == list(rates)
 
 
+@pytest.mark.parametrize("width", [-5, 0, "wide", 10**400])
+def test_a_config_without_a_width_costs_no_curve(width, tmp_path, drawn):
+    recipe = {"name": "r", "task": "causal", "data": {"train": "x"}, "optim": {"warmup_steps": 5}}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    (tmp_path / "config.json").write_text(json.dumps({"d_model": width}))
+    event = {"event": "train", "step": 7, "loss": 1.0, "lr": 0.5}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(event) + "\n")
+    curves.draw(tmp_path / "metrics.jsonl", tmp_path / "curves.png")
+    assert drawn[-1].axes[1].lines[0].get_xydata().tolist() == [[7, 0.5]]
+
+
 @pytest.fixture
 def metrics(tmp_path):
     """Write the metrics of a run whose folder has a Korean and German name."""
