@@ -29,6 +29,7 @@ ALLOWED = {
     "modeling_vanilla": (set(), {"torch", "transformers", "huggingface_hub"}),
     "tokenizer": ({"tokenizer"}, None),
     "train": ({"train", "tokenizer", "modeling_vanilla"}, None),
+    "lab": ({"lab", "train", "tokenizer", "modeling_vanilla"}, None),
     "space": (set(), None),  # runs where nothing of this project is installed
 }
 
