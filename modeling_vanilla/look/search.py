@@ -126,7 +126,8 @@ def search(
         raise ValueError(f"beams: {beams!r} must be a whole number in 1..64")
     if not math.isfinite(length_penalty):
         raise ValueError(f"length_penalty: {length_penalty!r} must be a number")
-    output = model.generate(
+    writer: Any = model  # a model that writes has `generate`, the base class has not
+    output = writer.generate(
         **inputs,
         num_beams=beams,
         length_penalty=length_penalty if beams > 1 else None,  # greedy search warns of one
