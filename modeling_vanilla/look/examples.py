@@ -4,7 +4,6 @@
 Dimension letters: B batch, T places where something is predicted, S tokens of the source, V vocabulary.
 """
 
-import inspect
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +13,9 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from .reading import read
+
 Ids = dict[str, torch.Tensor]
-Spans = list[tuple[int, int]]
 
 
 @dataclass
@@ -44,41 +44,22 @@ def example(
         model: The model that will read it.
         tokenizer: Its tokenizer; a fast one where there is gold.
         source: The text. A decoder alone goes on from it.
-        target: What is written; else what the model writes itself, greedily. A decoder that is given none is measured
-            on the text: how well it would have written it.
+        target: What is written; else what the model writes.
         gold: For each character of the target the places of the characters of the source that decide it.
 
     Raises:
-        ValueError: A text has no tokens, or gold does not fit.
+        ValueError: What `reading.look` raises of a text; gold does not fit.
     """
-    options: dict[str, Any] = {"return_tensors": "pt", "return_offsets_mapping": gold is not None}
-    read = tokenizer(source, **options)
-    spans: Spans = read.pop("offset_mapping")[0].tolist() if gold is not None else []
-    known = inspect.signature(model.forward).parameters
-    inputs = {name: value.to(model.device) for name, value in read.items() if name in known}
+    reading = read(model, tokenizer, source, target)
+    inputs = reading.inputs
     inputs.setdefault("attention_mask", torch.ones_like(inputs["input_ids"]))
-    length = inputs["input_ids"].shape[1]
-    if not length:
-        raise ValueError(f"text: {source!r} has no tokens")
-    is_translator = bool(model.config.is_encoder_decoder)
-    if not is_translator and not _writes(model):
-        if gold is not None or target is not None:
-            raise ValueError(f"{type(model).__name__} writes nothing: it takes no target and no gold")
-        return Example(inputs, list(range(length)))
-    if not is_translator and target is None:
-        if length < 2:
-            raise ValueError(f"text: {source!r} must have at least two tokens, for the second to be written")
-        return Example(inputs, list(range(length - 1)), inputs["input_ids"][0, 1:].tolist())
-    labels, target_spans = _target(model, tokenizer, inputs, target, gold is not None)
-    columns = None if gold is None else _columns(gold, target or "", source, target_spans, spans)
-    ids = torch.tensor([labels], device=model.device)
-    if is_translator:
-        start = torch.full_like(ids[:, :1], _start(model))
-        inputs["decoder_input_ids"] = torch.cat([start, ids[:, :-1]], 1)
-        return Example(inputs, list(range(len(labels))), labels, columns)
-    whole = torch.cat([inputs["input_ids"], ids], 1)
-    inputs = {"input_ids": whole, "attention_mask": torch.ones_like(whole)}
-    return Example(inputs, list(range(length - 1, whole.shape[1] - 1)), labels, columns)
+    if not reading.written:
+        if gold is not None:
+            raise ValueError(f"gold: {type(model).__name__} writes nothing")
+        return Example(inputs, list(range(inputs["input_ids"].shape[1])))
+    rows = list(range(reading.first, reading.first + len(reading.written)))
+    columns = None if gold is None else _columns(tokenizer, source, target or "", gold, _is_translator(model))
+    return Example(inputs, rows, reading.written, columns)
 
 
 def read_gold(path: str | Path) -> list[dict[str, Any]]:
@@ -122,48 +103,26 @@ def _is_place(place: Any, length: int) -> bool:
     return isinstance(place, int) and not isinstance(place, bool) and 0 <= place < length
 
 
-def _writes(model: PreTrainedModel) -> bool:
-    return bool(model.can_generate())
+def _is_translator(model: PreTrainedModel) -> bool:
+    return bool(model.config.is_encoder_decoder)
 
 
-def _start(model: PreTrainedModel) -> int:
-    """Return the id that a decoder starts from."""
-    for config in (model.generation_config, model.config):
-        for name in ("decoder_start_token_id", "bos_token_id"):
-            if (start := getattr(config, name, None)) is not None:
-                return int(start)
-    raise ValueError(f"{type(model).__name__}: its configuration has no decoder_start_token_id")
-
-
-def _target(
-    model: PreTrainedModel, tokenizer: Any, inputs: Ids, target: str | None, with_spans: bool
-) -> tuple[list[int], Spans]:
-    """Return the ids of what is written, and the characters that each stands for."""
-    if target is not None:
-        is_translator = bool(model.config.is_encoder_decoder)
-        words = {"text_target": target} if is_translator else {"text": target, "add_special_tokens": False}
-        read = tokenizer(**words, return_offsets_mapping=with_spans)
-        labels, spans = list(read["input_ids"]), list(read["offset_mapping"]) if with_spans else []
-    else:
-        writer: Any = model  # a model that writes has `generate`, the base class has not
-        ids = writer.generate(**inputs, do_sample=False, num_beams=1)[0].tolist()
-        labels, spans = ids[1 if model.config.is_encoder_decoder else inputs["input_ids"].shape[1] :], []
-    if not labels:
-        raise ValueError(f"target: {target!r} has no tokens")
-    return labels, spans
-
-
-def _columns(gold: Any, target: str, source: str, target_spans: Spans, source_spans: Spans) -> list[set[int]]:
+def _columns(tokenizer: Any, source: str, target: str, gold: Any, is_translator: bool) -> list[set[int]]:
     """Turn an alignment of characters into one of tokens: those that share a character with one that is aligned."""
+    if not getattr(tokenizer, "is_fast", False):
+        raise ValueError("gold: needs a tokenizer that knows the characters of its tokens (a fast one)")
+    words = {"text_target": target} if is_translator else {"text": target, "add_special_tokens": False}
+    spans = [tokenizer(source, return_offsets_mapping=True), tokenizer(**words, return_offsets_mapping=True)]
+    of_source, of_target = (one["offset_mapping"] for one in spans)
     if len(gold) != len(target):
         raise ValueError(f"gold: has {len(gold)} places; the target {target!r} has {len(target)} characters")
     tokens_at = [
-        {column for column, (first, last) in enumerate(source_spans) if first <= place < last}
+        {column for column, (first, last) in enumerate(of_source) if first <= place < last}
         for place in range(len(source))
     ]
     return [
         {column for character in range(first, last) for place in gold[character] for column in tokens_at[place]}
-        for first, last in target_spans
+        for first, last in of_target
     ]
 
 

@@ -86,7 +86,9 @@ def rollout(layers: Sequence[torch.Tensor]) -> torch.Tensor:
     return flow
 
 
-def rollout_across(selves: Sequence[torch.Tensor], crosses: Sequence[torch.Tensor], source: torch.Tensor) -> torch.Tensor:
+def rollout_across(
+    selves: Sequence[torch.Tensor], crosses: Sequence[torch.Tensor], source: torch.Tensor
+) -> torch.Tensor:
     """Continue a rollout through a decoder: each of its sub-layers is half itself for its residual.
 
     The paper has encoders alone; this is its rule for a decoder with two sub-layers that attend.

@@ -5,9 +5,9 @@ Dimension letters: L layers, H heads, T rows, S columns, K width of a head's val
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import get_args
 
 import torch
 from transformers import PreTrainedModel
@@ -138,7 +138,7 @@ def report(model: PreTrainedModel, texts: Sequence[Example], pad: int = 0, integ
         for method, saliency in _saliencies(model, text, number < integrated, result.notes).items():
             _compare(maps, text, method, saliency, means)
         _measure(maps, text, means)
-    for (kind, layer), seen in maps.items():
+    for (kind, layer), seen in sorted(maps.items(), key=lambda item: (get_args(Kind).index(item[0][0]), item[0][1])):
         result.heads += [_figures((kind, layer, head), means) for head in range(len(seen.weights))]
         if seen.norms is None:
             result.notes.append(f"norm, {kind} layer {layer}: not available: where its W^O lies is not known")
@@ -189,7 +189,7 @@ def _looks_at(maps: Maps, kind: Kind) -> str | None:
 
     The rows of an encoder behind which a decoder stands predict nothing, so that no gradient belongs to them.
     """
-    if ("cross", 0) in maps or any(place[0] == "cross" for place in maps):
+    if any(place[0] == "cross" for place in maps):
         return {"cross": "source", "decoder": "target"}.get(kind)
     return "source"
 
@@ -200,7 +200,9 @@ def _compare(maps: Maps, text: Example, method: str, saliency: Saliency, means: 
         side = _looks_at(maps, place[0])
         if side is not None:
             hidden = seen.hidden[text.rows]
-            for head, value in enumerate(rank_correlation(seen.weights[:, text.rows], saliency[side], hidden).tolist()):
+            for head, value in enumerate(
+                rank_correlation(seen.weights[:, text.rows], saliency[side], hidden).tolist()
+            ):
                 means.add((method, *place, head), value)
     flow, hidden = _flow(maps)
     means.add(("rollout", method), float(rank_correlation(flow[text.rows], saliency["source"], hidden[text.rows])))
@@ -236,7 +238,9 @@ def _against_gold(weights: torch.Tensor, gold: list[set[int]], key: tuple, means
 def _flow(maps: Maps) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the rollout of a model to its source, (T, S), and what of it is hidden."""
     means = {place: seen.weights.mean(0) for place, seen in sorted(maps.items())}
-    layers = {kind: [mean for place, mean in means.items() if place[0] == kind] for kind in ("encoder", "decoder", "cross")}
+    layers = {
+        kind: [mean for place, mean in means.items() if place[0] == kind] for kind in ("encoder", "decoder", "cross")
+    }
     hidden = {place[0]: seen.hidden for place, seen in maps.items()}
     if not layers["cross"]:
         kind: Kind = "encoder" if layers["encoder"] else "decoder"
@@ -255,29 +259,38 @@ def _figures(place: tuple[Kind, int, int], means: _Means) -> Figures:
 
 def _effects(model: PreTrainedModel, texts: Sequence[Example], pad: int, result: Report) -> None:
     """Change every head in every way, and compare the output with that of the unchanged model."""
-    means: dict[tuple, _Means] = {}
+    result.effect, means = _kind_of_effect(model, texts[0]), _Means()
     for first in range(0, len(texts), TEXTS_OF_A_PASS):
         group = texts[first : first + TEXTS_OF_A_PASS]
         inputs = batch(group, pad)
         plain = _output(model, inputs)
-        for figures in result.heads:
+        _add_effects(plain, plain, group, ("plain",), means, result.effect)
+        for one in result.heads:
             for change in CHANGES:
-                with intervene(model, (figures.kind, figures.layer, figures.head), change):
+                with intervene(model, (one.kind, one.layer, one.head), change):
                     changed = _output(model, inputs)
-                sums = means.setdefault((id(figures), change), _Means())
-                for number, text in enumerate(group):
-                    _effect(plain[number, text.rows], changed[number, text.rows], text, sums)
-        for number, text in enumerate(group):
-            _effect(plain[number, text.rows], plain[number, text.rows], text, means.setdefault(("plain",), _Means()))
-    result.effect = next(name for name in ("nats", "KL", "states") if (name,) in means["plain",].sums)
-    if ("exact",) in means["plain",].sums:
-        result.exact = means["plain",].of(("exact",))
-    for figures in result.heads:
+                key = (one.kind, one.layer, one.head, change)
+                _add_effects(plain, changed, group, key, means, result.effect)
+    if result.effect == "nats":
+        result.exact = means.of(("plain", "exact"))
+    for one in result.heads:
         for change in CHANGES:
-            sums = means[id(figures), change]
-            figures.effects[change] = sums.of((result.effect,))
+            key = (one.kind, one.layer, one.head, change)
+            one.effects[change] = means.of((*key, "effect"))
             if result.exact is not None:
-                figures.exact[change] = sums.of(("exact",))
+                one.exact[change] = means.of((*key, "exact"))
+
+
+def _kind_of_effect(model: PreTrainedModel, text: Example) -> str:
+    """Return "nats" for a model that writes, "KL" for another with logits, "states" for one without."""
+    with torch.no_grad():
+        output = model(**text.inputs)
+    has_logits = getattr(output, "logits", None) is not None
+    if not has_logits and getattr(output, "last_hidden_state", None) is None:
+        raise ValueError(
+            f"{type(model).__name__}: returns neither logits nor last_hidden_state: nothing can be compared"
+        )
+    return "states" if not has_logits else "KL" if text.labels is None else "nats"
 
 
 @torch.no_grad()
@@ -285,19 +298,25 @@ def _output(model: PreTrainedModel, inputs: dict[str, torch.Tensor]) -> torch.Te
     """Return what a model says at each place: the logarithms of probabilities (B, T, V), or its last states (B, T, D)."""
     output = model(**inputs)
     logits = getattr(output, "logits", None)
-    if logits is not None and logits.dim() == 3:
-        return logits.float().log_softmax(-1).cpu()
-    return output.last_hidden_state.float().cpu()
+    if logits is None:
+        return output.last_hidden_state.float().cpu()
+    logits = logits if logits.dim() == 3 else logits[:, None].expand(-1, inputs["input_ids"].shape[1], -1)  # classes
+    return logits.float().log_softmax(-1).cpu()
 
 
-def _effect(plain: torch.Tensor, changed: torch.Tensor, text: Example, means: _Means) -> None:
-    """Add how far the output (T, V) of one text is from that of the unchanged model."""
-    if text.labels is not None:
-        labels = torch.tensor(text.labels)
-        rows = torch.arange(len(labels))
-        means.add(("nats",), float((changed - plain)[rows, labels].mean()), len(labels))
-        means.add(("exact",), float(changed.argmax(-1).eq(labels).all()))
-    elif torch.allclose(plain.exp().sum(-1), torch.ones(plain.shape[0]), atol=1e-3):
-        means.add(("KL",), float((plain.exp() * (plain - changed)).sum(-1).mean()), len(plain))
-    else:
-        means.add(("states",), float((changed - plain).norm() / plain.norm()))
+def _add_effects(
+    plain: torch.Tensor, changed: torch.Tensor, texts: Sequence[Example], key: tuple, means: _Means, effect: str
+) -> None:
+    """Add how far the output (B, T, V) of some texts is from that of the unchanged model."""
+    for number, text in enumerate(texts):
+        before, after = plain[number, text.rows], changed[number, text.rows]
+        count = len(text.rows)
+        if effect == "nats":
+            labels = torch.tensor(text.labels)
+            difference = float((after - before)[torch.arange(count), labels].mean())
+            means.add((*key, "exact"), float(after.argmax(-1).eq(labels).all()))
+        elif effect == "KL":
+            difference = float(torch.nn.functional.kl_div(after, before, log_target=True, reduction="sum") / count)
+        else:
+            difference = float((after - before).norm() / before.norm())
+        means.add((*key, "effect"), difference, count)

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
+from .labels import labels
+from .reading import NEW_TOKENS, longest, read
 from .view import Hypothesis, Search
 
 Label = Callable[[int], str]
@@ -96,6 +98,37 @@ class Result:
     final: float
     reference: tuple[float, int] | None = None
     verdict: str = ""
+
+
+def searches(
+    model: PreTrainedModel,
+    tokenizer: Any,
+    text: str,
+    target: str | None,
+    beams: Sequence[int],
+    length_penalties: Sequence[float],
+) -> list[Result]:
+    """Search one text with each number of beams and each length penalty; a target is the reference.
+
+    Raises:
+        ValueError: The model writes nothing; see `search` and `reading.look`.
+    """
+    reading = read(model, tokenizer, text, target)
+    if not reading.written:
+        raise ValueError(f"search: {type(model).__name__} writes nothing")
+    inputs = {name: value for name, value in reading.inputs.items() if name != "decoder_input_ids"}
+    if not model.config.is_encoder_decoder:  # the prompt, without what was written after it
+        inputs = {name: value[:, : reading.first + 1] for name, value in inputs.items()}
+    reference = None if target is None else reading.written
+    most = longest(model, tokenizer)
+    begins = 1 if model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
+    steps = (model.generation_config.max_new_tokens if model.generation_config else None) or NEW_TOKENS
+    steps = steps if most is None else min(steps, most - begins)
+    return [
+        search(model, tokenizer, inputs, count, penalty, reference, steps)
+        for count in beams
+        for penalty in length_penalties
+    ]
 
 
 @torch.no_grad()
@@ -257,4 +290,4 @@ def _ends(model: PreTrainedModel) -> set[int]:
 
 
 def _labels(tokenizer: Any) -> Label:
-    return lambda token: tokenizer.convert_ids_to_tokens(token)
+    return lambda token: labels(tokenizer, [token])[0]

@@ -1,7 +1,9 @@
 # Copyright 2026 The modeling_vanilla authors. Licensed under the Apache License, Version 2.0.
-"""A search as text: its tree, and a table of several searches of one sentence."""
+"""A search as text: its tree, and a table of several searches of one sentence. And as JSON."""
 
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from .search import Result
 from .view import Hypothesis, Search
@@ -58,6 +60,11 @@ def table(results: Sequence[Result]) -> str:
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
+
+
+def as_json(results: Sequence[Result]) -> str:
+    """Write searches as JSON, every node of their trees included."""
+    return json.dumps([asdict(result) for result in results], indent=2, ensure_ascii=False)
 
 
 def _alive(search: Search, children: dict[int | None, list[int]], parent: int | None) -> list[int]:

@@ -6,7 +6,14 @@ import math
 import pytest
 import torch
 
-from modeling_vanilla.look.measures import alignment, entropy, rank_correlation, rollout, rollout_across, weighted_norms
+from modeling_vanilla.look.measures import (
+    alignment,
+    entropy,
+    rank_correlation,
+    rollout,
+    rollout_across,
+    weighted_norms,
+)
 
 H, T, S = 3, 4, 5
 
@@ -47,7 +54,9 @@ def test_rank_correlation_is_spearmans():
     hidden[2, 4] = True
     hidden[3, 2:] = True  # two columns: too few
     for head, value in enumerate(rank_correlation(first, second, hidden)):
-        rows = [spearmanr(first[head, row, : 5 - (row == 2)], second[row, : 5 - (row == 2)]).statistic for row in range(3)]
+        rows = [
+            spearmanr(first[head, row, : 5 - (row == 2)], second[row, : 5 - (row == 2)]).statistic for row in range(3)
+        ]
         assert value.item() == pytest.approx(sum(rows) / 3)
 
 

@@ -8,7 +8,17 @@ from small_models import BUILD, ids
 from modeling_vanilla.look.examples import Example
 from modeling_vanilla.look.saliency import Explained, gradient_times_input, integrated_gradients
 
-NAMES = ["GPT-2", "Llama, grouped keys", "BART", "Marian", "T5", "tied halves", "encoder-decoder", "encoder", "decoder"]
+NAMES = [
+    "GPT-2",
+    "Llama, grouped keys",
+    "BART",
+    "Marian",
+    "T5",
+    "tied halves",
+    "encoder-decoder",
+    "encoder",
+    "decoder",
+]
 
 
 def text_of(model) -> Example:
