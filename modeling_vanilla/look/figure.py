@@ -113,13 +113,13 @@ def draw(view: View, path: Path) -> None:
     Raises:
         ValueError: See `panels`.
     """
-    shown = panels(view)
     with fonts.chosen():
-        figure = _figure(view, shown)
-        path.write_bytes(fonts.rendered(figure, path.suffix.lstrip(".").lower()))
+        path.write_bytes(fonts.rendered(drawn(view), path.suffix.lstrip(".").lower()))
 
 
-def _figure(view: View, shown: list[Panel]) -> "Figure":
+def drawn(view: View) -> "Figure":
+    """Return a view as a figure of matplotlib; to be called and saved within `fonts.chosen()`."""
+    shown = panels(view)
     from matplotlib.figure import Figure
 
     darkest = scale(shown)
