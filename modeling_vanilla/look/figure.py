@@ -84,7 +84,7 @@ def scale(shown: list[Panel]) -> float:
     if largest <= 0:
         return 1.0
     digit = 10.0 ** (math.floor(math.log10(largest)) - 1)
-    return min(1.0, math.ceil(largest / digit - 1e-6) * digit)
+    return min(1.0, math.ceil(largest / digit - 1e-4) * digit)
 
 
 def ticks(names: list[str], cells: int) -> tuple[list[float], list[str]]:
@@ -113,13 +113,13 @@ def draw(view: View, path: Path) -> None:
     Raises:
         ValueError: See `panels`.
     """
-    shown = panels(view)
     with fonts.chosen():
-        figure = _figure(view, shown)
-        path.write_bytes(fonts.rendered(figure, path.suffix.lstrip(".").lower()))
+        path.write_bytes(fonts.rendered(drawn(view), path.suffix.lstrip(".").lower()))
 
 
-def _figure(view: View, shown: list[Panel]) -> "Figure":
+def drawn(view: View) -> "Figure":
+    """Return a view as a figure of matplotlib; to be called and saved within `fonts.chosen()`."""
+    shown = panels(view)
     from matplotlib.figure import Figure
 
     darkest = scale(shown)

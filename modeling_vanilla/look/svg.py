@@ -49,12 +49,13 @@ def draw(view: View, path: Path) -> None:
     notes = explanation(shown[0].of, darkest).splitlines() if len(view.maps) == 1 else []
     notes = notes or [f"The darker a cell, the larger the weight; the darkest is {darkest:g}."]
     parts += [f'<text x="12" y="{bottom + 18 * n + 8}" class="note">{line}</text>' for n, line in enumerate(notes)]
-    size = f'width="{columns * width + 12:.0f}" height="{bottom + 18 * len(notes) + 8:.0f}"'
+    across, down = columns * width + 12, bottom + 18 * len(notes) + 8
+    size = f'width="{across:.0f}" height="{down:.0f}" viewBox="0 0 {across:.0f} {down:.0f}"'
     path.write_text(
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-size="{SIZE}" '
         'font-family="DejaVu Sans, Noto Sans, Noto Sans KR, Noto Sans CJK KR, Apple SD Gothic Neo, Malgun Gothic, '
         'sans-serif">\n<style>text{fill:#222}.title{font-size:15px;text-anchor:middle}.name{text-anchor:middle}'
-        ".row{text-anchor:end}.note,.side{fill:#666}image{image-rendering:pixelated}</style>\n"
+        ".row{text-anchor:end}.note,.side{fill:#666}.frame{fill:none;stroke:#222}image{image-rendering:pixelated}</style>\n"
         '<rect width="100%" height="100%" fill="#fff"/>\n' + "\n".join(parts) + "\n</svg>\n",
         encoding="utf-8",
     )
@@ -88,9 +89,10 @@ class _Box:
             f'<image x="{left:.0f}" y="{top}" width="{self.map_width:.1f}" height="{self.map_height:.1f}" '
             f'preserveAspectRatio="none" href="{_data(self.panel.weights, darkest)}"/>'
         )
+        frame = f'<rect x="{left:.0f}" y="{top}" width="{self.map_width:.1f}" height="{self.map_height:.1f}" class="frame"/>'
         aside = f'transform="translate(12 {top + self.map_height / 2:.0f}) rotate(-90)"'
         parts = [
-            f'<text x="{middle:.0f}" y="14" class="name">{escape(self.panel.name)}</text>{image}',
+            f'<text x="{middle:.0f}" y="14" class="name">{escape(self.panel.name)}</text>{image}{frame}',
             f'<text {aside} class="side name">{names[0]}</text>',
             f'<text x="{middle:.0f}" y="{foot + self.below + 6:.0f}" class="side name">{names[1]}</text>',
         ]
