@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from . import report_text, search_text
+from . import report_figure, report_text, search_text
 from .examples import example, read_gold
 from .report import report
 from .search import Result, searches
@@ -31,6 +31,8 @@ def add_options(parser: ArgumentParser) -> None:
         default=8,
         help="with --report: integrated gradients of the first N texts (they are slow); default: 8",
     )
+    endings = ", ".join(ending.removeprefix(".") for ending in report_figure.ENDINGS)
+    parser.add_argument("--report-to", metavar="FILE", type=Path, help=f"with --report: a picture of it: {endings}")
     parser.add_argument("--search", action="store_true", help="print the search as a tree: what died where, and why")
     parser.add_argument(
         "--beams", metavar="N,...", default="4", help="with --search; default: 4; several are compared"
@@ -51,6 +53,10 @@ def check(options: Namespace) -> None:
         raise ValueError("--gold: belongs to --report, without --search and --to")
     if (options.text is None) == (options.gold is None):
         raise ValueError("TEXT: must be given, or --gold in its place")
+    if options.report_to is not None and not options.report:
+        raise ValueError("--report-to: belongs to --report")
+    if options.report_to is not None:
+        report_figure.check(options.report_to)
     if options.json and options.report == options.search:
         raise ValueError("--json: must have one of --report and --search")
     if options.integrated < 0:
@@ -85,6 +91,8 @@ def reported(model: PreTrainedModel, tokenizer: Any, options: Namespace) -> str:
     texts = [example(model, tokenizer, row["source"], row["target"], row.get("gold")) for row in options.rows]
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     figures = report(model, texts, pad, options.integrated)
+    if options.report_to is not None:
+        report_figure.draw(figures, options.report_to)
     if options.json:
         return report_text.as_json(figures, options.model, type(model).__name__)
     return report_text.table(figures)
