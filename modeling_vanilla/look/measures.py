@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 import torch
 
+from .capture import Attention
+
 
 def entropy(weights: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
     """Return each head's mean entropy, as a share of what equal weights over the visible columns have.
@@ -22,6 +24,18 @@ def entropy(weights: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
     visible = (~hidden).sum(-1)  # (T,)
     nats = torch.special.entr(weights).sum(-1)  # (H, T)
     return (nats / visible.log())[:, visible > 1].mean(-1)
+
+
+def entropy_of(attention: Attention) -> torch.Tensor:
+    """Return each head's `entropy` of one call, (H,), a block of rows at a time; for `capture`, of a batch of one."""
+    total, rows = torch.zeros(len(attention.heads)), 0
+    for weights, hidden in attention.blocks():
+        hidden = torch.zeros_like(weights[:, :1], dtype=torch.bool) if hidden is None else hidden
+        hidden = hidden[0, 0].expand(weights.shape[2:]).cpu()
+        if count := int(((~hidden).sum(-1) > 1).sum()):
+            total += entropy(weights[0].cpu(), hidden) * count
+            rows += count
+    return total / rows if rows else total * torch.nan
 
 
 def weighted_norms(weights: torch.Tensor, values: torch.Tensor, projection: torch.Tensor) -> torch.Tensor:
