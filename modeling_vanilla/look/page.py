@@ -110,11 +110,12 @@ def page_data(view: View) -> dict:
 def map_data(seen: Map, exact: list) -> dict:
     """Return a map: every head small, the exact ones whole, and the sum of each row of all.
 
-    A cell of an averaged map is the mean of its pairs, so a row's sum is the mean of its cells times the keys.
+    A cell of an averaged map is the mean of its pairs, so a row's sum counts each cell as often as it has keys.
     """
     t, s = seen.weights.shape[2:]
     small, strongest = small_pictures(seen.weights)
-    sums = seen.weights.sum(-1) if s == len(seen.columns) else seen.weights.mean(-1) * len(seen.columns)
+    keys = torch.full((s,), -(-len(seen.columns) // s))
+    keys[-1] = len(seen.columns) - keys[:-1].sum()
     whole = [
         {"layer": layer, "head": head, "weights": packed(seen.weights[i, j], torch.float16)}
         for i, layer in enumerate(seen.layers)
@@ -130,7 +131,7 @@ def map_data(seen: Map, exact: list) -> dict:
         "heads": seen.heads,
         "cells": [t, s],
         "small": {"cells": list(small.shape[2:]), "bytes": packed(small, torch.uint8), "strongest": packed(strongest)},
-        "sums": packed(sums),
+        "sums": packed(seen.weights @ keys.to(seen.weights.dtype)),
         "hidden": packed(seen.hidden, torch.uint8),
         "exact": whole,
     }

@@ -1,9 +1,13 @@
 // All heads of a kind as small pictures: a row for each layer, a column for each head.
 
-/** The strongest weight that the colours of a picture end at: its own, or that of all heads of the kind. */
-function topOf(map, place) {
-  return state.scale === "own" ? map.strongest[place] : map.strongest.reduce((top, value) => Math.max(top, value), 0);
-}
+/**
+ * The weight that a head's own colours end at: its strongest, but at least four equal shares. A head that looks at all
+ * tokens alike is then of a middle colour, and does not pass for a strong one.
+ */
+const ownTop = (map, strongest) => Math.max(strongest, Math.min(1, 4 / map.columns.length));
+
+/** The weight that the colours of all heads of a kind end at. */
+const topOf = (map) => ownTop(map, map.strongest.reduce((top, value) => Math.max(top, value), 0));
 
 function paintSmall(canvas, map, place) {
   const [rows, columns] = map.small.cells;
@@ -14,7 +18,8 @@ function paintSmall(canvas, map, place) {
   const pixels = picture.data;
   const colours = ramps[dark.matches ? "dark" : "light"];
   // A byte is already the square root of the weight's share in its own picture.
-  const share = Math.sqrt(map.strongest[place] / (topOf(map, place) || 1));
+  const top = state.scale === "own" ? ownTop(map, map.strongest[place]) : topOf(map);
+  const share = Math.sqrt(map.strongest[place] / top);
   const start = place * rows * columns;
   for (let i = 0; i < rows * columns; i++) {
     const [r, g, b] = colours[Math.round(map.bytes[start + i] * share)];
@@ -71,11 +76,9 @@ function drawHeads() {
     ),
   );
   box.replaceChildren(top, ...rows);
-  byId("overview-note").textContent = say("overview_note", {
-    exact: map.exact.length,
-    heads: map.layers.length * map.heads.length,
-    cells: map.small.cells.join(" × "),
-  });
+  const size = { heads: map.layers.length * map.heads.length, cells: map.small.cells.join(" × ") };
+  const notes = [say("overview_note", size), map.exact.length ? say("overview_exact", { exact: map.exact.length }) : ""];
+  byId("overview-note").textContent = notes.join(" ");
   choice(byId("scales"), say("scale"), [["own", say("scale_own")], ["one", say("scale_one")]], state.scale, (scale) => {
     change({ scale });
     drawHeads();

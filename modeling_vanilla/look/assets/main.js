@@ -16,7 +16,7 @@ const state = {
 
 const chosenMap = () => maps.find((map) => map.kind === state.kind);
 const chosenGrid = () => chosenMap().grid(state.layer, state.head);
-const largeTop = (grid) => (state.scale === "own" ? grid.top : topOf(grid.map, grid.map.place(state.layer, state.head)));
+const largeTop = (grid) => (state.scale === "own" ? ownTop(grid.map, grid.top) : topOf(grid.map));
 const PICTURES = { matrix: drawMatrix, arcs: drawArcs, table: drawTable };
 
 /** Choose something else, and draw what depends on it. */
@@ -100,7 +100,7 @@ function drawLegend(grid) {
   }
   const sums = [Math.min(...grid.sums), Math.max(...grid.sums)].map((sum) => sum.toFixed(4));
   byId("legend").replaceChildren(
-    make("div", { class: "scale" }, make("span", {}, "0"), canvas, make("span", { id: "scale-top" }, number(top))),
+    make("div", { class: "scale", hidden: state.view === "arcs" }, make("span", {}, "0"), canvas, make("span", { id: "scale-top" }, number(top))),
     ...(grid.hidden.some(Boolean) ? [make("span", { class: "hatch-key" }, make("span", { class: "hatch" }), say("hidden_cell"))] : []),
     make("span", { class: "note", id: "sums" }, say("row_sums", { least: sums[0], most: sums[1] })),
   );
@@ -143,6 +143,7 @@ function open() {
     if (innerWidth === width) return;
     width = innerWidth;
     drawLarge(false);
+    drawNumbers();
   });
   dark.addEventListener("change", drawAll);
   document.documentElement.dataset.ready = "";

@@ -12,12 +12,15 @@ function matrixPlan(grid, width) {
   // Cells of a text of a few dozen tokens stay wide enough for their labels; the box scrolls where that is too wide.
   const least = grid.columns <= 64 ? 12 : 1;
   const cellWidth = Math.max(least, Math.min(34, (width - left - right) / grid.columns));
-  const cellHeight = Math.max(grid.rows <= 64 ? 13 : 2, Math.min(cellWidth, 34, 900 / grid.rows));
-  // A label that is wider than its column stands slanted above it.
-  const longest = Math.max(0, ...heads.map((name) => widthOf(fit(name, 100))).filter((size) => size > cellWidth));
+  const cellHeight = Math.max(grid.rows <= 64 ? 15 : 2, Math.min(cellWidth, 34, 900 / grid.rows));
+  // Labels that are wider than their columns stand slanted above them: those alone where they are few, else all.
+  const wide = heads.map((name) => widthOf(name) > cellWidth);
+  const mostly = wide.filter(Boolean).length > heads.length / 4;
+  const slanted = wide.map((one) => one || mostly);
+  const longest = Math.max(0, ...heads.map((name, at) => (slanted[at] ? widthOf(fit(name, 100)) : 0)));
   const top = Math.max(24, longest * Math.sin(SLANT) + 16);
   const overhang = Math.max(0, longest * Math.cos(SLANT) - right);
-  return { names, heads, left, top, cellWidth, cellHeight, right, overhang, most };
+  return { names, heads, slanted, left, top, cellWidth, cellHeight, right, overhang, most };
 }
 
 /** Paint the cells; where a mask forbids looking, the paper is hatched instead. */
@@ -69,7 +72,7 @@ function matrixLabels(grid, plan) {
     if (column % everyColumn) return;
     const x = plan.left + plan.cellWidth * (column + 0.5);
     const y = plan.top - 8;
-    const turn = widthOf(name) > plan.cellWidth ? { transform: `rotate(-60 ${x} ${y})` } : { "text-anchor": "middle" };
+    const turn = plan.slanted[column] ? { transform: `rotate(-60 ${x} ${y})` } : { "text-anchor": "middle" };
     labels.push(draw("text", { x, y, class: "column", "data-column": column, ...turn }, fit(name, 100)));
   });
   return labels;
@@ -109,7 +112,7 @@ function moveCursor(grid) {
 function cellLines(grid, row, column) {
   const names = { row: labelOf(grid.map.rows, grid.rowTokens[row]), column: labelOf(grid.map.columns, grid.columnTokens[column]) };
   const weight = grid.isHidden(row, column) ? say("hidden_cell") : say("weight", { value: number(grid.value(row, column)) });
-  return [say("cell", names), weight, grid.exact && grid.single ? null : say("about")].filter(Boolean);
+  return [say("cell", names), weight, grid.exact && grid.single ? null : say(grid.single ? "rounded" : "mean")].filter(Boolean);
 }
 
 function chooseCell(grid, row, column) {

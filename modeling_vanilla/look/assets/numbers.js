@@ -45,41 +45,55 @@ function contextOf(numbers, weights) {
   return context;
 }
 
+/** Bars of one vector, in a band that starts at `y`: up for what is positive, from `range` = [least, most]. */
+function bars(values, y, height, left, step, range) {
+  const [least, most] = range;
+  const unit = (height - 8) / (most - least || 1);
+  const zero = y + 4 + most * unit;
+  const rects = Array.from(values, (value, d) =>
+    draw("rect", {
+      x: left + d * step + step * 0.1,
+      y: value < 0 ? zero : zero - value * unit,
+      width: step * 0.8,
+      height: Math.max(Math.abs(value) * unit, 0.5),
+      class: value < 0 ? "negative" : "positive",
+    }),
+  );
+  return [draw("path", { class: "zero", d: `M${left} ${zero}h${step * values.length}` }), ...rects];
+}
+
 /** Bars for each dimension, one band for each vector; a dimension's numbers stand beside the pointer. */
-function dimensionChart(series) {
-  const [left, band, width] = [64, 58, 720];
-  const count = series[0].values.length;
-  const step = (width - left - 4) / count;
+function dimensionChart(series, { common = false } = {}) {
+  const [left, band, width] = innerWidth < 560 ? [58, 60, 330] : [72, 64, 640];
+  const step = (width - left) / series[0].values.length;
+  const rangeOf = (values) => values.reduce(([least, most], value) => [Math.min(least, value), Math.max(most, value)], [0, 0]);
+  const all = rangeOf(series.flatMap(({ values }) => Array.from(values)));
   const bands = series.flatMap(({ name, values }, at) => {
-    const middle = at * band + band / 2;
-    const largest = values.reduce((top, value) => Math.max(top, Math.abs(value)), 0) || 1;
-    const bars = Array.from(values, (value, d) => {
-      const height = (Math.abs(value) / largest) * (band / 2 - 4);
-      return draw("rect", {
-        x: left + d * step + step * 0.1,
-        y: value < 0 ? middle : middle - height,
-        width: step * 0.8,
-        height: Math.max(height, 0.5),
-        class: value < 0 ? "negative" : "positive",
-      });
-    });
+    const range = common ? all : rangeOf(values);
     return [
-      draw("text", { x: 0, y: middle - 6, class: "vector" }, name),
-      draw("text", { x: 0, y: middle + 10, class: "range" }, `± ${number(largest)}`),
-      draw("path", { class: "zero", d: `M${left} ${middle}H${width - 4}` }),
-      ...bars,
+      draw("text", { x: 0, y: at * band + band / 2 - 8, class: "vector" }, name),
+      draw("text", { x: 0, y: at * band + band / 2 + 9, class: "range" }, `${short(range[0])} … ${short(range[1])}`),
+      ...bars(values, at * band, band, left, step, range),
     ];
   });
-  const height = series.length * band;
   const show = (event) => {
     const edge = picture.getBoundingClientRect();
     const d = Math.floor((((event.clientX - edge.left) / edge.width) * width - left) / step);
-    if (d < 0 || d >= count) return hideTip();
+    if (d < 0 || d >= series[0].values.length) return hideTip();
     showTip(event, say("dimension", { d }), ...series.map(({ name, values }) => `${name} = ${number(values[d])}`));
   };
+  const names = series.map(({ name }) => name).join(", ");
   const picture = draw(
     "svg",
-    { class: "dimensions", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": say("chart", { names: series.map(({ name }) => name).join(", "), count }), onpointermove: show, onpointerdown: show, onpointerleave: hideTip },
+    {
+      class: "dimensions",
+      viewBox: `0 0 ${width} ${series.length * band}`,
+      role: "img",
+      "aria-label": say("chart", { names, count: series[0].values.length }),
+      onpointermove: show,
+      onpointerdown: show,
+      onpointerleave: hideTip,
+    },
     bands,
   );
   return make("div", {}, picture, dimensionTable(series));
@@ -97,9 +111,9 @@ function dimensionTable(series) {
   return box;
 }
 
-/** One step: a title, its equation, what it says here, and a picture. */
-function stage(title, formula, ...content) {
-  return make("li", {}, make("h3", {}, title), equation(...formula), ...content);
+/** One step: on one side its title, its equation and what it says here, on the other its picture. */
+function stage(title, formula, texts, picture = null) {
+  return make("li", {}, make("div", { class: "telling" }, make("h3", {}, title), equation(...formula), ...texts), picture);
 }
 
 /** A line with one result that can be read, and copied. */
@@ -135,7 +149,18 @@ function scaleStage(numbers, product) {
   const formula = usual ? EQUATIONS.scaled() : numbers.scaling === 1 ? EQUATIONS.plain() : EQUATIONS.factor();
   const text = say(usual ? "scale_usual" : numbers.scaling === 1 ? "scale_none" : "scale_factor", { width, factor: number(numbers.scaling) });
   const sum = usual ? `${number(product)} / √${width} = ${number(score)}` : `${number(product)} × ${number(numbers.scaling)} = ${number(score)}`;
-  return stage(say("step_scale"), formula, make("p", {}, text), result("scaled", sum));
+  return stage(say("step_scale"), formula, [make("p", {}, text), result("scaled", sum)]);
+}
+
+function biasStage(numbers, scaled, bias) {
+  const sum = `${number(scaled)} + ${number(bias)} = ${number(scaled + bias)}`;
+  return stage(say("step_bias"), EQUATIONS.biased(), [make("p", {}, say("bias")), result("biased", sum)]);
+}
+
+function maskStage(hidden, column) {
+  const count = hidden.filter(Boolean).length;
+  const text = make("p", {}, say(count ? "mask_some" : "mask_none", { count, all: hidden.length }));
+  return stage(say("step_mask"), EQUATIONS.masked(), hidden[column] ? [text, result("masked", say("mask_here"))] : [text]);
 }
 
 /** All steps of the chosen cell. */
@@ -146,23 +171,28 @@ function stages(numbers, map, at) {
   const terms = Float32Array.from(query, (one, d) => one * key[d]);
   const [product, weight] = [row.products[at.column], row.weights[at.column]];
   const names = () => ({ row: token(shown(map.rows[at.row])), read: token(shown(map.reads[at.row])), column: token(shown(map.columns[at.column])) });
-  const count = row.hidden.filter(Boolean).length;
+  const asks = map.kind === "encoder" ? "vectors_encoder" : "vectors_writer";
+  const share = `α = ${number(row.powers[at.column])} / ${number(row.total)} = ${number(weight)}`;
+  const values = [{ name: "v", values: value }, { name: "α v", values: value.map((one) => weight * one) }, { name: "Σ α v", values: contextOf(numbers, row.weights) }];
   const list = [
-    stage(say("step_vectors"), EQUATIONS.project(), make("p", {}, ...saying("vectors", names(), { width: numbers.width })), dimensionChart([{ name: "q", values: query }, { name: "k", values: key }])),
-    stage(say("step_product"), EQUATIONS.product(), make("p", {}, say("product")), dimensionChart([{ name: "q × k", values: terms }]), result("product", `q · k = ${number(product)}`)),
-    scaleStage(numbers, product),
-  ];
-  if (numbers.bias) list.push(stage(say("step_bias"), EQUATIONS.biased(), make("p", {}, say("bias")), result("biased", `${number(product * numbers.scaling)} + ${number(of.bias(at.row, at.column))} = ${number(row.scores[at.column])}`)));
-  list.push(stage(say("step_mask"), EQUATIONS.masked(), make("p", {}, say(count ? "mask_some" : "mask_none", { count, all: row.hidden.length })), ...(row.hidden[at.column] ? [result("masked", say("mask_here"))] : [])));
-  list.push(stage(say("step_softmax"), EQUATIONS.softmax(), make("p", {}, say("softmax")), softmaxTable(map, row, at.column), result("weight", `α = ${number(row.powers[at.column])} / ${number(row.total)} = ${number(weight)}`)));
-  list.push(
     stage(
-      say("step_value"),
-      EQUATIONS.value(),
-      make("p", {}, ...saying("value", names())),
-      dimensionChart([{ name: "v", values: value }, { name: "α v", values: value.map((one) => weight * one) }, { name: "Σ α v", values: contextOf(numbers, row.weights) }]),
+      say("step_vectors"),
+      EQUATIONS.project(),
+      [make("p", {}, ...saying(asks, names(), { width: numbers.width }))],
+      dimensionChart([{ name: "q", values: query }, { name: "k", values: key }]),
     ),
-  );
+    stage(
+      say("step_product"),
+      EQUATIONS.product(),
+      [make("p", {}, say("product")), result("product", `q · k = ${number(product)}`)],
+      dimensionChart([{ name: "q × k", values: terms }]),
+    ),
+    scaleStage(numbers, product),
+    numbers.bias && biasStage(numbers, product * numbers.scaling, of.bias(at.row, at.column)),
+    maskStage(row.hidden, at.column),
+    stage(say("step_softmax"), EQUATIONS.softmax(), [make("p", {}, say("softmax")), result("weight", share)], softmaxTable(map, row, at.column)),
+    stage(say("step_value"), EQUATIONS.value(), [make("p", {}, ...saying("value", names()))], dimensionChart(values, { common: true })),
+  ];
   return make("ol", { class: "stages" }, list);
 }
 
@@ -174,13 +204,14 @@ function drawNumbers() {
   const numbers = numbersOf(map.kind, map.layers[state.layer], map.heads[state.head]);
   const box = byId("numbers-content");
   if (!numbers || map.averaged) {
-    const ways = seen.numbers.filter((one) => maps.some((other) => other.kind === one.kind && !other.averaged)).map((one) => make("button", { type: "button", onclick: () => goTo(one) }, `${say(one.kind)} · ${say("head_name", one)}`));
+    const whole = seen.numbers.filter((one) => maps.some((other) => other.kind === one.kind && !other.averaged));
+    const ways = whole.map((one) => make("button", { type: "button", onclick: () => goTo(one) }, `${say(one.kind)} · ${say("head_name", one)}`));
     box.replaceChildren(make("p", {}, say(ways.length ? "numbers_elsewhere" : "numbers_long")), make("div", { class: "switch ways" }, ways));
     return;
   }
   const at = { row: state.row, column: state.column };
   const where = { row: token(shown(map.rows[at.row])), column: token(shown(map.columns[at.column])) };
-  box.replaceChildren(make("p", { class: "lead" }, ...saying("numbers_of", where, { name: `${say(map.kind)} · ${headName(map, state.layer, state.head)}` })), stages(numbers, map, at));
+  box.replaceChildren(make("p", {}, ...saying("numbers_of", where, { name: `${say(map.kind)} · ${headName(map, state.layer, state.head)}` })), stages(numbers, map, at));
 }
 
 /** Choose a head by its numbers in the model. */

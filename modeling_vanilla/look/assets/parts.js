@@ -9,7 +9,7 @@ function filled(node, attributes, children) {
     else if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else if (value !== undefined && value !== null && value !== false) node.setAttribute(name, value === true ? "" : value);
   }
-  node.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  node.append(...children.flat().filter(Boolean));
   return node;
 }
 
@@ -19,8 +19,8 @@ const byId = (id) => document.getElementById(id);
 
 // --- labels -----------------------------------------------------------------------------------------------------
 
-// Characters that are not seen, or that turn the text around them. Joiners stay inside a cluster (emoji, Persian).
-const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\ufff9-\ufffb]/g;
+// Characters that are not seen, that turn the text around them, or that are halves. Joiners stay inside a cluster (emoji, Persian).
+const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u115f\u1160\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufeff\ufff9-\ufffb\ud800-\udfff]/gu;
 const SIGNS = { "\n": "↵", "\t": "⇥", "\r": "␍" };
 
 /** A token as it can be seen: what is invisible gets a sign or its number. */
@@ -97,13 +97,16 @@ function inkOn(colour) {
 
 // --- numbers ----------------------------------------------------------------------------------------------------
 
-/** Four digits that count; very small ones as a power of ten. */
+/** Four decimals; very small and very large ones as a power of ten. */
 function number(value) {
   if (!Number.isFinite(value)) return Number.isNaN(value) ? "NaN" : value > 0 ? "∞" : "−∞";
   const size = Math.abs(value);
-  const text = size !== 0 && size < 1e-3 ? value.toExponential(2) : value.toFixed(size >= 1000 ? 0 : size >= 100 ? 2 : 4);
+  const text = size !== 0 && size < 1e-3 ? value.toExponential(2) : size < 1e6 ? value.toFixed(4) : value.toExponential(4);
   return text.replace("-", "−");
 }
+
+/** Two digits that count, for the ends of a scale. */
+const short = (value) => Number(value.toPrecision(2)).toString().replace("-", "−");
 
 const percent = (share) => `${(100 * share).toFixed(share >= 0.0995 ? 1 : 2)} %`;
 

@@ -1,6 +1,8 @@
 # Copyright 2026 The modeling_vanilla authors. Licensed under the Apache License, Version 2.0.
 """Views of small models, from what eager's `output_attentions` and hooks at the projections give."""
 
+from collections.abc import Callable
+
 import torch
 
 from modeling_vanilla.look.view import TEMPERATURES, Hypothesis, Map, Numbers, Search, Step, View
@@ -25,7 +27,7 @@ class Projections:
     """What the projections of one attention module gave at its last call, cut into heads."""
 
     def __init__(self, module):
-        self.module, self.seen = module, {}
+        self.seen = {}
         for name in ("q_proj", "k_proj", "v_proj"):
             getattr(module, name).register_forward_hook(
                 lambda _, __, output, name=name: self.seen.update({name: output[0].detach()})
@@ -37,57 +39,57 @@ class Projections:
         return Numbers(kind, layer, head, *cut, scaling=cut[0].shape[1] ** -0.5)
 
 
-def steps(logits: torch.Tensor, written: list[int], name) -> list[Step]:
+def steps(logits: torch.Tensor, written: list[int], name: Callable[[int], str]) -> list[Step]:
     """Return the steps that wrote these ids, from logits (T, V); `name` gives an id its label."""
     seen = []
     for row, token in zip(logits.float(), written, strict=True):
         values, ids = row.sort(descending=True)
         others = values[LARGEST:]
         rest = [float((others / temperature).logsumexp(-1)) for temperature in TEMPERATURES]
-        seen.append(Step(name(token), [name(i) for i in ids[:LARGEST]], values[:LARGEST].tolist(), rest))
+        labels = [name(i) for i in ids[:LARGEST].tolist()]
+        seen.append(Step(name(token), labels, values[:LARGEST].tolist(), rest))
     return seen
 
 
 def search_of_two() -> Search:
     """Return a search with two beams: the winner, one that ended, one that fell behind."""
-    return Search(
-        beams=2,
-        length_penalty=1.0,
-        nodes=[
-            Hypothesis(None, 0, "a", -0.5, "kept"),
-            Hypothesis(None, 0, "b", -1.0, "kept"),
-            Hypothesis(0, 1, "c", -0.9, "kept"),
-            Hypothesis(1, 1, "d", -1.2, "kept"),
-            Hypothesis(0, 1, "e", -2.5, "worse"),
-            Hypothesis(2, 2, "</s>", -1.1, "winner"),
-            Hypothesis(3, 2, "</s>", -1.9, "ended"),
-        ],
-    )
+    nodes = [
+        Hypothesis(None, 0, "a", -0.5, "kept"),
+        Hypothesis(None, 0, "b", -1.0, "kept"),
+        Hypothesis(0, 1, "c", -0.9, "kept"),
+        Hypothesis(1, 1, "d", -1.2, "kept"),
+        Hypothesis(0, 1, "e", -2.5, "worse"),
+        Hypothesis(2, 2, "</s>", -1.1, "winner"),
+        Hypothesis(3, 2, "</s>", -1.9, "ended"),
+    ]
+    return Search(beams=2, length_penalty=1.0, nodes=nodes)
 
 
-def translator_view(model, tokenizer, source: str, exact: int = 4) -> View:
-    """Return what a translator of this package looked at while it wrote greedily."""
+def translator_view(model, source: torch.Tensor, target: torch.Tensor, name: Callable[[int], str]) -> View:
+    """Return what a translator of this package looks at while it reads `source` (S,) and writes `target` (T,).
+
+    `target` starts with the token that starts the decoder. The last layer's cross-attention is exact, and its first head
+    has its numbers; so has the first layer's second head of the decoder.
+    """
     heads = model.config.num_heads
-    cross = [Projections(layer.cross_attn) for layer in model.model.decoder.layers]
-    inputs = tokenizer(source, return_tensors="pt")
+    layers = model.model.decoder.layers
+    last = len(layers) - 1
+    cross, own = Projections(layers[last].cross_attn), Projections(layers[0].self_attn)
     with torch.no_grad():
-        written = model.generate(**inputs, num_beams=1, do_sample=False, max_new_tokens=40)[0]
-        output = model(**inputs, decoder_input_ids=written[None, :-1], output_attentions=True)
-    name = lambda i: tokenizer.convert_ids_to_tokens(int(i))  # noqa: E731
-    columns, reads, rows = ([name(i) for i in ids] for ids in (inputs["input_ids"][0], written[:-1], written[1:]))
+        output = model(input_ids=source[None], decoder_input_ids=target[None, :-1], output_attentions=True)
+    columns, reads, rows = ([name(i) for i in ids.tolist()] for ids in (source, target[:-1], target[1:]))
     maps = [
         attention_map("encoder", output.encoder_attentions, columns, columns, columns),
         attention_map("decoder", output.decoder_attentions, rows, reads, reads, causal(len(reads))),
         attention_map("cross", output.cross_attentions, rows, columns, reads),
     ]
-    last = len(cross) - 1
     return View(
-        "dates",
-        type(model).__name__,
-        source,
-        tokenizer.decode(written, skip_special_tokens=True),
-        maps,
-        [cross[last].numbers("cross", last, 0, heads)],
-        steps(output.logits[0], written[1:].tolist(), name),
-        [("cross", last, head) for head in range(exact)],
+        model="a/translator",
+        architecture=type(model).__name__,
+        text="".join(columns),
+        target="".join(rows),
+        maps=maps,
+        numbers=[cross.numbers("cross", last, 0, heads), own.numbers("decoder", 0, 1, heads)],
+        steps=steps(output.logits[0], target[1:].tolist(), name),
+        exact=[("cross", last, head) for head in range(heads)] + [("decoder", 0, 1)],
     )
