@@ -41,8 +41,8 @@ def write_page(view: View, path: Path) -> None:
     page = render(view).encode("utf-8")
     if len(page) > LIMIT:
         raise ValueError(
-            f"{path}: the page would have {len(page) / 1e6:.1f} MB, and {LIMIT / 1e6:.0f} MB are allowed: choose fewer "
-            "layers, heads or numbers"
+            f"the page would have {len(page) / 1e6:.1f} MB, and {LIMIT / 1e6:.0f} MB are allowed: choose fewer layers, "
+            "heads or numbers"
         )
     path.write_bytes(page)
 

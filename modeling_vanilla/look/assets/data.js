@@ -29,6 +29,24 @@ function spans(parts, size) {
   return Array.from({ length: parts }, (_, i) => [i * block, Math.min(size, (i + 1) * block) - 1]);
 }
 
+const FEW = 3;
+
+/** The rows that have a choice: one that sees a few cells only, as the first of a decoder do, has large weights anyway. */
+function choosingRows(mask, rows, columns) {
+  const all = Array.from({ length: rows }, (_, row) => row);
+  const sees = (row) => mask.subarray(row * columns, (row + 1) * columns).reduce((count, hidden) => count + 1 - hidden, 0);
+  const choosing = all.filter((row) => sees(row) > FEW);
+  return choosing.length ? choosing : all;
+}
+
+/** The place of the largest of some rows of a grid. */
+function largestOf(values, rows, columns) {
+  let best = rows[0] * columns;
+  for (const row of rows)
+    for (let place = row * columns; place < (row + 1) * columns; place++) if (values[place] > values[best]) best = place;
+  return best;
+}
+
 /** The map of one kind. Layers and heads are asked for by their place in `layers` and `heads`. */
 class AttentionMap {
   constructor(data) {
@@ -40,6 +58,15 @@ class AttentionMap {
     this.averaged = data.cells[0] !== data.rows.length || data.cells[1] !== data.columns.length;
     this.grids = new Map();
     this.masks = new Map();
+    const [rows, columns] = data.small.cells;
+    const shape = { rows, columns, rowCells: spans(rows, data.cells[0]), columnCells: spans(columns, data.cells[1]) };
+    this.smallMask = this.hiddenCells(shape);
+    this.choosing = choosingRows(this.smallMask, rows, columns);
+    // The strongest weight of each small picture among the rows that have a choice.
+    this.tops = this.strongest.map((strongest, place) => {
+      const picture = this.bytes.subarray(place * rows * columns, (place + 1) * rows * columns);
+      return strongest * (picture[largestOf(picture, this.choosing, columns)] / 255) ** 2;
+    });
   }
 
   place(layer, head) {
@@ -86,13 +113,15 @@ class Grid {
     this.exact = Boolean(exact);
     [this.rows, this.columns] = exact ? map.cells : map.small.cells;
     this.values = exact ? halves(exact.weights) : this.fromBytes(place);
-    this.top = exact ? this.values.reduce((top, value) => Math.max(top, value), 0) : map.strongest[place];
     // Cells of the map in each cell of the grid, and tokens in each cell of the grid.
     this.rowCells = spans(this.rows, map.cells[0]);
     this.columnCells = spans(this.columns, map.cells[1]);
     this.rowTokens = this.tokens(this.rowCells, map.cells[0], map.rows.length);
     this.columnTokens = this.tokens(this.columnCells, map.cells[1], map.columns.length);
     this.hidden = map.hiddenCells(this);
+    this.strongestPlace = largestOf(this.values, choosingRows(this.hidden, this.rows, this.columns), this.columns);
+    this.top = this.values[this.strongestPlace];
+    this.most = this.values.reduce((most, value) => Math.max(most, value), 0);
     this.sums = this.rowCells.map(([first, last]) => {
       const sums = map.sums.subarray(place * map.cells[0] + first, place * map.cells[0] + last + 1);
       return sums.reduce((a, b) => a + b) / sums.length;

@@ -7,23 +7,20 @@
 const ownTop = (map, strongest) => Math.max(strongest, Math.min(1, 4 / map.columns.length));
 
 /** The weight that the colours of all heads of a kind end at. */
-const topOf = (map) => ownTop(map, map.strongest.reduce((top, value) => Math.max(top, value), 0));
+const topOf = (map) => ownTop(map, map.tops.reduce((top, value) => Math.max(top, value), 0));
 
 function paintSmall(canvas, map, place) {
   const [rows, columns] = map.small.cells;
-  const grid = map.grid(0, 0);
-  const shape = { rows, columns, rowCells: spans(rows, map.cells[0]), columnCells: spans(columns, map.cells[1]) };
-  const hidden = grid.exact ? map.hiddenCells(shape) : grid.hidden;
   const picture = new ImageData(columns, rows);
   const pixels = picture.data;
   const colours = ramps[dark.matches ? "dark" : "light"];
   // A byte is already the square root of the weight's share in its own picture.
-  const top = state.scale === "own" ? ownTop(map, map.strongest[place]) : topOf(map);
+  const top = state.scale === "own" ? ownTop(map, map.tops[place]) : topOf(map);
   const share = Math.sqrt(map.strongest[place] / top);
   const start = place * rows * columns;
   for (let i = 0; i < rows * columns; i++) {
-    const [r, g, b] = colours[Math.round(map.bytes[start + i] * share)];
-    pixels.set([r, g, b, hidden[i] ? 0 : 255], 4 * i);
+    const [r, g, b] = colours[Math.min(255, Math.round(map.bytes[start + i] * share))];
+    pixels.set([r, g, b, map.smallMask[i] ? 0 : 255], 4 * i);
   }
   canvas.width = columns;
   canvas.height = rows;

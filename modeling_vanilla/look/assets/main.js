@@ -52,8 +52,8 @@ function strongestHead(map) {
 
 /** The strongest cell of a head, as a place in the map. */
 function strongestCell(grid) {
-  const place = grid.values.reduce((best, value, at) => (value > grid.values[best] ? at : best), 0);
-  return { row: grid.rowCells[Math.floor(place / grid.columns)][0], column: grid.columnCells[place % grid.columns][0] };
+  const [row, column] = [Math.floor(grid.strongestPlace / grid.columns), grid.strongestPlace % grid.columns];
+  return { row: grid.rowCells[row][0], column: grid.columnCells[column][0] };
 }
 
 function drawKinds() {
@@ -100,7 +100,7 @@ function drawLegend(grid) {
   }
   const sums = [Math.min(...grid.sums), Math.max(...grid.sums)].map((sum) => sum.toFixed(4));
   byId("legend").replaceChildren(
-    make("div", { class: "scale", hidden: state.view === "arcs" }, make("span", {}, "0"), canvas, make("span", { id: "scale-top" }, number(top))),
+    make("div", { class: "scale", hidden: state.view === "arcs" }, make("span", {}, "0"), canvas, make("span", { id: "scale-top" }, `${grid.most > top * 1.001 ? "≥ " : ""}${number(top)}`)),
     ...(grid.hidden.some(Boolean) ? [make("span", { class: "hatch-key" }, make("span", { class: "hatch" }), say("hidden_cell"))] : []),
     make("span", { class: "note", id: "sums" }, say("row_sums", { least: sums[0], most: sums[1] })),
   );

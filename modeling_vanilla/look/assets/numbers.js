@@ -64,7 +64,7 @@ function bars(values, y, height, left, step, range) {
 
 /** Bars for each dimension, one band for each vector; a dimension's numbers stand beside the pointer. */
 function dimensionChart(series, { common = false } = {}) {
-  const [left, band, width] = innerWidth < 560 ? [58, 60, 330] : [72, 64, 640];
+  const [left, band, width] = innerWidth < 560 ? [72, 60, 330] : [92, 64, 640];
   const step = (width - left) / series[0].values.length;
   const rangeOf = (values) => values.reduce(([least, most], value) => [Math.min(least, value), Math.max(most, value)], [0, 0]);
   const all = rangeOf(series.flatMap(({ values }) => Array.from(values)));
@@ -122,7 +122,8 @@ const result = (name, text) => make("p", { class: "result", "data-result": name 
 /** The softmax over the row, as a table: all columns of a short row, the strongest of a long one. */
 function softmaxTable(map, row, chosen) {
   const order = row.weights.map((_, column) => column);
-  const kept = new Set(order.length <= 24 ? order : [...order].sort((a, b) => row.weights[b] - row.weights[a]).slice(0, 14));
+  const strongest = order.filter((column) => !row.hidden[column]).sort((a, b) => row.weights[b] - row.weights[a]);
+  const kept = new Set(order.length <= 24 ? order : strongest.slice(0, 14));
   kept.add(chosen);
   const rest = order.filter((column) => !kept.has(column));
   const line = (column) => {
