@@ -68,9 +68,8 @@ function drawKinds() {
     event.preventDefault();
     const at = maps.findIndex(({ kind }) => kind === state.kind);
     chooseKind(maps[(at + step[0] + step[1] + maps.length) % maps.length].kind);
-    box.querySelector("[aria-selected=true]").focus();
   };
-  box.replaceChildren(...tabs);
+  renew(box, ...tabs);
   byId("both").setAttribute("aria-labelledby", `tab-${state.kind}`);
 }
 
@@ -85,8 +84,16 @@ function drawLarge(onlyCell) {
   byId("large-note").dataset.exact = String(grid.exact);
   choice(byId("views"), say("view"), views, state.view, (view) => change({ view }));
   if (onlyCell && state.view === "matrix") moveCursor(grid);
-  else PICTURES[state.view](byId("picture"));
+  else keepScroll(onlyCell, () => PICTURES[state.view](byId("picture")));
   drawLegend(grid);
+}
+
+/** Draw, and where only the cell changed leave the picture scrolled as it was. */
+function keepScroll(keep, drawPicture) {
+  const box = byId("picture").querySelector(".scroll");
+  const [left, top] = [box?.scrollLeft, box?.scrollTop];
+  drawPicture();
+  if (keep) Object.assign(byId("picture").querySelector(".scroll"), { scrollLeft: left, scrollTop: top });
 }
 
 /** The scale of the colours, linear in the weight, with what is said about masks and sums. */
@@ -114,7 +121,6 @@ function drawAll() {
   choice(byId("languages"), say("language"), [["ko", "한국어"], ["en", "English"]], state.language, (language) => {
     state.language = language;
     drawAll();
-    byId("languages").querySelector("[aria-pressed=true]").focus();
   });
   byId("model").replaceChildren(make("b", {}, token(shown(seen.model))), ` ${seen.architecture}`);
   const texts = [["read_text", seen.text], ["written_text", seen.target]].filter(([, text]) => text !== null);

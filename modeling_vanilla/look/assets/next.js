@@ -68,22 +68,23 @@ function drawNext() {
 
 function drawSteps(refill) {
   const box = byId("steps");
-  const choose = (at, focus) => {
+  const choose = (at) => {
     state.step = at;
     refill();
-    if (focus) box.querySelector("[aria-pressed=true]").focus();
   };
   box.onkeydown = (event) => {
     const step = arrow(event);
     if (!step) return;
     event.preventDefault();
-    choose(within(state.step + step[0] + step[1], seen.steps.length), true);
+    choose(within(state.step + step[0] + step[1], seen.steps.length));
   };
-  box.replaceChildren(
+  renew(
+    box,
     ...seen.steps.map(({ written }, at) =>
       make("button", { type: "button", class: "chip", "aria-pressed": String(at === state.step), tabindex: at === state.step ? 0 : -1, onclick: () => choose(at) }, token(shown(written))),
     ),
   );
+  centre(box, box.querySelector("[aria-pressed=true]"));
 }
 
 /** Fill the list for the chosen step, temperature and top-k. */

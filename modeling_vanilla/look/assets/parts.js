@@ -110,10 +110,23 @@ const short = (value) => Number(value.toPrecision(2)).toString().replace("-", "â
 
 const percent = (share) => `${(100 * share).toFixed(share >= 0.0995 ? 1 : 2)} %`;
 
+/** Put new children into a box; where one of the old had the focus, the new one that is chosen gets it. */
+function renew(box, ...children) {
+  const focused = box.contains(document.activeElement);
+  box.replaceChildren(...children);
+  if (focused) box.querySelector("[aria-pressed=true], [aria-selected=true]")?.focus({ preventScroll: true });
+}
+
+/** Scroll a box so that one of its children is in the middle; the page stays where it is. */
+function centre(box, child) {
+  if (child) box.scrollTop = child.offsetTop - (box.clientHeight - child.offsetHeight) / 2;
+}
+
 /** A group of buttons of which one is pressed. */
 function choice(box, label, options, chosen, choose) {
   box.setAttribute("aria-label", label);
-  box.replaceChildren(
+  renew(
+    box,
     ...options.map(([name, text]) =>
       make("button", { type: "button", "aria-pressed": String(name === chosen), "data-name": name, onclick: () => choose(name) }, text),
     ),

@@ -10,7 +10,8 @@ function drawReader() {
   const order = Array.from({ length: grid.columns }, (_, at) => at).sort((a, b) => grid.value(row, b) - grid.value(row, a));
   const sentence = map.kind === "encoder" ? "looks_encoder" : "looks_writer";
   const most = order.slice(0, 3).filter((at) => grid.value(row, at) > 0 && !grid.isHidden(row, at));
-  byId("reader").replaceChildren(
+  renew(
+    byId("reader"),
     make("h3", {}, say("who_looks")),
     rowTokens(grid, row),
     make("h3", {}, ...saying(sentence, { row: token(label), read: token(read) })),
@@ -24,6 +25,7 @@ function drawReader() {
     ),
     make("p", { class: "chosen-cell" }, cellLines(grid, row, column).join(" · ")),
   );
+  for (const box of byId("reader").querySelectorAll(".chips")) centre(box, box.querySelector("[aria-pressed=true], .chosen"));
 }
 
 /** The tokens that look; the chosen one is pressed, the others are reached by arrow keys. */
@@ -46,7 +48,6 @@ function rowTokens(grid, chosen) {
     if (!step) return;
     event.preventDefault();
     change({ row: grid.rowCells[within(chosen + step[0] + step[1], grid.rows)][0] });
-    byId("reader").querySelector("[aria-pressed=true]").focus();
   };
   return make("div", { class: "chips rows", role: "group", "aria-label": say("who_looks"), onkeydown: move }, buttons);
 }

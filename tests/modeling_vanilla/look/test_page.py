@@ -298,8 +298,10 @@ def test_keys_and_clicks_choose(view, file, visit):
         weight = view.maps[1].weights[0, 1, 1, 1]
         assert number(page.inner_text("#spoken").split("weight ")[1]) == pytest.approx(float(weight), abs=1e-3)
         assert page.evaluate("document.activeElement.className") == "matrix"
-        press(page, "views", "arcs")
+        page.focus("#views [data-name=arcs]")
+        page.keyboard.press("Enter")
         assert page.locator("#picture path.arc").count() > 0
+        assert page.evaluate("document.activeElement.dataset.name") == "arcs"  # a key leaves the focus where it was
         press(page, "scales", "one")
         top = view.maps[1].weights[:, :, 3:].max()  # of the rows that see more than three
         assert number(page.text_content("#scale-top").removeprefix("≥")) == pytest.approx(float(top), abs=5e-3)
