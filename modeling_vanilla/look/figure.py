@@ -84,7 +84,7 @@ def scale(shown: list[Panel]) -> float:
     if largest <= 0:
         return 1.0
     digit = 10.0 ** (math.floor(math.log10(largest)) - 1)
-    return min(1.0, math.ceil(largest / digit - 1e-6) * digit)
+    return min(1.0, math.ceil(largest / digit - 1e-4) * digit)
 
 
 def ticks(names: list[str], cells: int) -> tuple[list[float], list[str]]:

@@ -19,9 +19,11 @@ def labels(tokenizer: Any, ids: Iterable[int]) -> list[str]:
     """Return the text of each token, with the space before a word where it has one.
 
     A letter whose bytes lie in several tokens, as Hangul and emoji do in byte-level vocabularies, is the label of each
-    of them, numbered: 한₁ 한₂ 한₃. Bytes that are no text are escapes.
+    of them, numbered: 한₁ 한₂ 한₃. Bytes that are no text are escapes; an id that the tokenizer lacks is its number: #31.
     """
-    pieces = [str(piece) for piece in tokenizer.convert_ids_to_tokens(list(ids))]
+    ids = list(ids)
+    named = zip(ids, tokenizer.convert_ids_to_tokens(ids), strict=True)
+    pieces = [f"#{number}" if piece is None else piece for number, piece in named]
     spelled = [_bytes(tokenizer, piece) for piece in pieces]
     texts: list[str] = []
     while len(texts) < len(pieces):

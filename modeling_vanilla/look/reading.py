@@ -205,7 +205,7 @@ def _translate(model: Any, tokenizer: Any, inputs: dict[str, Any], source: list[
     inputs.pop("token_type_ids", None)
     if target is not None:
         ids = tokenizer(text_target=target, return_tensors="pt", verbose=False).to(model.device)["input_ids"]
-        start = model.generation_config.decoder_start_token_id if model.generation_config else None
+        start = getattr(getattr(model, "generation_config", None), "decoder_start_token_id", None)
         start = model.config.decoder_start_token_id if start is None else start
         if start is None:
             raise ValueError(f"target: {type(model).__name__} has no decoder_start_token_id to begin with")

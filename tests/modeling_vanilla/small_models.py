@@ -24,6 +24,7 @@ from transformers import (
 )
 
 from modeling_vanilla import VanillaConfig, VanillaForCausalLM, VanillaForConditionalGeneration, VanillaForMaskedLM
+from modeling_vanilla.look.view import Kind, Map, View
 
 V = 61
 IDS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
@@ -68,3 +69,11 @@ BUILD: dict[str, Callable[[], PreTrainedModel]] = {
 def ids(*shape: int, seed: int = 0) -> torch.Tensor:
     """Draw ordinary token ids."""
     return torch.randint(5, V, shape, generator=torch.Generator().manual_seed(seed))
+
+
+def view_of(rows: list[str], columns: list[str], weights: torch.Tensor, kind: Kind = "cross", **fields) -> View:
+    """Return a view of one map with these weights (L, H, t, s)."""
+    hidden = torch.zeros(weights.shape[2:], dtype=torch.bool)
+    layers, heads = (list(range(size)) for size in weights.shape[:2])
+    seen = Map(kind, rows, columns, rows, layers, heads, weights, hidden)
+    return View(**{"model": "m", "architecture": "M", "text": "a", "target": "b", "maps": [seen]} | fields)
