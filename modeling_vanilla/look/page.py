@@ -74,7 +74,7 @@ def render(view: View) -> str:
 
 def asset(name: str) -> str:
     """Return the text of a file of the page."""
-    return (files(__package__) / "assets" / name).read_text("utf-8")
+    return (files(__package__) / "page-assets" / name).read_text("utf-8")
 
 
 def digest(text: str) -> str:

@@ -18,7 +18,7 @@ from modeling_vanilla.look.page import LIMIT, write_page
 from modeling_vanilla.look.view import TEMPERATURES, Map, View
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-ASSETS = Path(look_page.__file__).parent / "assets"
+ASSETS = Path(look_page.__file__).parent / "page-assets"
 HOSTILE = [
     "</script><script>document.title='taken'</script>",
     '<img src="http://127.0.0.1:9/" onerror="document.title=1">',
