@@ -78,6 +78,12 @@ class Attention:
             Weights (B, h, t, S), each row summing to 1, or 0 where it may attend nothing; and what is hidden from
             these rows, bool (B or 1, h or 1, t, S), or None where they see all.
         """
+        for weights, hidden in self.narrow_blocks(multiple):
+            missing = self.size[1] - weights.shape[-1]
+            yield nn.functional.pad(weights, (0, missing)) if missing else weights, hidden
+
+    def narrow_blocks(self, multiple: int = 1) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
+        """Compute the weights as `blocks` does, without the columns after the last that a row of the block sees."""
         length, total = self.size
         batch, heads = self.query.shape[:2]
         rows = BLOCK.get(self.query.device.type, BLOCK["cuda"]) // (batch * heads * total)
@@ -86,19 +92,23 @@ class Attention:
         for first in range(0, length, rows):
             last = min(first + rows, length)
             added, hidden = self.masked(first, last)
-            yield self._weights(self.query[:, :, first:last].float() * self.scaling, keys, added, hidden), hidden
+            width = total if hidden is None else _width(hidden)
+            queries = self.query[:, :, first:last].float() * self.scaling
+            yield self._weights(queries, keys[..., :width], added, hidden), hidden
 
     def _weights(
         self, queries: torch.Tensor, keys: torch.Tensor, added: torch.Tensor | None, hidden: torch.Tensor | None
     ) -> torch.Tensor:
         """Return softmax(queries keys + added), (B, h, t, S), without what is hidden."""
         scores = queries @ keys
+        width = keys.shape[-1]
         if self.softcap:
             scores = self.softcap * torch.tanh(scores / self.softcap)
         if added is not None:
-            scores += added
-        if hidden is not None:
-            scores.masked_fill_(hidden, -math.inf)
+            scores += added[..., :width]
+        if hidden is not None:  # one mask for all heads: filling it is cheaper than filling the scores
+            hidden = hidden[..., :width]
+            scores += torch.zeros(hidden.shape, device=scores.device).masked_fill_(hidden, -math.inf)
         if self.sinks is not None:
             sinks = self.sinks.float().view(1, -1, 1, 1).expand(*scores.shape[:3], 1)
             return torch.cat([scores, sinks], -1).softmax(-1)[..., :-1]
@@ -139,6 +149,12 @@ class Attention:
         return added, hidden
 
 
+def _width(hidden: torch.Tensor) -> int:
+    """Return how many columns are left when those at the end go that no row sees, at least 1."""
+    seen = (~hidden.flatten(0, -2).all(0)).nonzero()
+    return int(seen[-1]) + 1 if len(seen) else 1
+
+
 Reduce = Callable[[Attention], Any]
 
 
@@ -165,17 +181,39 @@ def averaged(cells: int = CELLS) -> Reduce:
 
     def reduce(attention: Attention) -> torch.Tensor:
         height, width = (-(-size // cells) for size in attention.size)
-        return torch.cat([means(weights, height, width) for weights, _ in attention.blocks(height)], 2)
+        if height == width == 1:
+            return full(attention)
+        total = attention.size[1]
+        blocks = [cell_means(weights, height, width, total) for weights, _ in attention.narrow_blocks(height)]
+        return torch.cat(blocks, 2)
 
     return reduce
 
 
-def means(weights: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Average (B, h, t, S) over cells of `height` rows and `width` columns; what a cell lacks does not count."""
-    if height == width == 1:
-        return weights
-    pooled = nn.functional.avg_pool2d(weights.flatten(0, 1), (height, width), ceil_mode=True, count_include_pad=False)
-    return pooled.unflatten(0, weights.shape[:2])
+def cell_means(weights: torch.Tensor, height: int, width: int, total: int) -> torch.Tensor:
+    """Average (B, h, t, S) over cells of `height` rows and `width` columns; what a cell lacks does not count.
+
+    Args:
+        weights: Columns at the end may be left out where all is 0.
+        height: Rows of a cell.
+        width: Columns of a cell.
+        total: S.
+    """
+    rows, device = weights.shape[2], weights.device
+    sums = _sums(_sums(weights, 2, height), 3, width)
+    sums = nn.functional.pad(sums, (0, -(-total // width) - sums.shape[3]))
+    counts = [
+        (size - torch.arange(0, size, cell, device=device)).clamp(max=cell)
+        for size, cell in ((rows, height), (total, width))
+    ]
+    return sums / (counts[0][:, None] * counts[1])
+
+
+def _sums(weights: torch.Tensor, dim: int, size: int) -> torch.Tensor:
+    """Add up neighbours, `size` at a time; at the end there may be fewer."""
+    if missing := -weights.shape[dim] % size:
+        weights = nn.functional.pad(weights, (0, missing) if dim == 3 else (0, 0, 0, missing))
+    return weights.unflatten(dim, (-1, size)).sum(dim + 1)
 
 
 @dataclass

@@ -13,7 +13,7 @@ from typing import Any, get_args
 import torch
 from transformers import PreTrainedModel
 
-from .capture import Attention, Layer, averaged, capture, means
+from .capture import Attention, Layer, averaged, capture, cell_means
 from .labels import labels
 from .view import CELLS, TEMPERATURES, Kind, Map, Numbers, Step, View
 
@@ -259,14 +259,14 @@ def _hidden(attention: Attention) -> torch.Tensor:
     (length, total), batch = attention.size, slice(0, 1)
     height, width = -(-length // CELLS), -(-total // CELLS)
     rows = height * max(1, CELLS // height)
-    parts = []
+    cells = []
     for first in range(0, length, rows):
         last = min(first + rows, length)
         _, hidden = attention.masked(first, last)
         shape = (1, 1, last - first, total)
         block = torch.zeros(shape) if hidden is None else hidden[batch].all(1, keepdim=True).float().expand(shape)
-        parts.append(means(block, height, width)[0, 0] == 1)
-    return torch.cat(parts).cpu()
+        cells.append(cell_means(block, height, width, total)[0, 0] == 1)
+    return torch.cat(cells).cpu()
 
 
 def _map_of(kind: Kind, layers: list[Layer], reading: Reading) -> Map | None:

@@ -79,11 +79,15 @@ def test_maps_differ_from_one_another(model_of):
         assert all(one.shape != other.shape or (one - other).abs().max() > 0.01 for other in maps[:number])
 
 
-@pytest.mark.parametrize("beams,sample", [(1, False), (4, False), (1, True)])
-@pytest.mark.parametrize("name", [name for name in BUILD if name not in ("BERT", "encoder")])
+WRITERS = [name for name in BUILD if name not in ("BERT", "encoder")]
+SEARCHES = [(name, beams, False) for name in WRITERS for beams in (1, 3)]
+SEARCHES += [(name, 1, True) for name in ("GPT-2", "BART", "encoder-decoder")]
+
+
+@pytest.mark.parametrize(("name", "beams", "sample"), SEARCHES)
 def test_rows_of_generate_are_those_of_one_pass(model_of, name, beams, sample):
     """With a cache a step has one row; with beams it is the winner's, told by beam_indices."""
-    model, steps = model_of(name), 6
+    model, steps = model_of(name), 4
     source = ids(B, S)
     mask = torch.ones(B, S, dtype=torch.long)
     mask[1, :3] = 0
