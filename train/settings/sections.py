@@ -261,6 +261,8 @@ class EvalSection:
         bleu_tokenizer: what cuts texts into the words that BLEU compares, by sacrebleu's name; null = that of the last of
             `data.language` (zh, ja-mecab, ko-mecab; char where a package for it is missing), else 13a. The resolved recipe
             names it.
+        look: at each evaluation, write every head's entropy to metrics.jsonl and keep the map of one example; the maps side by
+            side become film.png.
     """
 
     split: Literal["train", "validation", "test"] | None = None
@@ -273,3 +275,4 @@ class EvalSection:
     best_metric: str = "loss"
     during_training: list[str] = field(default_factory=lambda: ["loss"])
     bleu_tokenizer: Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "char"] | None = None
+    look: bool = False
