@@ -27,6 +27,8 @@ HEADS = (1, 2, 4, 8, 16)
 SYMBOLS, LENGTH = 6, 8
 STEPS, DATE_STEPS = {True: 700, False: 2000}, {True: 250, False: 1500}
 """Training steps with --quick and without; of the task of two places, and of the dates."""
+DATES = 20_000
+"""Pairs of dates to train on."""
 PRUNED = 4
 """Heads of the model from which they are removed one at a time."""
 
@@ -112,9 +114,8 @@ def _median(work: Callable[[], object], repeats: int = 5) -> float:
     return median(seconds)
 
 
-def translated(seed: int, heads: int, steps: int) -> tuple[float, float]:
+def translated(pairs: date_pairs.DatePairs, seed: int, heads: int, steps: int) -> tuple[float, float]:
     """Train a small translator of dates (Table 3, rows (A)); return its loss and exact match on days not seen."""
-    pairs = date_pairs.DatePairs(seed)
     torch.manual_seed(seed)
     special = dict(pad_token_id=date_pairs.PAD, decoder_start_token_id=date_pairs.START, eos_token_id=date_pairs.END)
     sizes = dict(vocab_size=pairs.vocab_size, num_heads=heads, num_layers=2, attn_implementation="sdpa")
@@ -132,7 +133,8 @@ def run(options: Namespace) -> Outcome:
     kept = [[*halves(*each)] for each in models[PRUNED]]
     pruned = [[[*halves(without_head(model, head), test)] for model, test in models[PRUNED]] for head in range(PRUNED)]
     date_steps = DATE_STEPS[options.quick]
-    dates = {heads: [translated(seed, heads, date_steps) for seed in seeds] for heads in HEADS}
+    pairs = [date_pairs.DatePairs(seed, DATES) for seed in seeds]
+    dates = {heads: [translated(pairs[seed], seed, heads, date_steps) for seed in seeds] for heads in HEADS}
     taken = {heads: times(heads) for heads in HEADS}
     torch.manual_seed(0)
     attention, states = MultiHeadAttention(config(d_model=512, num_heads=8), 0), torch.randn(2, 11, 512)
@@ -190,12 +192,12 @@ def picture(both: dict, kept: list, pruned: list, dates: dict, taken: dict) -> F
     """Draw accuracy by heads, heads removed, dates, and time."""
     figure = Figure(figsize=(11, 6.4), layout="constrained")
     places, removed, loss, clock = figure.subplots(2, 2).flat
-    names, at = [str(heads) for heads in HEADS], torch.arange(len(HEADS))
+    names, at = [str(heads) for heads in HEADS], range(len(HEADS))
     places.bar_label(places.bar(names, [mean(both[heads]) for heads in HEADS]), fmt="%.2f", fontsize=8)
     places.set(title="Two places at once", xlabel="heads", ylabel="accuracy", ylim=(0, 1.1))
     for half, label in enumerate(("x_(t-1)", "x_(n-1-t)")):
         heights = [mean(seed[half] for seed in seeds) for seeds in (kept[:1], *(head[:1] for head in pruned))]
-        removed.bar(torch.arange(PRUNED + 1) + half * 0.4 - 0.2, heights, 0.38, label=label)
+        removed.bar([i + half * 0.4 - 0.2 for i in range(PRUNED + 1)], heights, 0.38, label=label)
     ticks = ["none", *map(str, range(PRUNED))]
     removed.set(title=f"{PRUNED} heads (first seed), one removed", xlabel="head removed", ylabel="accuracy")
     removed.set(xticks=range(PRUNED + 1), xticklabels=ticks, ylim=(0, 1.1))

@@ -121,14 +121,19 @@ def picture(
     left.set(xlabel="scale of the scores", title="The sharper, the more a dictionary")
     left.legend(frameon=False)
     for at, (name, weights) in enumerate(asked.items()):
-        middle.bar(torch.arange(ENTRIES) + (at - 1) * 0.27, weights, 0.25, label=f"key {name}")
+        middle.bar([i + (at - 1) * 0.27 for i in range(ENTRIES)], weights.tolist(), 0.25, label=f"key {name}")
     middle.set(xlabel="key", ylabel="weight", title=f"One query at scale {EQUAL:g}")
     middle.legend(frameon=False)
     before, after, _ = change
     for shift, label, weights in ((-0.2, "before", before), (0.2, "after", after)):
-        right.bar(torch.arange(ENTRIES) + shift, weights, 0.38, label=label)
+        right.bar([i + shift for i in range(ENTRIES)], weights.tolist(), 0.38, label=label)
     for at, (old, new) in enumerate(zip(before.tolist(), after.tolist())):
         right.text(at, max(old, new) + 0.01, f"x {new / old:.3g}", ha="center", fontsize=8)
-    right.set(xlabel="key", ylabel="weight", title="Key 0 is changed", ylim=(0, 1.15 * max(before.max(), after.max())))
+    right.set(
+        xlabel="key",
+        ylabel="weight",
+        title="Key 0 is changed",
+        ylim=(0, 1.15 * torch.cat([before, after]).max().item()),
+    )
     right.legend(frameon=False)
     return figure

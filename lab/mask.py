@@ -234,7 +234,7 @@ def picture(curves: dict, written: dict, filled: dict) -> Figure:
     names = {True: "with the mask", False: "without"}
     for at, is_masked in enumerate((True, False)):
         curve = torch.tensor(curves[is_masked]).mean(0).unflatten(0, (-1, 10)).mean(1)
-        left.plot(torch.arange(len(curve)) * 10, curve, label=names[is_masked])
+        left.plot(range(0, 10 * len(curve), 10), curve.tolist(), label=names[is_masked])
         heights = [mean(seed[i] for seed in written[is_masked]) for i in (0, 1)]
         drawn = middle.bar([i + at * 0.4 - 0.2 for i in (0, 1)], heights, 0.38, label=names[is_masked])
         middle.bar_label(drawn, fmt="%.2f", fontsize=8)

@@ -145,7 +145,7 @@ def picture(maps: dict[tuple[str, str], torch.Tensor], numbers: dict[tuple[str, 
     """Draw the mean map of each rung on each task."""
     figure = Figure(figsize=(11, 5.6), layout="constrained")
     for axes, ((rung, task), weights) in zip(figure.subplots(len(ASKED), len(RUNGS)).flat, maps.items()):
-        image = axes.imshow(weights, cmap="viridis", vmin=0, vmax=1)
+        image = axes.imshow(weights.numpy(), cmap="viridis", vmin=0, vmax=1)
         axes.set_title(f"{rung}\n{task}: {mean(seed[0] for seed in numbers[rung, task]):.2f}", fontsize=10)
         axes.set(xlabel="looks at place", ylabel="place", xticks=range(0, LENGTH, 4), yticks=range(0, LENGTH, 4))
     figure.colorbar(image, ax=figure.axes, label="weight, mean over rows", shrink=0.8)

@@ -28,7 +28,8 @@ SCORES: dict[str, type[MultiHeadAttention]] = {
 }
 LENGTH = 12
 STEPS = {True: 300, False: 600}
-"""Training steps with --quick and without."""
+TRAINED = {True: (64, 256), False: (32, 64, 256)}
+"""Training steps and widths d_k with --quick and without."""
 
 
 def of_random(width: int, seed: int) -> dict[str, float]:
@@ -86,7 +87,7 @@ def run(options: Namespace) -> Outcome:
         ["heads", "d_k", "sqrt(d_k)", "std of q.k"],
         [[h, 512 // h, math.sqrt(512 // h), heads[h]] for h in heads],
     )
-    widths = (64, 256) if options.quick else (32, 64, 256)
+    widths = TRAINED[options.quick]
     trained = {(k, name): [of_training(k, name, seed, steps) for seed in seeds] for k in widths for name in SCORES}
     learned = Table(
         f"Trained: reverse, two layers of one head, {steps} steps; chance is a loss of {math.log(10):.2f}",

@@ -70,6 +70,7 @@ def test_dates_are_spelled_out_and_padding_is_no_answer():
 def test_heads_runs(smoke, monkeypatch):
     monkeypatch.setattr(heads, "STEPS", {True: 2})
     monkeypatch.setattr(heads, "DATE_STEPS", {True: 2})
+    monkeypatch.setattr(heads, "DATES", 50)
     monkeypatch.setattr(heads, "times", lambda number: [2.0 * number, 1.0, 0.5 * number])
     outcome = smoke(heads, "heads")
     assert [row[0] for row in outcome.tables[0].rows] == list(heads.HEADS)
