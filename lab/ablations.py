@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 from modeling_vanilla.attention import MultiHeadAttention
+from modeling_vanilla.base import VanillaPreTrainedModel
+from modeling_vanilla.embeddings import Embeddings
 from modeling_vanilla.layers import EncoderLayer, FeedForward
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -145,3 +147,20 @@ class Bare(EncoderLayer):
     def residual(self, hidden_states, norm, sublayer):
         """Map (B, T, D) to (B, T, D)."""
         return self.dropout(sublayer(hidden_states))
+
+
+class WithoutPositions(Embeddings):
+    """Token vectors alone: the order of the sequence is not told (against Vaswani et al. 2017, sec. 3.5)."""
+
+    def forward(
+        self, inputs_embeds: torch.Tensor, position_ids: torch.Tensor, token_type_ids: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return the token vectors (B, T, D) as they are."""
+        return self.dropout(inputs_embeds)
+
+
+def without_positions(model: VanillaPreTrainedModel) -> VanillaPreTrainedModel:
+    """Take the positions away from every stack of a model, in place; return the model."""
+    for stack in [module for module in model.modules() if hasattr(module, "embeddings")]:
+        stack.embeddings = WithoutPositions(model.config)
+    return model
