@@ -1,0 +1,190 @@
+"""The pages of docs/learn/: their figures come from the results of the labs, their notebooks from the pages.
+
+    python -m lab.pages fill                 put what docs/learn/results/ holds into the pages
+    python -m lab.pages notebooks [FOLDER]   write each chapter as a notebook (build/notebooks)
+
+Two kinds of mark in a page are filled; both are comments, which a reader of the page does not see:
+
+    0.95<!-- ladder | 1 | additive | 8 -->       the number before the mark: lab, table (from 1), row, column and, if it
+                                                 is not three digits, a format of Python, or % for a hundred times as much
+    <!-- table: ladder 1 -->                     everything down to the next `<!-- end -->`: the table itself
+
+A row is named by what one of its cells shows, or by several of them joined by `&`.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from lab.outcome import Table, shown
+
+ROOT = Path(__file__).parents[1]
+LEARN = ROOT / "docs" / "learn"
+RESULTS = LEARN / "results"
+NUMBER = re.compile(r"([-+]?[\d.,]+(?:e[-+]?\d+)?)<!-- (\w+) \| ([^>]*?) -->")
+TABLE = re.compile(r"(<!-- table: (\w+) (\d+) -->\n).*?(<!-- end -->)", re.DOTALL)
+COMMAND = re.compile(r"^```bash\n(python -m .*)\n```$", re.MULTILINE)
+PICTURE = re.compile(r"^!\[(.*)\]\((\S+/(\w+)\.svg)\)$", re.MULTILINE)
+
+
+def chapters(language: str) -> list[Path]:
+    """Return the chapters of a language, in their order."""
+    return sorted((LEARN / language).glob("[0-9][0-9]-*.md"))
+
+
+def table_of(lab: str, number: int, results: Path = RESULTS) -> Table:
+    """Return a table of a lab's result, counted from 1.
+
+    Raises:
+        ValueError: The lab has no result yet, or fewer tables.
+    """
+    path = results / f"{lab}.json"
+    if not path.exists():
+        raise ValueError(f"{path}: no such result; python -m lab {lab} --output {results} makes it")
+    tables = json.loads(path.read_text("utf-8"))["tables"]
+    if not 1 <= number <= len(tables):
+        raise ValueError(f"{path}: table {number} must be one of 1 to {len(tables)}")
+    return Table(**tables[number - 1])
+
+
+def quoted(lab: str, place: str, results: Path = RESULTS) -> str:
+    """Return the number that a mark names, as text.
+
+    Args:
+        place: "table | row | column" or "table | row | column | format".
+
+    Raises:
+        ValueError: No such place, or no number there.
+    """
+    parts = [part.strip() for part in place.split("|")]
+    if len(parts) not in (3, 4) or not parts[0].isdigit():
+        raise ValueError(f"{lab} | {place}: must be 'lab | table | row | column' or one part more, a format")
+    table = table_of(lab, int(parts[0]), results)
+    names = {name.strip() for name in parts[1].split("&")}
+    rows = [row for row in table.rows if names <= {shown(cell) for cell in row}]
+    if len(rows) != 1 or parts[2] not in table.columns:
+        raise ValueError(
+            f"{lab} | {place}: {len(rows)} rows, must be 1; columns: {', '.join(table.columns)}; "
+            f"rows: {', '.join(shown(row[0]) for row in table.rows)}"
+        )
+    cell = rows[0][table.columns.index(parts[2])]
+    if isinstance(cell, str):
+        raise ValueError(f"{lab} | {place}: {cell!r} is no number")
+    number = cell if isinstance(cell, int | float) else mean(cell)
+    return _formatted(number, parts[3] if len(parts) == 4 else "")
+
+
+def _formatted(number: float, form: str) -> str:
+    if form == "%":
+        text = f"{100 * number:.3g}"
+    elif form:
+        text = format(number, form)
+    else:
+        text = str(number) if isinstance(number, int) else f"{number:.3g}"
+    return re.sub(r"e([-+])0*(\d)", lambda match: f"e{match[1].strip('+')}{match[2]}", text)
+
+
+def filled(text: str, words: dict[str, str], results: Path = RESULTS) -> str:
+    """Return a page with every marked number and table as the results have them now.
+
+    Args:
+        words: What labels of tables are called in the page's language; a label that is not there stays English.
+
+    Raises:
+        ValueError: See `quoted`.
+    """
+
+    def table(match: re.Match) -> str:
+        chosen = table_of(match[2], int(match[3]), results)
+        rows = [[words.get(cell, cell) if isinstance(cell, str) else cell for cell in row] for row in chosen.rows]
+        columns = [words.get(name, name) for name in chosen.columns]
+        return f"{match[1]}\n{Table(words.get(chosen.title, chosen.title), columns, rows).markdown()}\n\n{match[4]}"
+
+    def number(match: re.Match) -> str:
+        return f"{quoted(match[2], match[3], results)}<!-- {match[2]} | {match[3]} -->"
+
+    return NUMBER.sub(number, TABLE.sub(table, text))
+
+
+def words_of(page: Path) -> dict[str, str]:
+    """Return the labels of tables in the language of a page."""
+    path = page.parent / "labels.json"
+    return json.loads(path.read_text("utf-8")) if path.exists() else {}
+
+
+def fill() -> list[Path]:
+    """Fill every chapter in place; return those that changed."""
+    changed = []
+    for page in [*chapters("ko"), *chapters("en")]:
+        before = page.read_text("utf-8")
+        try:
+            after = filled(before, words_of(page))
+        except ValueError as error:
+            raise ValueError(f"{page.relative_to(ROOT)}: {error}") from error
+        if after != before:
+            page.write_text(after, "utf-8")
+            changed.append(page)
+    return changed
+
+
+# A notebook lies anywhere below the clone, and its commands run at the clone's root.
+START = """\
+import os, sys
+from pathlib import Path
+from IPython.display import SVG, display
+
+os.chdir(next(folder for folder in [Path.cwd(), *Path.cwd().parents] if (folder / "lab").is_dir()))"""
+
+
+def notebook(page: Path) -> Any:
+    """Return a chapter as a notebook: its command is a cell, and the picture is the one that the cell draws."""
+    import jupytext
+
+    def cell(code: str) -> str:
+        return f"```python\n{code}\n```"
+
+    text = COMMAND.sub(
+        lambda match: cell("!{sys.executable} " + match[1].removeprefix("python ")), page.read_text("utf-8")
+    )
+    text = PICTURE.sub(lambda match: cell(f'display(SVG("runs/lab/{match[3]}.svg"))'), text)
+    # Jupyter writes equations with dollars alone.
+    text = re.sub(r"```math\n(.*?)\n```", r"$$\n\1\n$$", text, flags=re.DOTALL)
+    text = re.sub(r"\$`([^`]+)`\$", r"$\1$", text)
+    text = re.sub(r"<!-- .*? -->\n?", "", text)
+    title, rest = text.split("\n", 1)
+    return jupytext.reads(f"{title}\n\n{cell(START)}\n{rest}", fmt="md")
+
+
+def notebooks(folder: Path) -> list[Path]:
+    """Write every chapter of both languages as a notebook; return the paths."""
+    import nbformat
+
+    paths = []
+    for page in [*chapters("ko"), *chapters("en")]:
+        path = folder / page.parent.name / f"{page.stem}.ipynb"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(notebook(page), path)
+        paths.append(path)
+    return paths
+
+
+def main(words: list[str]) -> int:
+    """Fill the pages or write the notebooks; print each file that was written."""
+    if words[:1] not in (["fill"], ["notebooks"]) or len(words) > 1 + (words[0] == "notebooks"):
+        print(__doc__)
+        return 0 if words in ([], ["-h"], ["--help"]) else 2
+    try:
+        paths = fill() if words[0] == "fill" else notebooks(Path(*words[1:] or ["build/notebooks"]))
+    except ValueError as error:
+        print(f"lab.pages: {error}", file=sys.stderr)
+        return 2
+    for path in paths:
+        print(f"wrote {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
