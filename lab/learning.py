@@ -12,7 +12,7 @@ from lab.training import train
 from modeling_vanilla import VanillaConfig, VanillaForConditionalGeneration
 
 TITLE = "how it learns: the loss at the start, one step against the gradient, and the size of the step"
-SECONDS = 60
+SECONDS = 45
 SYMBOLS = 20
 VOCABULARY = FIRST + SYMBOLS
 RATES = (1e-5, 3e-4, 3e-3, 1.0)

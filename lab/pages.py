@@ -3,11 +3,12 @@
     python -m lab.pages fill                 put what docs/learn/results/ holds into the pages
     python -m lab.pages notebooks [FOLDER]   write each chapter as a notebook (build/notebooks)
 
-Two kinds of mark in a page are filled; both are comments, which a reader of the page does not see:
+What is filled stands before or between comments, which a reader of the page does not see:
 
     0.95<!-- ladder | 1 | additive | 8 -->       the number before the mark: lab, table (from 1), row, column and, if it
                                                  is not three digits, a format of Python, or % for a hundred times as much
     <!-- table: ladder 1 -->                     everything down to the next `<!-- end -->`: the table itself
+    <!-- nav -->, <!-- chapters -->              the same: the ways to the chapters beside this one; all chapters
 
 A row is named by what one of its cells shows, or by several of them joined by `&`.
 """
@@ -71,14 +72,14 @@ def quoted(lab: str, place: str, results: Path = RESULTS) -> str:
             f"rows: {', '.join(shown(row[0]) for row in table.rows)}"
         )
     cell = rows[0][table.columns.index(parts[2])]
-    if isinstance(cell, str):
-        raise ValueError(f"{lab} | {place}: {cell!r} is no number")
-    number = cell if isinstance(cell, int | float) else mean(cell)
+    number = cell if isinstance(cell, str | int | float) else mean(cell)
     return _formatted(number, parts[3] if len(parts) == 4 else "")
 
 
-def _formatted(number: float, form: str) -> str:
-    if form == "%":
+def _formatted(number: str | float, form: str) -> str:
+    if isinstance(number, str):
+        text = number
+    elif form == "%":
         text = f"{100 * number:.3g}"
     elif form:
         text = format(number, form)
@@ -115,19 +116,57 @@ def words_of(page: Path) -> dict[str, str]:
     return json.loads(path.read_text("utf-8")) if path.exists() else {}
 
 
+def title_of(page: Path) -> str:
+    """Return the heading of a page."""
+    return page.read_text("utf-8").split("\n", 1)[0].removeprefix("# ")
+
+
+def linked(page: Path) -> str:
+    """Return a chapter with the ways to its neighbours and to the other language."""
+    pages = chapters(page.parent.name)
+    at = pages.index(page)
+    other, language, index = ("en", "English", "차례") if page.parent.name == "ko" else ("ko", "한국어", "Contents")
+    ways = [f"[← {title_of(pages[at - 1])}]({pages[at - 1].name})"] if at else []
+    ways += [f"[{index}](../README.md)", f"[{language}](../{other}/{page.name})"]
+    ways += [f"[{title_of(pages[at + 1])} →]({pages[at + 1].name})"] if at + 1 < len(pages) else []
+    return _between("nav", " · ".join(ways), page.read_text("utf-8"))
+
+
+def contents(text: str) -> str:
+    """Return the index with the table of all chapters in both languages."""
+    lines = ["| 한국어 | English | `python -m lab` |", "|---|---|---|"]
+    for korean, english in zip(chapters("ko"), chapters("en"), strict=True):
+        lab = korean.stem.split("-")[1]
+        lines.append(f"| [{title_of(korean)}](ko/{korean.name}) | [{title_of(english)}](en/{english.name}) | `{lab}` |")
+    return _between("chapters", "\n".join(lines), text)
+
+
+def _between(mark: str, content: str, text: str) -> str:
+    pattern = re.compile(rf"(<!-- {mark} -->\n).*?(<!-- end -->)", re.DOTALL)
+    return pattern.sub(lambda match: f"{match[1]}\n{content}\n\n{match[2]}", text)
+
+
+def current(page: Path) -> str:
+    """Return a page as it should be, by the results and the other pages that are there.
+
+    Raises:
+        ValueError: See `quoted`, with the page's name.
+    """
+    if page == LEARN / "README.md":
+        return contents(page.read_text("utf-8"))
+    try:
+        return filled(linked(page), words_of(page))
+    except ValueError as error:
+        raise ValueError(f"{page.relative_to(ROOT)}: {error}") from error
+
+
 def fill() -> list[Path]:
-    """Fill every chapter in place; return those that changed."""
-    changed = []
-    for page in [*chapters("ko"), *chapters("en")]:
-        before = page.read_text("utf-8")
-        try:
-            after = filled(before, words_of(page))
-        except ValueError as error:
-            raise ValueError(f"{page.relative_to(ROOT)}: {error}") from error
-        if after != before:
-            page.write_text(after, "utf-8")
-            changed.append(page)
-    return changed
+    """Fill every page in place; return those that changed."""
+    pages = [LEARN / "README.md", *chapters("ko"), *chapters("en")]
+    changed = {page: text for page in pages if (text := current(page)) != page.read_text("utf-8")}
+    for page, text in changed.items():
+        page.write_text(text, "utf-8")
+    return list(changed)
 
 
 # A notebook lies anywhere below the clone, and its commands run at the clone's root.
