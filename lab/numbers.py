@@ -228,7 +228,9 @@ def figure(scores: torch.Tensor, counts: dict[str, dict[str, int]]) -> Figure:
         "sigmoid of each": scores.sigmoid(),
     }
     for place, (name, weights) in enumerate(rules.items()):
-        left.bar([at + 0.27 * place for at in range(4)], weights.tolist(), 0.25, label=f"{name}: sum {weights.sum():.2f}")
+        left.bar(
+            [at + 0.27 * place for at in range(4)], weights.tolist(), 0.25, label=f"{name}: sum {weights.sum():.2f}"
+        )
     left.set_xticks([at + 0.27 for at in range(4)], [f"token {at + 1}\nscore {scores[at]:.2f}" for at in range(4)])
     left.set_ylabel("weight")
     left.set_title("what the first token gives to each")

@@ -137,7 +137,9 @@ def contents(text: str) -> str:
     lines = ["| 한국어 | English | `python -m lab` |", "|---|---|---|"]
     for korean, english in zip(chapters("ko"), chapters("en"), strict=True):
         lab = korean.stem.split("-")[1]
-        lines.append(f"| [{title_of(korean)}](ko/{korean.name}) | [{title_of(english)}](en/{english.name}) | `{lab}` |")
+        lines.append(
+            f"| [{title_of(korean)}](ko/{korean.name}) | [{title_of(english)}](en/{english.name}) | `{lab}` |"
+        )
     return _between("chapters", "\n".join(lines), text)
 
 
