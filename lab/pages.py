@@ -6,11 +6,12 @@
 What is filled stands before or between comments, which a reader of the page does not see:
 
     0.95<!-- ladder | 1 | additive | 8 -->       the number before the mark: lab, table (from 1), row, column and, if it
-                                                 is not three digits, a format of Python, or % for a hundred times as much
+                                                 is not three digits, a format of Python, or % for a hundred times as
+                                                 much; where a cell is a text of several numbers, which of them (from 1)
     <!-- table: ladder 1 -->                     everything down to the next `<!-- end -->`: the table itself
     <!-- nav -->, <!-- chapters -->              the same: the ways to the chapters beside this one; all chapters
 
-A row is named by what one of its cells shows, or by several of them joined by `&`.
+A row is named by what one of its cells shows, or by several of them joined by `&`; the only row of a table by `*`.
 """
 
 import json
@@ -64,7 +65,7 @@ def quoted(lab: str, place: str, results: Path = RESULTS) -> str:
     if len(parts) not in (3, 4) or not parts[0].isdigit():
         raise ValueError(f"{lab} | {place}: must be 'lab | table | row | column' or one part more, a format")
     table = table_of(lab, int(parts[0]), results)
-    names = {name.strip() for name in parts[1].split("&")}
+    names = {name.strip() for name in parts[1].split("&")} - {"*"}
     rows = [row for row in table.rows if names <= {shown(cell) for cell in row}]
     if len(rows) != 1 or parts[2] not in table.columns:
         raise ValueError(
@@ -78,7 +79,7 @@ def quoted(lab: str, place: str, results: Path = RESULTS) -> str:
 
 def _formatted(number: str | float, form: str) -> str:
     if isinstance(number, str):
-        text = number
+        text = number.split()[int(form) - 1] if form else number
     elif form == "%":
         text = f"{100 * number:.3g}"
     elif form:

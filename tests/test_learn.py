@@ -50,7 +50,9 @@ def structure(page: Path) -> list[str]:
     """
     shared = []
     for section in re.split(r"(?m)^(?=## )", page.read_text("utf-8")):
-        shared += re.findall(r"(?ms)^#+ |^```\w+\n.*?^```$|^> \*\*|\]\(\.\./results/\S+\)|<!-- table: .*? -->", section)
+        shared += re.findall(
+            r"(?ms)^#+ |^```\w+\n.*?^```$|^> \*\*|\]\(\.\./results/\S+\)|<!-- table: .*? -->", section
+        )
         shared += sorted(f"{lab} {place}" for _, lab, place in pages.NUMBER.findall(section))
         shared += sorted(re.findall(r"\]\(((?:\d|\.\./\.\.)[^)]*)\)", section.replace("/ko/", "/en/")))
     return shared
@@ -59,7 +61,7 @@ def structure(page: Path) -> list[str]:
 def unmarked(text: str) -> list[str]:
     """Return the decimal numbers of a chapter's prose that stand there by hand."""
     text = re.sub(r"(?s)```.*?```|<!-- table: .*?<!-- end -->|`[^`]*`|\]\([^)]*\)", "", pages.NUMBER.sub("", text))
-    return re.findall(r"(?<![\w.])\d+\.\d+(?![\d.]|절|\))", re.sub(r"sec\. [\d.]+", "", text))
+    return re.findall(r"(?<![\w.])\d+\.\d+(?!\d|\.\d|절)", re.sub(r"sec\. [\d.]+", "", text))
 
 
 def test_a_chapter_for_each_lab_in_the_order_of_the_list():
@@ -97,14 +99,17 @@ def test_the_index_lists_all_chapters():
 
 def test_pictures_are_small_and_results_whole():
     names = {path.stem for path in pages.RESULTS.iterdir() if path.suffix != ".png"}
-    assert names == set(LABS)
+    # A lab may have results of other tasks too: ladder-dates.
+    assert {name.split("-")[0] for name in names} == set(LABS) <= names
     for name in names:
         assert {path.suffix for path in pages.RESULTS.glob(f"{name}.*")} >= {".md", ".json", ".svg"}
         assert (pages.RESULTS / f"{name}.svg").stat().st_size < MOST_BYTES, name
 
 
 def test_every_figure_of_the_course_comes_from_three_seeds():
-    seeds = {name: json.loads((pages.RESULTS / f"{name}.json").read_text("utf-8"))["settings"]["seeds"] for name in LABS}
+    seeds = {
+        name: json.loads((pages.RESULTS / f"{name}.json").read_text("utf-8"))["settings"]["seeds"] for name in LABS
+    }
     assert {name: number for name, number in seeds.items() if number < 3} == {}
 
 
@@ -113,6 +118,7 @@ def test_every_figure_of_the_course_comes_from_three_seeds():
     [
         ("1 | a | hits", "0.6"),
         ("1 | a & 4 | hits", "0.6"),
+        ("1 | * | hits", "0.6"),
         ("1 | a | hits | %", "60"),
         ("1 | a | hits | .2f", "0.60"),
         ("1 | a | n", "98304"),
@@ -131,6 +137,7 @@ def test_a_marked_number_is_that_of_the_table(results, place, number):
         ("1 | c | hits", "0 rows, must be 1; columns: model, at, hits, n; rows: a"),
         ("1 | a | none", "1 rows, must be 1; columns: model, at"),
         ("2 | b | time", "2 rows, must be 1"),
+        ("2 | * | time", "3 rows, must be 1"),
         ("3 | a | time", "table 3 must be one of 1 to 2"),
         ("1 | a", "must be 'lab | table | row | column'"),
     ],
@@ -179,7 +186,9 @@ def test_the_command_line(capsys, tmp_path):
 
 def run(*words: str, folder: Path = ROOT) -> subprocess.CompletedProcess:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
-    return subprocess.run([sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, *words], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 @pytest.mark.slow
