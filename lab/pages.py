@@ -11,7 +11,8 @@ What is filled stands before or between comments, which a reader of the page doe
     <!-- table: ladder 1 -->                     everything down to the next `<!-- end -->`: the table itself
     <!-- nav -->, <!-- chapters -->              the same: the ways to the chapters beside this one; all chapters
 
-A row is named by what one of its cells shows, or by several of them joined by `&`; the only row of a table by `*`.
+A row is named by its first cell, or by several of its cells in their order, joined by ` & `; the only row of a table
+by `*`. Cells that hold a number for each seed name nothing.
 """
 
 import json
@@ -21,12 +22,12 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from lab.outcome import Table, shown
+from lab.outcome import Cell, Table, shown
 
 ROOT = Path(__file__).parents[1]
 LEARN = ROOT / "docs" / "learn"
 RESULTS = LEARN / "results"
-NUMBER = re.compile(r"([-+]?[\d.,]+(?:e[-+]?\d+)?)<!-- (\w+) \| ([^>]*?) -->")
+NUMBER = re.compile(r"([-+]?[\d.,]+(?:e[-+]?\d+)?%?)<!-- (\w+) \| (.*?) -->")
 TABLE = re.compile(r"(<!-- table: (\w+) (\d+) -->\n).*?(<!-- end -->)", re.DOTALL)
 COMMAND = re.compile(r"^```bash\n(python -m .*)\n```$", re.MULTILINE)
 PICTURE = re.compile(r"^!\[(.*)\]\((\S+/(\w+)\.svg)\)$", re.MULTILINE)
@@ -61,12 +62,11 @@ def quoted(lab: str, place: str, results: Path = RESULTS) -> str:
     Raises:
         ValueError: No such place, or no number there.
     """
-    parts = [part.strip() for part in place.split("|")]
+    parts = place.split(" | ")
     if len(parts) not in (3, 4) or not parts[0].isdigit():
         raise ValueError(f"{lab} | {place}: must be 'lab | table | row | column' or one part more, a format")
     table = table_of(lab, int(parts[0]), results)
-    names = {name.strip() for name in parts[1].split("&")} - {"*"}
-    rows = [row for row in table.rows if names <= {shown(cell) for cell in row}]
+    rows = _named(parts[1], table)
     if len(rows) != 1 or parts[2] not in table.columns:
         raise ValueError(
             f"{lab} | {place}: {len(rows)} rows, must be 1; columns: {', '.join(table.columns)}; "
@@ -75,6 +75,18 @@ def quoted(lab: str, place: str, results: Path = RESULTS) -> str:
     cell = rows[0][table.columns.index(parts[2])]
     number = cell if isinstance(cell, str | int | float) else mean(cell)
     return _formatted(number, parts[3] if len(parts) == 4 else "")
+
+
+def _named(name: str, table: Table) -> list[list[Cell]]:
+    """Return the rows that a mark may mean, those that begin with its first word alone where there are any."""
+    if name == "*":
+        return table.rows
+    words, rows = name.split(" & "), []
+    for row in table.rows:
+        labels = iter([shown(cell) for cell in row if isinstance(cell, str | int | float)])
+        if all(word in labels for word in words):  # each behind the one before
+            rows.append(row)
+    return [row for row in rows if shown(row[0]) == words[0]] or rows
 
 
 def _formatted(number: str | float, form: str) -> str:
@@ -93,7 +105,7 @@ def filled(text: str, words: dict[str, str], results: Path = RESULTS) -> str:
     """Return a page with every marked number and table as the results have them now.
 
     Args:
-        words: What labels of tables are called in the page's language; a label that is not there stays English.
+        words: What labels of tables are called in the page's language, see `translated`.
 
     Raises:
         ValueError: See `quoted`.
@@ -101,14 +113,29 @@ def filled(text: str, words: dict[str, str], results: Path = RESULTS) -> str:
 
     def table(match: re.Match) -> str:
         chosen = table_of(match[2], int(match[3]), results)
-        rows = [[words.get(cell, cell) if isinstance(cell, str) else cell for cell in row] for row in chosen.rows]
-        columns = [words.get(name, name) for name in chosen.columns]
-        return f"{match[1]}\n{Table(words.get(chosen.title, chosen.title), columns, rows).markdown()}\n\n{match[4]}"
+        rows = [[translated(cell, words) if isinstance(cell, str) else cell for cell in row] for row in chosen.rows]
+        columns = [translated(name, words) for name in chosen.columns]
+        return f"{match[1]}\n{Table(translated(chosen.title, words), columns, rows).markdown()}\n\n{match[4]}"
 
     def number(match: re.Match) -> str:
         return f"{quoted(match[2], match[3], results)}<!-- {match[2]} | {match[3]} -->"
 
     return NUMBER.sub(number, TABLE.sub(table, text))
+
+
+def translated(label: str, words: dict[str, str]) -> str:
+    """Return a label in another language; one that has no entry stays as it is.
+
+    Args:
+        words: Labels and their translations; `{}` in both stands for what changes, such as a number of steps.
+    """
+    if label in words:
+        return words[label]
+    for pattern, text in words.items():
+        changing = re.fullmatch(re.escape(pattern).replace(r"\{\}", "(.+?)"), label) if "{}" in pattern else None
+        if changing:
+            return text.format(*changing.groups())
+    return label
 
 
 def words_of(page: Path) -> dict[str, str]:

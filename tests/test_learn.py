@@ -81,7 +81,9 @@ def test_a_chapter_has_all_parts(page):
     assert "../../../lab/" in text.split("\n## ")[-1]
 
 
-@pytest.mark.parametrize(("korean", "english"), zip(KOREAN, ENGLISH), ids=[page.stem for page in KOREAN])
+@pytest.mark.parametrize(
+    ("korean", "english"), list(zip(KOREAN, ENGLISH, strict=True)), ids=[page.stem for page in KOREAN]
+)
 def test_both_languages_have_one_structure(korean, english):
     assert structure(korean) == structure(english)
 
@@ -159,6 +161,12 @@ def test_a_table_is_filled_in_the_words_of_its_language(results):
     assert re.search(r"\| 가 +\| 4 +\| 0\.6 ± 0\.14 \|", filled)
     assert "old" not in filled and filled.endswith("<!-- end -->\nrest")
     assert pages.filled(filled, {"model": "모델", "a": "가"}, results) == filled
+
+
+def test_a_label_that_changes_is_translated_by_its_pattern():
+    words = {"{} steps, {} heads": "헤드 {1}개, {0}스텝", "model": "모델"}
+    labels = ("model", "700 steps, 4 heads", "other")
+    assert [pages.translated(label, words) for label in labels] == ["모델", "헤드 4개, 700스텝", "other"]
 
 
 def test_an_unmarked_number_is_found():
