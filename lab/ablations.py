@@ -4,6 +4,8 @@
 Dimension letters: B batch, T query length, S key length, D d_model, H heads, K head_dim.
 """
 
+from typing import Any, TypeVar
+
 import torch
 from torch import nn
 
@@ -12,23 +14,26 @@ from modeling_vanilla.base import VanillaPreTrainedModel
 from modeling_vanilla.embeddings import Embeddings
 from modeling_vanilla.layers import EncoderLayer, FeedForward
 
+Model = TypeVar("Model", bound=nn.Module)
 
-def swapped(model: nn.Module, part: type[nn.Module], changed: type[nn.Module], seed: int = 0) -> nn.Module:
+
+def swapped(model: Model, part: type[nn.Module], changed: type[nn.Module], seed: int = 0) -> Model:
     """Put a `changed` in the place of each `part` of a model, with the weights of the old one where it has them too.
 
     What is new is initialised as the model initialises its own: one thing changes, not the draw.
     """
     torch.manual_seed(seed)
+    initialise: Any = model._init_weights
     for name, old in [(name, old) for name, old in model.named_modules() if type(old) is part]:
         new = changed(model.config, *_arguments(old))
-        new.apply(model._init_weights)
+        new.apply(initialise)
         weights = new.state_dict()
         new.load_state_dict(weights | {n: w for n, w in old.state_dict().items() if n in weights})
         model.set_submodule(name, new.train(old.training))
     return model
 
 
-def _arguments(part: nn.Module) -> tuple:
+def _arguments(part: Any) -> tuple:
     """Return what a part was built with, after the config."""
     if isinstance(part, MultiHeadAttention):
         return part.layer_idx, part.is_causal

@@ -10,6 +10,7 @@ import torch
 from matplotlib.figure import Figure
 
 from lab.outcome import Outcome, Table
+from lab.tagging import by_seed
 from modeling_vanilla.attention import scaled_dot_product_attention
 
 TITLE = "attention as a soft dictionary: present, equal, missing and changed keys"
@@ -74,11 +75,11 @@ def drawn(seed: int, *shape: int) -> torch.Tensor:
 def run(options: Namespace) -> Outcome:
     """Ask the dictionary; nothing is trained."""
     seeds = range(options.seeds)
-    rows = [[scale, *map(list, zip(*(present(seed, scale) for seed in seeds)))] for scale in SCALES]
+    asked_for = {scale: [present(seed, scale) for seed in seeds] for scale in SCALES}
     scales = Table(
         f"{ENTRIES} one-hot keys, each asked for",
         ["scale", "weight of the right key", "distance from dict[key]"],
-        rows,
+        [[scale, *by_seed(numbers)] for scale, numbers in asked_for.items()],
     )
     asked = questions(EQUAL)
     kinds = Table(
@@ -95,35 +96,44 @@ def run(options: Namespace) -> Outcome:
         ["its weight times", "each other weight times", "spread between the others", "off from Z / Z'"],
         [[[f[0].item() for f, _ in factors], [common for _, common in factors], spread, off]],
     )
+    smallest, largest = ([mean(column) for column in zip(*asked_for[scale])] for scale in (SCALES[0], SCALES[-1]))
     conclusion = (
-        f"At scale {SCALES[-1]:g} the answer is {mean(rows[-1][2]):.0e} away from dict[key]; at scale 0 each of the "
-        f"{ENTRIES} keys weighs {mean(rows[0][1]):.2f}. A key that is there twice is answered by both ({asked['there twice'][0]:.2f} and "
-        f"{asked['there twice'][1]:.2f}), one that is not there by everything ({asked['not there'].min():.2f} to "
+        f"At scale {SCALES[-1]:g} the answer is {largest[1]:.0e} away from dict[key]; at scale 0 each of the "
+        f"{ENTRIES} keys weighs {smallest[0]:.2f}. A key that is there twice is answered by both "
+        f"({asked['there twice'][0]:.2f} and {asked['there twice'][1]:.2f}), one that is not there by everything ({asked['not there'].min():.2f} to "
         f"{asked['not there'].max():.2f} each): attention cannot say no. Changing one key multiplies all other weights by "
         f"one factor, equal to {max(off):.0e}: keys do not confer, they share one sum."
     )
-    return Outcome([scales, kinds, keys], conclusion, picture(rows, asked, changes[0]))
+    return Outcome([scales, kinds, keys], conclusion, picture(asked_for, asked, changes[0]))
 
 
 def picture(
-    rows: list[list], asked: dict[str, torch.Tensor], change: tuple[torch.Tensor, torch.Tensor, float]
+    asked_for: dict[float, list[tuple[float, float]]],
+    asked: dict[str, torch.Tensor],
+    change: tuple[torch.Tensor, torch.Tensor, float],
 ) -> Figure:
     """Draw the weight by scale, the three questions, and the weights before and after a key is changed."""
     figure = Figure(figsize=(11, 3.4), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
-    left.plot([row[0] for row in rows], [mean(row[1]) for row in rows], marker="o", label="weight of the right key")
-    left.plot([row[0] for row in rows], [mean(row[2]) for row in rows], marker="s", label="distance from dict[key]")
+    for at, (label, marker) in enumerate((("weight of the right key", "o"), ("distance from dict[key]", "s"))):
+        heights = [mean(seed[at] for seed in seeds) for seeds in asked_for.values()]
+        left.plot(list(asked_for), heights, marker=marker, label=label)
     left.set(xlabel="scale of the scores", title="The sharper, the more a dictionary")
     left.legend(frameon=False)
     for at, (name, weights) in enumerate(asked.items()):
-        middle.bar(torch.arange(ENTRIES) + (at - 1) * 0.27, weights, 0.25, label=f"key {name}")
+        middle.bar([i + (at - 1) * 0.27 for i in range(ENTRIES)], weights.tolist(), 0.25, label=f"key {name}")
     middle.set(xlabel="key", ylabel="weight", title=f"One query at scale {EQUAL:g}")
     middle.legend(frameon=False)
     before, after, _ = change
     for shift, label, weights in ((-0.2, "before", before), (0.2, "after", after)):
-        right.bar(torch.arange(ENTRIES) + shift, weights, 0.38, label=label)
+        right.bar([i + shift for i in range(ENTRIES)], weights.tolist(), 0.38, label=label)
     for at, (old, new) in enumerate(zip(before.tolist(), after.tolist())):
         right.text(at, max(old, new) + 0.01, f"x {new / old:.3g}", ha="center", fontsize=8)
-    right.set(xlabel="key", ylabel="weight", title="Key 0 is changed", ylim=(0, 1.15 * max(before.max(), after.max())))
+    right.set(
+        xlabel="key",
+        ylabel="weight",
+        title="Key 0 is changed",
+        ylim=(0, 1.15 * torch.cat([before, after]).max().item()),
+    )
     right.legend(frameon=False)
     return figure

@@ -12,7 +12,7 @@ from torch import nn
 
 from lab.ablations import NoProjections, SharedKeyValue, SharedQueryKey, swapped
 from lab.outcome import Outcome, Table
-from lab.tagging import TASKS, accuracy, loss_of, matched, rows, tagger
+from lab.tagging import TASKS, accuracy, attention_of, by_seed, loss_of, matched, rows, tagger
 from lab.training import count, train
 from modeling_vanilla.attention import MultiHeadAttention
 
@@ -27,6 +27,8 @@ RUNGS: dict[str, type[MultiHeadAttention]] = {
 }
 ASKED = ("reverse", "previous")
 LENGTH, HEADS = 12, 1
+STEPS = {True: 500, False: 2000}
+"""Training steps with --quick and without."""
 
 
 def build(rung: str, seed: int) -> nn.Module:
@@ -36,11 +38,6 @@ def build(rung: str, seed: int) -> nn.Module:
         return swapped(tagger(seed, num_heads=HEADS, d_ff=width), MultiHeadAttention, RUNGS[rung], seed)
 
     return matched(of_width, count(tagger(seed, num_heads=HEADS)))
-
-
-def attention_of(model: nn.Module) -> MultiHeadAttention:
-    """Return the only attention."""
-    return model.model.encoder.layers[0].self_attn
 
 
 @torch.no_grad()
@@ -90,7 +87,7 @@ def trained(rung: str, task: str, seed: int, steps: int) -> nn.Module:
 
 def run(options: Namespace) -> Outcome:
     """Train each rung on each task."""
-    steps = 500 if options.quick else 2000
+    steps = STEPS[options.quick]
     numbers: dict[tuple[str, str], list[list[float]]] = {}
     maps: dict[tuple[str, str], torch.Tensor] = {}
     exchanges: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
@@ -113,14 +110,14 @@ def run(options: Namespace) -> Outcome:
 
 def ladder(numbers: dict[tuple[str, str], list[list[float]]], sizes: dict[str, int], steps: int) -> Table:
     """Return the table of the rungs."""
-    lines = [[rung, task, sizes[rung], *map(list, zip(*seeds))] for (rung, task), seeds in numbers.items()]
+    lines = [[rung, task, sizes[rung], *by_seed(seeds)] for (rung, task), seeds in numbers.items()]
     columns = ["attention", "task", "weights", "accuracy", "asymmetry of scores", "weight on itself"]
     return Table(f"One layer, one head, {steps} steps; chance is 0.1", columns, lines)
 
 
 def exchange(exchanges: dict[tuple[str, str], list[tuple[float, float, float]]]) -> Table:
     """Return the table of what an exchange does."""
-    lines = [[task, role, *map(list, zip(*seeds))] for (task, role), seeds in exchanges.items()]
+    lines = [[task, role, *by_seed(seeds)] for (task, role), seeds in exchanges.items()]
     columns = ["task", "exchanged", "answers as its own row", "as the other row", "looks at the same place"]
     return Table("Three matrices, trained; then each row gets the Q, K or V of another row", columns, lines)
 
@@ -133,10 +130,12 @@ def conclusion(
     right = {key: mean(seed[0] for seed in seeds) for key, seeds in numbers.items()}
     parts = [f"{rung} {right[rung, 'reverse']:.2f} and {right[rung, 'previous']:.2f}" for rung in RUNGS]
     v, k = ([mean(seed[at] for seed in exchanges["previous", role]) for at in (0, 1)] for role in "VK")
-    skew = mean(seed[1] for seed in numbers["W_q = W_k", "previous"])
+    skew = mean(seed[1] for seed in numbers["W_q = W_k", "reverse"])
+    on_itself = {rung: mean(seed[2] for seed in numbers[rung, "reverse"]) for rung in RUNGS}
     return (
         f"Accuracy on reverse and on previous: {', '.join(parts)}. With W_q = W_k the scores are symmetric (asymmetry "
-        f"{skew:.0e}): i asks j as j asks i. With the values of another row the model names that row's tokens in "
+        f"{skew:.1g}): i asks j as j asks i, and on reverse {on_itself['W_q = W_k']:.2f} of the weight stays with the token "
+        f"itself ({on_itself['three matrices']:.2f} with three matrices). With the values of another row the model names that row's tokens in "
         f"{v[1]:.2f} of places; with its keys it still names its own in {k[0]:.2f}: Q and K say where to look, V is what "
         "is handed over."
     )
@@ -146,8 +145,8 @@ def picture(maps: dict[tuple[str, str], torch.Tensor], numbers: dict[tuple[str, 
     """Draw the mean map of each rung on each task."""
     figure = Figure(figsize=(11, 5.6), layout="constrained")
     for axes, ((rung, task), weights) in zip(figure.subplots(len(ASKED), len(RUNGS)).flat, maps.items()):
-        image = axes.imshow(weights, cmap="viridis", vmin=0, vmax=1)
-        axes.set(title=f"{rung}, {task}: {mean(seed[0] for seed in numbers[rung, task]):.2f}")
+        image = axes.imshow(weights.numpy(), cmap="viridis", vmin=0, vmax=1)
+        axes.set_title(f"{rung}\n{task}: {mean(seed[0] for seed in numbers[rung, task]):.2f}", fontsize=10)
         axes.set(xlabel="looks at place", ylabel="place", xticks=range(0, LENGTH, 4), yticks=range(0, LENGTH, 4))
     figure.colorbar(image, ax=figure.axes, label="weight, mean over rows", shrink=0.8)
     return figure

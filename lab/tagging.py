@@ -4,15 +4,18 @@ Each task has one answer that is known, so an accuracy of 1 can be reached, and 
 Dimension letters: B batch, T length, V tokens.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
+from lab.outcome import Cell
 from lab.training import count
 from modeling_vanilla import VanillaConfig, VanillaForTokenClassification
+from modeling_vanilla.attention import MultiHeadAttention
 
+Model = TypeVar("Model", bound=nn.Module)
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 # What is to be named at place t of x_0 ... x_(n-1), all digits. Places before the first are those at the end (roll).
@@ -37,7 +40,7 @@ def rows(task: str, seed: int, batch: int, length: int, symbols: int = 10) -> It
 
 def config(variant: str = "encoder", **fields: Any) -> VanillaConfig:
     """Return the numbers of a small model without dropout, on the kernel that keeps its weights."""
-    sizes = dict(vocab_size=10, num_labels=10, d_model=64, d_ff=128, num_heads=4, num_layers=1)
+    sizes: dict[str, Any] = dict(vocab_size=10, num_labels=10, d_model=64, d_ff=128, num_heads=4, num_layers=1)
     sizes |= dict(dropout=0.0, label_smoothing=0.0, max_position_embeddings=64, use_cache=False)
     # No token of these rows is padding.
     ids = dict(pad_token_id=None, bos_token_id=None, eos_token_id=None, decoder_start_token_id=None)
@@ -55,13 +58,19 @@ def loss_of(model: nn.Module, batch: Batch) -> torch.Tensor:
     return model(batch[0], labels=batch[1]).loss
 
 
+def attention_of(model: nn.Module) -> MultiHeadAttention:
+    """Return the only attention of a model of one layer."""
+    (attention,) = (part for part in model.modules() if isinstance(part, MultiHeadAttention))
+    return attention
+
+
 @torch.no_grad()
 def accuracy(model: nn.Module, batch: Batch) -> float:
     """Return the share of places that are named right."""
     return model(batch[0]).logits.argmax(-1).eq(batch[1]).float().mean().item()
 
 
-def matched(build: Callable[[int], nn.Module], weights: int) -> nn.Module:
+def matched(build: Callable[[int], Model], weights: int) -> Model:
     """Return `build(width)` with as near to `weights` weights as a whole width allows.
 
     Args:
@@ -69,3 +78,8 @@ def matched(build: Callable[[int], nn.Module], weights: int) -> nn.Module:
     """
     narrow, wide = count(build(1)), count(build(2))
     return build(max(1, 1 + round((weights - narrow) / (wide - narrow))))
+
+
+def by_seed(numbers: Sequence[Sequence[float]]) -> list[Cell]:
+    """Return the cells of a row of a table, one for each number measured, from a sequence of numbers for each seed."""
+    return [list(cell) for cell in zip(*numbers)]
