@@ -29,6 +29,9 @@ LEARN = ROOT / "docs" / "learn"
 RESULTS = LEARN / "results"
 NUMBER = re.compile(r"([-+]?[\d.,]+(?:e[-+]?\d+)?%?)<!-- (\w+) \| (.*?) -->")
 TABLE = re.compile(r"(<!-- table: (\w+) (\d+) -->\n).*?(<!-- end -->)", re.DOTALL)
+PARTICLES = (("를", "을"), ("는", "은"), ("가", "이"), ("와", "과"), ("로", "으로"))
+"""After a vowel, after a consonant."""
+PARTICLE = re.compile(r"([\d%])(<!-- \w+ \|[^>]* -->)(을|를|은|는|이|가|과|와|으로|로)(?=[\s,.)])")
 COMMAND = re.compile(r"^```bash\n(python -m .*)\n```$", re.MULTILINE)
 PICTURE = re.compile(r"^!\[(.*)\]\((\S+/(\w+)\.svg)\)$", re.MULTILINE)
 
@@ -120,7 +123,17 @@ def filled(text: str, words: dict[str, str], results: Path = RESULTS) -> str:
     def number(match: re.Match) -> str:
         return f"{quoted(match[2], match[3], results)}<!-- {match[2]} | {match[3]} -->"
 
-    return NUMBER.sub(number, TABLE.sub(table, text))
+    return PARTICLE.sub(_fitting, NUMBER.sub(number, TABLE.sub(table, text)))
+
+
+def _fitting(match: re.Match) -> str:
+    """Return a number's Korean particle in the form that its last digit asks for, as it is read aloud."""
+    sound = match[1] if match[1] in "013678" else ""  # those digits end in a consonant
+    for open_form, closed_form in PARTICLES:
+        if match[3] in (open_form, closed_form):
+            closed = sound and not (open_form == "로" and sound in "178")  # l is no consonant to it
+            return match[1] + match[2] + (closed_form if closed else open_form)
+    return match[0]
 
 
 def translated(label: str, words: dict[str, str]) -> str:

@@ -163,6 +163,24 @@ def test_a_table_is_filled_in_the_words_of_its_language(results):
     assert pages.filled(filled, {"model": "모델", "a": "가"}, results) == filled
 
 
+@pytest.mark.parametrize(
+    ("place", "before", "after"),
+    [
+        ("1 | a | hits", "를", "을"),  # 0.6: yuk
+        ("1 | a | hits", "로 ", "으로 "),
+        ("1 | a | n", "과 ", "와 "),  # 98304: sa
+        ("2 | a | time", "으로 ", "로 "),  # 2e-5: o
+        ("1 | a | hits | .1e", "으로 ", "로 "),  # 6.0e-1: il, which keeps the short form
+        ("1 | a | hits | .1e", "는 ", "은 "),
+        ("1 | a | hits", "입니다.", "입니다."),
+    ],
+)
+def test_a_particle_fits_its_number(results, place, before, after):
+    mark = f"<!-- made | {place} -->"
+    filled = pages.filled(f"7{mark}{before}.", {}, results)
+    assert filled.split(mark)[1] == f"{after}."
+
+
 def test_a_label_that_changes_is_translated_by_its_pattern():
     words = {"{} steps, {} heads": "헤드 {1}개, {0}스텝", "model": "모델"}
     labels = ("model", "700 steps, 4 heads", "other")
