@@ -12,7 +12,7 @@ import torch
 # The name of each lab, in the order of the course: `lab/NAME.py` has TITLE (one line), SECONDS (with --quick, on one slow
 # core), `options(parser)` where it has any of its own, and `run(options) -> Outcome`.
 LABS = tuple(
-    "lookup ladder forget roles scale mask source order heads ffn depth cost longer numbers words".split()
+    "lookup tokens learning ladder forget roles scale mask source order heads ffn depth halves cost longer numbers words".split()
 )  # fmt: skip
 FOLDER = Path("runs/lab")
 
