@@ -253,6 +253,7 @@ class EvalSection:
         metrics: the final figures.
         beams: width of the beam search; 1 = greedy.
         length_penalty: alpha.
+        length_penalty_form: what divides the score of n tokens: hf = n^alpha, paper = ((5 + n) / 6)^alpha.
         max_extra_tokens: output tokens allowed beyond the length of the input.
         batch_tokens: tokens of an evaluation batch.
         limit: rows to evaluate; null = all.
@@ -267,6 +268,7 @@ class EvalSection:
     metrics: list[str] = field(default_factory=lambda: ["loss"])
     beams: int = 4
     length_penalty: float = 0.6
+    length_penalty_form: Literal["hf", "paper"] = "hf"
     max_extra_tokens: int = 50
     batch_tokens: int = 4096
     limit: int | None = None
