@@ -118,7 +118,7 @@ RULES: dict[str, Rule] = {
         taken,
         "loop",
         "eval_every save_every log_every precision matmul_precision compile gradient_checkpointing shard early_stopping final "
-        "ema",
+        "ema skip_logits",
     ),
     "loop.max_steps": at_most(MOST_STEPS),
     "loop.accumulate": at_most(2**16),

@@ -206,6 +206,8 @@ class LoopSection:
         matmul_precision: `torch.set_float32_matmul_precision`.
         compile: run the model through `torch.compile`.
         gradient_checkpointing: recompute activations in the backward pass, to save memory.
+        skip_logits: compute the loss of translation and causal models without holding all logits: with a vocabulary of
+            16,000 and more in less time and memory.
         shard: divide weights, gradients and moments among the processes (FSDP2) instead of a copy for each.
         early_stopping: stop after so many evaluations without a better `eval.best_metric`; null = never.
         final: which weights become the run's `final` folder.
@@ -231,6 +233,7 @@ class LoopSection:
     matmul_precision: Literal["highest", "high", "medium"] = "highest"
     compile: bool = False
     gradient_checkpointing: bool = False
+    skip_logits: bool = False
     shard: bool = False
     early_stopping: int | None = None
     final: Literal["last", "best", "average", "ema"] = "last"
