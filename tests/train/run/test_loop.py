@@ -125,7 +125,7 @@ def test_a_loss_without_logits_trains_alike(write_recipe, fit):
     plain, skipped = fit(write_recipe("plain")), fit(write_recipe("skipped"), "--loop.skip_logits", "true")
     for mine, theirs in zip(events(skipped), events(plain), strict=True):
         assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
-    with pytest.raises(UserError, match="loop.skip_logits: True must be false for the task masked"):
+    with pytest.raises(UserError, match="loop.skip_logits: true must be false for the task masked"):
         fit(write_recipe("other", task="masked"), "--loop.skip_logits", "true")
 
 
