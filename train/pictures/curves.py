@@ -10,10 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from modeling_vanilla.look import fonts
 from train import files
 from train.errors import UserError
 from train.model.optim import learning_rate
-from train.pictures import fonts
+from train.pictures import png
 from train.settings.reading import load_recipe
 from train.tasks import FIGURES, in_words
 
@@ -36,7 +37,7 @@ def of_run(run_dir: str | Path, output: str | Path | None = None) -> Path:
     metrics_file = Path(run_dir) / files.METRICS
     if not metrics_file.is_file():
         raise UserError(f"{run_dir}: not the folder of a run, it has no metrics.jsonl")
-    fonts.require_png(output or files.CURVES)
+    png.require(output or files.CURVES)
     return draw(metrics_file, Path(output) if output else Path(run_dir) / files.CURVES)
 
 
@@ -69,7 +70,7 @@ def draw(metrics_file: Path, output: Path, title: str | None = None) -> Path:
         panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
         figure.align_ylabels(panels)
         figure.suptitle(fonts.title(title or metrics_file.resolve().parent.name), fontsize=12)
-        return fonts.save(figure, output)
+        return png.save(figure, output)
 
 
 def _task(run_dir: Path) -> str | None:
