@@ -8,6 +8,7 @@ The same model on both sides; that the same tokens come out is checked first. CP
 
 import argparse
 import statistics
+from functools import partial
 
 import torch
 import transformers

@@ -45,6 +45,12 @@ def peak(way: str, rows: int, vocabulary: int, threads: int) -> float:
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 
+def alone(*arguments) -> float:
+    """Return `peak` of a process of its own: what another way has taken stays taken."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(peak, arguments)
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -62,10 +68,9 @@ def main() -> None:
         torch.testing.assert_close(*losses, rtol=1e-5, atol=0)
         steps = {name: partial(step, name, inputs) for name in WAYS}
         seconds = in_turns(steps, 1 if options.smoke else options.rounds)
-        with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
-            sizes = [pool.apply(peak, (name, rows, vocabulary, options.threads)) for name in WAYS]
+        sizes = [] if options.smoke else [alone(name, rows, vocabulary, options.threads) for name in WAYS]
         times = " | ".join(f"{1000 * statistics.median(each):.0f}" for each in seconds.values())
-        memory = " | ".join(f"{size:.0f}" for size in sizes)
+        memory = " | ".join(f"{size:.0f}" for size in sizes) or "- | -"
         print(f"| {vocabulary} | {times} | {ratio(*seconds.values())} | {memory} |")
 
 
