@@ -1,14 +1,17 @@
 # Copyright 2026 The modeling_vanilla authors. Licensed under the Apache License, Version 2.0.
 """`python -m modeling_vanilla convert`: a folder in, a folder out."""
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
+
+from transformers import PreTrainedModel
 
 from ..base import VanillaPreTrainedModel
 from .architectures import from_transformers, load, to_transformers
 from .ctranslate2 import for_ctranslate2
 from .folders import check_target, complete_folder, copy_tokenizer, write_folder
+from .variants import cut
 
 
 def convert(parser: ArgumentParser, words: Sequence[str]) -> int:
@@ -29,15 +32,15 @@ def convert(parser: ArgumentParser, words: Sequence[str]) -> int:
         action="store_true",
         help="the Marian model of which ct2-transformers-converter makes the same translator",
     )
+    parser.add_argument(
+        "--part",
+        choices=("encoder", "decoder"),
+        help="of a translator, one half alone, in the layout of Vanilla: the encoder as in BERT, the decoder as in GPT",
+    )
     options = parser.parse_args(words)
     check_target(options.target)
     model = load(options.source)
-    if isinstance(model, VanillaPreTrainedModel):
-        converted = for_ctranslate2(model) if options.ctranslate2 else to_transformers(model)
-    elif options.ctranslate2:
-        raise ValueError(f"--ctranslate2 needs a Vanilla model, {options.source} holds a {type(model).__name__}")
-    else:
-        converted = from_transformers(model)
+    converted = _converted(model, options)
 
     def fill(folder: Path) -> None:
         converted.save_pretrained(folder)
@@ -46,3 +49,16 @@ def convert(parser: ArgumentParser, words: Sequence[str]) -> int:
     write_folder(options.target, fill)
     print(f"{options.target}: {type(converted).__name__}, from {type(model).__name__}")
     return 0
+
+
+def _converted(model: PreTrainedModel, options: Namespace) -> PreTrainedModel:
+    is_vanilla = isinstance(model, VanillaPreTrainedModel)
+    if options.part and options.ctranslate2:
+        raise ValueError("--part and --ctranslate2 exclude each other: CTranslate2 is given a whole translator")
+    if options.part:
+        return cut(model if is_vanilla else from_transformers(model), options.part)
+    if options.ctranslate2 and not is_vanilla:
+        raise ValueError(f"--ctranslate2 needs a Vanilla model, {options.source} holds a {type(model).__name__}")
+    if options.ctranslate2:
+        return for_ctranslate2(model)
+    return to_transformers(model) if is_vanilla else from_transformers(model)

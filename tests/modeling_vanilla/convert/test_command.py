@@ -14,6 +14,8 @@ from transformers import (
     AutoModelForMaskedLM,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
+    BartConfig,
+    BartForConditionalGeneration,
     BertConfig,
     BertForMaskedLM,
     GPT2Config,
@@ -22,7 +24,7 @@ from transformers import (
     MarianMTModel,
 )
 
-from modeling_vanilla import VanillaForCausalLM, VanillaForMaskedLM, from_transformers
+from modeling_vanilla import VanillaForCausalLM, VanillaForMaskedLM, VanillaModel, from_transformers
 from modeling_vanilla.__main__ import main
 from modeling_vanilla.convert import folders
 
@@ -214,7 +216,7 @@ def test_a_hub_id_is_checked_before_it_is_downloaded(bert, tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("command", "options"),
     [
-        ("convert", ("SOURCE", "TARGET", "--ctranslate2")),
+        ("convert", ("SOURCE", "TARGET", "--ctranslate2", "--part")),
         ("doctor", ("MODEL", "--checks", "--json", "--seed", "--trust-remote-code", "--transformers")),
     ],
 )
@@ -250,6 +252,33 @@ def test_mistakes_on_the_command_line(bert, tmp_path, capsys):
     code, _, line = run("convert", gpt2, tmp_path / "new", "--ctranslate2", capsys=capsys)
     assert code == 2
     assert "--ctranslate2 needs a Vanilla model" in line
+    code, _, line = run("convert", gpt2, tmp_path / "new", "--part", "encoder", capsys=capsys)
+    assert (code, line) == (2, "modeling_vanilla: variant='decoder' must be 'encoder-decoder' to cut a part out")
+    code, _, line = run("convert", gpt2, tmp_path / "new", "--part", "middle", capsys=capsys)
+    assert (code, "--part" in line and "middle" in line) == (2, True)
+    assert run("convert", gpt2, tmp_path / "new", "--part", "encoder", "--ctranslate2", capsys=capsys)[0] == 2
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_half_of_a_translator(tmp_path, capsys):
+    """The cut encoder of a BART has the states of the BART; a cut decoder of a Vanilla model has its weights."""
+    sizes = dict(vocab_size=31, d_model=24, encoder_layers=2, decoder_layers=1, max_position_embeddings=9)
+    sizes |= dict(encoder_attention_heads=4, decoder_attention_heads=4, encoder_ffn_dim=29, decoder_ffn_dim=29)
+    torch.manual_seed(0)
+    bart = BartForConditionalGeneration(BartConfig(**sizes)).eval()
+    bart.save_pretrained(tmp_path / "bart")
+    assert run("convert", tmp_path / "bart", tmp_path / "half", "--part", "encoder", capsys=capsys)[0] == 0
+    half, ids = VanillaModel.from_pretrained(tmp_path / "half").eval(), torch.randint(4, 31, (2, 5))
+    assert half.config.variant == "encoder"
+    with torch.no_grad():
+        states, expected = half(ids).last_hidden_state, bart.model.encoder(ids).last_hidden_state
+    torch.testing.assert_close(states, expected, atol=1e-5, rtol=0)
+    assert run("convert", tmp_path / "bart", tmp_path / "whole", capsys=capsys)[0] == 0
+    assert run("convert", tmp_path / "whole", tmp_path / "writer", "--part", "decoder", capsys=capsys)[0] == 0
+    whole = VanillaModel.from_pretrained(tmp_path / "whole").state_dict()
+    writer = VanillaModel.from_pretrained(tmp_path / "writer")
+    assert writer.config.variant == "decoder"
+    assert all(torch.equal(weight, whole[name]) for name, weight in writer.state_dict().items())
 
 
 def test_as_a_program(bert, target):
