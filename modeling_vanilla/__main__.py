@@ -11,11 +11,13 @@ from transformers.utils import logging
 from .convert.command import convert
 from .doctor.command import doctor
 from .doctor.subject import printable
+from .look.command import command as look
 
 USAGE = """usage: python -m modeling_vanilla COMMAND ...
 
   convert SOURCE TARGET    BERT, RoBERTa, GPT-2, BART or Marian to Vanilla, or back
   doctor MODEL             look for what goes wrong in any text model without an error
+  look MODEL TEXT          see where the heads of any text model look: a page, a picture, numbers
 
 COMMAND -h describes a command and its options.
 
@@ -23,7 +25,11 @@ Exit codes: 0 done, 1 a check failed, 2 a mistake in the input: one line says wh
 
 
 # One word, one function: it adds its options to the parser, parses the words behind its own, and returns the exit code.
-COMMANDS: dict[str, Callable[[argparse.ArgumentParser, Sequence[str]], int]] = {"convert": convert, "doctor": doctor}
+COMMANDS: dict[str, Callable[[argparse.ArgumentParser, Sequence[str]], int]] = {
+    "convert": convert,
+    "doctor": doctor,
+    "look": look,
+}
 
 
 class Parser(argparse.ArgumentParser):

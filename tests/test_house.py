@@ -325,7 +325,8 @@ def test_the_wheel_holds_modeling_vanilla_only(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["setup.py"])
     wheel = zipfile.ZipFile(tmp_path / build_meta.build_wheel(str(tmp_path)))
     files = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    assert files == {path.relative_to(ROOT).as_posix() for path in sources("modeling_vanilla")}
+    assets = sorted((ROOT / "modeling_vanilla" / "look" / "page-assets").iterdir())
+    assert files == {path.relative_to(ROOT).as_posix() for path in [*sources("modeling_vanilla"), *assets]}
 
 
 def test_model_and_tokenizer_agree_on_the_special_ids():

@@ -2,9 +2,7 @@
 
 import json
 import math
-import warnings
 
-import matplotlib.image
 import numpy as np
 import pytest
 import torch
@@ -12,80 +10,19 @@ import yaml
 
 import tokenizer as tokenizers
 from modeling_vanilla import VanillaConfig, VanillaForCausalLM, VanillaForConditionalGeneration
+from modeling_vanilla.look import fonts
 from train.__main__ import main
 from train.errors import UserError
-from train.pictures import attention, curves, fonts
-
-SOURCE, TARGET = [*"20 Mai, 2026", "</s>"], [*"2026년 5월", "</s>"]
-
-
-def weights_of(heads, target, source):
-    return torch.softmax(torch.randn(heads, target, source, generator=torch.Generator().manual_seed(0)), -1)
+from train.pictures import attention, curves, png
 
 
 @pytest.fixture
 def drawn(monkeypatch):
     """Keep the figure that is about to be written."""
     kept = []
-    save = fonts.save
-    monkeypatch.setattr(fonts, "save", lambda figure, path: (kept.append(figure), save(figure, path))[1])
+    save = png.save
+    monkeypatch.setattr(png, "save", lambda figure, path: (kept.append(figure), save(figure, path))[1])
     return kept
-
-
-def test_hangul_and_umlauts_have_a_font():
-    for letter in "가힣년월일금요äöüßÄ→␣▁éñ":
-        assert fonts.readable(letter) == fonts.VISIBLE.get(letter, letter)
-    assert len(fonts.families()) == 2
-
-
-def test_what_no_font_has_becomes_its_code_point():
-    assert fonts.readable("\U0001fae8") == "U+1FAE8"
-    assert fonts.readable(" ") == "␣"
-    assert fonts.readable("a b\n") == "a␣b⏎"
-    assert fonts.readable("") == "∅"
-
-
-def test_the_mark_of_a_words_start_is_no_part_of_a_label():
-    assert [fonts.label(piece) for piece in ("▁Hut", "s", "▁", " ", "</s>")] == ["Hut", "s", "␣", "␣", "</s>"]
-
-
-def test_long_labels_leave_room_for_the_cells(tmp_path, drawn):
-    words = ["▁orangefarbenen", "▁etwas", "</s>"]
-    attention.panels(words * 4, words * 3, torch.full((2, 9, 12), 1 / 12), tmp_path / "x.png")
-    figure = drawn[-1]
-    figure.canvas.draw()
-    for axes in figure.axes[:3]:
-        box = axes.get_window_extent()
-        assert box.width / 12 > 0.15 * figure.dpi and box.height / 9 > 0.15 * figure.dpi
-
-
-def test_a_panel_per_head_and_their_mean(drawn, tmp_path):
-    weights = weights_of(3, len(TARGET), len(SOURCE))
-    path = attention.panels(SOURCE, TARGET, weights, tmp_path / "a.png", title="20 Mai, 2026 → 2026년 5월")
-    panels = [axes for axes in drawn[0].axes if axes.images and axes.get_title()]
-    assert [axes.get_title() for axes in panels] == ["head 1", "head 2", "head 3", "mean of the heads"]
-    for axes, expected in zip(panels, [*weights, sum(weights) / 3], strict=True):
-        np.testing.assert_allclose(axes.images[0].get_array(), expected, atol=1e-6)
-        assert [label.get_text() for label in axes.get_xticklabels()] == [fonts.readable(piece) for piece in SOURCE]
-        assert [label.get_text() for label in axes.get_yticklabels()] == [fonts.readable(piece) for piece in TARGET]
-        low, high = axes.get_ylim()
-        assert low > high, "the first word written must stand on top"
-    picture = matplotlib.image.imread(path)
-    assert min(picture.shape[:2]) > 600
-    assert picture[..., :3].std() > 0.02
-
-
-def test_no_letter_is_drawn_as_a_box(tmp_path):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # matplotlib warns of a glyph that no font has
-        attention.panels(
-            ["가", "ß", "\U0001fae8"], ["나", "\t"], weights_of(2, 2, 3), tmp_path / "a.png", "가 \U0001fae8"
-        )
-
-
-def test_labels_that_do_not_fit_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"\(3, 5, 4\).*\(heads, 4, 5\)"):
-        attention.panels([*"abcde"], [*"abcd"], weights_of(3, 5, 4), tmp_path / "a.png")
 
 
 @pytest.fixture
@@ -102,27 +39,24 @@ def model_and_tokenizer():
     return model, tokenizer
 
 
-def test_attention_is_that_of_a_forward_over_what_was_written(model_and_tokenizer):
+def test_the_picture_is_the_last_layer_of_a_forward_over_what_was_written(model_and_tokenizer, drawn, tmp_path):
     model, tokenizer = model_and_tokenizer
-    model.set_attn_implementation("sdpa")
     model.train()
-    (source, target), weights = attention.translated(model, tokenizer, "May 1, 2026")
-    assert source == [*"May 1, 2026", "</s>"]
-    assert weights.shape == (4, len(target), len(source))
-    torch.testing.assert_close(weights.sum(-1), torch.ones(4, len(target)))
-    assert (model.config._attn_implementation, model.training) == ("sdpa", True)
-    # the same by hand: the last layer's cross-attention over the start token and all but the last written one
+    attention.draw(model, tokenizer, "May 1, 2026", tmp_path / "a.png")
+    assert model.training
     model.eval()
-    model.set_attn_implementation("eager")
     inputs = tokenizer("May 1, 2026", return_tensors="pt")
-    ids = tokenizer.convert_tokens_to_ids(target)
+    written = model.generate(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
+    model.set_attn_implementation("eager")
     with torch.no_grad():
-        output = model(
-            input_ids=inputs["input_ids"], decoder_input_ids=torch.tensor([[2, *ids[:-1]]]), output_attentions=True
-        )
-    torch.testing.assert_close(weights, output.cross_attentions[-1][0])
-    # row t is named after the token that position t wrote
-    assert output.logits[0].argmax(-1).tolist() == ids
+        output = model(**inputs, decoder_input_ids=written[:, :-1], output_attentions=True)
+    panels = [axes for axes in drawn[0].axes if axes.images and axes.get_title()]
+    weights = output.cross_attentions[-1][0]
+    for axes, expected in zip(panels, [*weights, weights.mean(0)], strict=True):
+        np.testing.assert_allclose(axes.images[0].get_array(), expected, atol=1e-6)
+    # Row t is named after the token that place t wrote.
+    rows = [label.get_text() for label in panels[0].get_yticklabels()]
+    assert rows == [fonts.label(piece) for piece in tokenizer.convert_ids_to_tokens(written[0, 1:].tolist())]
 
 
 def test_a_text_longer_than_the_model_is_one_line_with_the_limit(model_and_tokenizer, tmp_path, capsys):
@@ -137,17 +71,10 @@ def test_a_text_longer_than_the_model_is_one_line_with_the_limit(model_and_token
     assert line == "error: TEXT: 67 tokens; the model reads at most 64 (max_position_embeddings)"
 
 
-def test_a_special_token_that_was_typed_is_text(model_and_tokenizer):
-    model, tokenizer = model_and_tokenizer
-    (source, _), _ = attention.translated(model, tokenizer, "May</s>")
-    assert source.count("</s>") == 1
-
-
-def test_byte_level_tokens_are_labelled_by_their_text():
-    texts = ["금요일 Friday"] * 5
-    tokenizer = tokenizers.build("byte_bpe", texts, 300, "seq2seq", min_frequency=1, show_progress=False)
-    ids = tokenizer("금요일 Friday")["input_ids"]
-    assert "".join(attention._pieces(tokenizer, ids)).removesuffix("</s>") == "금요일 Friday"
+def test_a_special_token_that_was_typed_is_text(model_and_tokenizer, drawn, tmp_path):
+    attention.draw(*model_and_tokenizer, "May</s>", tmp_path / "a.png")
+    columns = [label.get_text() for label in drawn[0].axes[0].get_xticklabels()]
+    assert columns.count("</s>") == 1
 
 
 def test_a_model_folder_is_drawn(tmp_path, model_and_tokenizer):
@@ -160,7 +87,8 @@ def test_a_model_folder_is_drawn(tmp_path, model_and_tokenizer):
     causal = VanillaForCausalLM(VanillaConfig.tiny(variant="decoder"))
     causal.save_pretrained(tmp_path / "causal")
     with pytest.raises(
-        UserError, match=r"variant 'decoder'; only an encoder-decoder looks at a source.*make space MODEL="
+        UserError,
+        match=r"variant 'decoder'; only an encoder-decoder looks at a source; python -m modeling_vanilla look",
     ):
         attention.of_model(tmp_path / "causal", "text", tmp_path / "b.png")
 
@@ -290,9 +218,10 @@ def test_the_legend_names_what_the_run_has(config, words, tmp_path, drawn):
 
 
 @pytest.mark.parametrize("ends", [False, True])
-def test_a_translation_without_an_end_is_reported(ends, model_and_tokenizer, tmp_path, caplog, monkeypatch):
+def test_a_translation_without_an_end_is_reported(ends, model_and_tokenizer, tmp_path, caplog):
     model, tokenizer = model_and_tokenizer
-    written = ["2", tokenizer.eos_token if ends else "0"]
-    monkeypatch.setattr(attention, "translated", lambda *_: ((["a"], written), torch.ones(1, 2, 1)))
+    model.generation_config.max_new_tokens = 2
+    if ends:
+        model.generation_config.forced_eos_token_id = tokenizer.eos_token_id
     attention.draw(model, tokenizer, "a", tmp_path / "a.png")
     assert ("stopped after 2 tokens without an end" in caplog.text) is not ends
