@@ -97,10 +97,11 @@ def _formatted(number: str | float, form: str) -> str:
         text = number.split()[int(form) - 1] if form else number
     elif form == "%":
         text = f"{100 * number:.3g}"
-    elif form:
+    elif form and number:
         text = format(number, form)
     else:
         text = str(number) if isinstance(number, int) else f"{number:.3g}"
+    # 2e-05 as people write it.
     return re.sub(r"e([-+])0*(\d)", lambda match: f"e{match[1].strip('+')}{match[2]}", text)
 
 
