@@ -206,6 +206,8 @@ class LoopSection:
         matmul_precision: `torch.set_float32_matmul_precision`.
         compile: run the model through `torch.compile`.
         gradient_checkpointing: recompute activations in the backward pass, to save memory.
+        skip_logits: compute the loss of translation and causal models without holding all logits: with a vocabulary of
+            16,000 and more in less time and memory.
         shard: divide weights, gradients and moments among the processes (FSDP2) instead of a copy for each.
         early_stopping: stop after so many evaluations without a better `eval.best_metric`; null = never.
         final: which weights become the run's `final` folder.
@@ -231,6 +233,7 @@ class LoopSection:
     matmul_precision: Literal["highest", "high", "medium"] = "highest"
     compile: bool = False
     gradient_checkpointing: bool = False
+    skip_logits: bool = False
     shard: bool = False
     early_stopping: int | None = None
     final: Literal["last", "best", "average", "ema"] = "last"
@@ -253,6 +256,7 @@ class EvalSection:
         metrics: the final figures.
         beams: width of the beam search; 1 = greedy.
         length_penalty: alpha.
+        length_penalty_form: what divides the score of n tokens: hf = n^alpha, paper = ((5 + n) / 6)^alpha.
         max_extra_tokens: output tokens allowed beyond the length of the input.
         batch_tokens: tokens of an evaluation batch.
         limit: rows to evaluate; null = all.
@@ -269,6 +273,7 @@ class EvalSection:
     metrics: list[str] = field(default_factory=lambda: ["loss"])
     beams: int = 4
     length_penalty: float = 0.6
+    length_penalty_form: Literal["hf", "paper"] = "hf"
     max_extra_tokens: int = 50
     batch_tokens: int = 4096
     limit: int | None = None
