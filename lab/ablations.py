@@ -1,9 +1,13 @@
 """What a claim takes away: a subclass of some ten lines for each, and the models that are built with it."""
 
+from typing import TypeVar
+
 import torch
 
 from modeling_vanilla.base import VanillaPreTrainedModel
 from modeling_vanilla.embeddings import Embeddings
+
+Model = TypeVar("Model", bound=VanillaPreTrainedModel)
 
 
 class WithoutPositions(Embeddings):
@@ -16,7 +20,7 @@ class WithoutPositions(Embeddings):
         return self.dropout(inputs_embeds)
 
 
-def without_positions(model: VanillaPreTrainedModel) -> VanillaPreTrainedModel:
+def without_positions(model: Model) -> Model:
     """Take the positions away from every stack of a model, in place; return the model."""
     for stack in [module for module in model.modules() if hasattr(module, "embeddings")]:
         stack.embeddings = WithoutPositions(model.config)
