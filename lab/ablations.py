@@ -6,6 +6,8 @@ Dimension letters: B batch, T query length, S key length, D d_model, H heads, K 
 
 from typing import Any, TypeVar
 
+from typing import TypeVar
+
 import torch
 from torch import nn
 
@@ -148,6 +150,8 @@ class Bare(EncoderLayer):
         """Map (B, T, D) to (B, T, D)."""
         return self.dropout(sublayer(hidden_states))
 
+Model = TypeVar("Model", bound=VanillaPreTrainedModel)
+
 
 class WithoutPositions(Embeddings):
     """Token vectors alone: the order of the sequence is not told (against Vaswani et al. 2017, sec. 3.5)."""
@@ -159,7 +163,7 @@ class WithoutPositions(Embeddings):
         return self.dropout(inputs_embeds)
 
 
-def without_positions(model: VanillaPreTrainedModel) -> VanillaPreTrainedModel:
+def without_positions(model: Model) -> Model:
     """Take the positions away from every stack of a model, in place; return the model."""
     for stack in [module for module in model.modules() if hasattr(module, "embeddings")]:
         stack.embeddings = WithoutPositions(model.config)

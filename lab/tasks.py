@@ -103,8 +103,8 @@ def dates_of(train: int = 20_000, test: int = 1000) -> Dates:
     splits = dates(train=train, validation=1, test=test)
     texts = {name: (rows["source"], rows["target"]) for name, rows in splits.items()}
     tokenizer = build("char", [*texts["train"][0], *texts["train"][1]], 200, "seq2seq", show_progress=False)
-    pairs = (encoded(tokenizer, *texts[name]) for name in ("train", "test"))
-    return Dates(texts, *pairs, len(tokenizer))
+    pairs = {name: encoded(tokenizer, *texts[name]) for name in ("train", "test")}
+    return Dates(texts, pairs["train"], pairs["test"], len(tokenizer))
 
 
 def _dates() -> Task:
