@@ -5,37 +5,40 @@ Dimension letters: B batch, T length n, D d_model, H heads, K head_dim, P keys o
 
 import torch
 
+from lab.memory import RelativeAttention
 from lab.paths import fixed, strided
 from modeling_vanilla import VanillaConfig
-from modeling_vanilla.attention import MultiHeadAttention
 
 PATTERNS = {"strided": strided, "fixed": fixed}
 
 
-class SparseAttention(MultiHeadAttention):
+class SparseAttention(RelativeAttention):
     """Masked self-attention that reads a pattern (Child et al. 2019, sec. 4.3).
 
-    As a mask of this package's attention, which trains fast here; `gathered` computes the pattern's pairs alone.
+    The pattern is a mask here, which trains fast on what there is; `gathered` computes the pattern's pairs alone.
+
+    Deviates: positions are relative, so that this differs from the full attention beside it in the pattern alone; Child et
+    al. add learned vectors of row and column to the input.
     """
 
     def __init__(self, config: VanillaConfig, layer_idx: int, pattern: str = "strided"):
-        super().__init__(config, layer_idx, is_causal=True)
+        super().__init__(config, layer_idx)
         self.pattern = PATTERNS[pattern]
 
     def forward(self, hidden_states: torch.Tensor, *rest, **kwargs):
         """Attend from (B, T, D) to itself."""
-        return super().forward(hidden_states, attention_mask=self.pattern(hidden_states.shape[1])[None, None])
+        return super().forward(hidden_states, attention_mask=self.pattern(hidden_states.shape[1]))
 
     def gathered(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """Return the same output, from the pattern's pairs alone: fetch the keys of each query, then multiply."""
-        query, key, value = (
-            self._split_heads(project(hidden_states), self.head_dim)
-            for project in (self.q_proj, self.k_proj, self.v_proj)
-        )  # (B, H, T, K)
-        places, real = keys_of(self.pattern(hidden_states.shape[1]))  # (T, P)
-        scores = (query[..., None, :] * self.scaling) @ key[:, :, places].transpose(-1, -2)  # (B, H, T, 1, P)
-        weights = scores.masked_fill(~real[:, None], torch.finfo(scores.dtype).min).softmax(-1)
-        context = (weights @ value[:, :, places])[..., 0, :]  # (B, H, T, K)
+        """Return the same output from the pattern's pairs alone: fetch the keys of each query, then multiply."""
+        query, key, value, relative = self.project(hidden_states, hidden_states)
+        length = hidden_states.shape[1]
+        places, real = keys_of(self.pattern(length))  # (T, P)
+        distances = (torch.arange(length)[:, None] - places).clamp(min=0)
+        by_key = (query + self.content_bias)[..., None, :] @ key[:, :, places].transpose(-1, -2)  # (B, H, T, 1, P)
+        by_distance = (query + self.position_bias)[..., None, :] @ relative[:, :, distances].transpose(-1, -2)
+        scores = ((by_key + by_distance) * self.scaling).masked_fill(~real[:, None], torch.finfo(query.dtype).min)
+        context = (scores.softmax(-1) @ value[:, :, places])[..., 0, :]  # (B, H, T, K)
         return self.out_proj(context.transpose(1, 2).flatten(2))
 
 
@@ -44,9 +47,3 @@ def keys_of(pattern: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     most = int(pattern.sum(1).max())
     real, places = pattern.int().topk(most, dim=1)
     return places, real.bool()
-
-
-def operations(config: VanillaConfig, length: int, keys: int) -> int:
-    """Return the operations of one sequence in an attention whose queries read so many keys each, all n in a full one."""
-    inner = config.num_heads * config.head_dim
-    return 8 * length * config.d_model * inner + 4 * length * keys * inner

@@ -32,6 +32,7 @@ WITH_CODE = (
     "sentence-embeddings",
     "convert",
     "export",
+    "look",
     "paper",
     "publishing",
     "sharing",
