@@ -22,8 +22,8 @@ from lab.rungs import Transformer, config_of, exact, fitted, loss_of
 from lab.tasks import Batch, Dates, dates_of, padded, shuffled
 from lab.training import count, train
 from modeling_vanilla import VanillaForCausalLM
+from modeling_vanilla.look.fonts import chosen
 from train.data.dates import ENGLISH_DATES
-from train.pictures.fonts import chosen
 
 TITLE = "a translator without its source, or with another's: what the outputs alone can tell, in nats a token"
 SECONDS = 90
