@@ -6,8 +6,6 @@ Dimension letters: B batch, T query length, S key length, D d_model, H heads, K 
 
 from typing import Any, TypeVar
 
-from typing import TypeVar
-
 import torch
 from torch import nn
 
@@ -149,6 +147,7 @@ class Bare(EncoderLayer):
     def residual(self, hidden_states, norm, sublayer):
         """Map (B, T, D) to (B, T, D)."""
         return self.dropout(sublayer(hidden_states))
+
 
 Model = TypeVar("Model", bound=VanillaPreTrainedModel)
 
