@@ -14,7 +14,7 @@ from lab.tagging import by_seed
 from modeling_vanilla.attention import scaled_dot_product_attention
 
 TITLE = "attention as a soft dictionary: present, equal, missing and changed keys"
-SECONDS = 5
+SECONDS = 8
 
 ENTRIES, WIDTH = 6, 4
 SCALES = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)

@@ -22,7 +22,7 @@ from modeling_vanilla import VanillaForCausalLM, VanillaForMaskedLM
 from modeling_vanilla.attention import MultiHeadAttention
 
 TITLE = "the causal mask and the padding mask: what leaks without them"
-SECONDS = 100
+SECONDS = 50
 
 LETTERS, LENGTH = 26, 12
 FLOOR = math.log(LETTERS)
@@ -59,7 +59,7 @@ def random_letters(seed: int, batch: int) -> Iterator[torch.Tensor]:
 
 
 def twins(seed: int, batch: int, hidden: int | None = None) -> Iterator[Batch]:
-    """Yield rows a a b b c c ... of which one letter is hidden, and labels (-100 elsewhere), both (B, 12), without end.
+    """Yield rows a a b b c c ... with one of each two hidden, and labels (-100 elsewhere), both (B, 12), without end.
 
     Args:
         hidden: 0 hides the first letter of a pair, whose answer stands to its right; 1 the second; None either.
@@ -67,10 +67,8 @@ def twins(seed: int, batch: int, hidden: int | None = None) -> Iterator[Batch]:
     draw = torch.Generator().manual_seed(seed)
     while True:
         letters = torch.randint(LETTERS, (batch, LENGTH // 2), generator=draw).repeat_interleave(2, dim=1)
-        place = torch.randint(LENGTH, (batch, 1), generator=draw)
-        if hidden is not None:
-            place = place // 2 * 2 + hidden
-        at = torch.arange(LENGTH) == place
+        side = torch.randint(2, (batch, LENGTH // 2), generator=draw) if hidden is None else torch.tensor(hidden)
+        at = (torch.arange(2) == side.unsqueeze(-1)).expand(batch, LENGTH // 2, 2).flatten(1)
         yield letters.masked_fill(at, HIDDEN), letters.masked_fill(~at, -100)
 
 
@@ -183,7 +181,7 @@ def tables_of_training(curves: dict, written: dict, filled: dict, pads: dict, st
             [[names[m], [mean(curve[-20:]) for curve in curves[m]], *by_seed(written[m])] for m in (True, False)],
         ),
         Table(
-            "An encoder that fills one hidden letter of a a b b c c ..., nats",
+            "An encoder that fills the hidden letters of a a b b c c ..., one of each two, in nats",
             ["it sees", "answer to the right", "answer to the left"],
             [[sides[m], *by_seed(filled[m])] for m in (True, False)],
         ),
@@ -209,7 +207,8 @@ def table_of_kernels() -> Table:
 def lines_side_by_side() -> str:
     """Return the source of the four lines and of the five."""
     sources = [inspect.getsource(function) for function in (four_lines, with_the_missing_line)]
-    return "\n".join(["What is copied, and what it lacks to be a decoder's:", "```python", *sources, "```"])
+    code = "\n\n".join(source.rstrip() for source in sources)
+    return f"What is copied, and what it lacks to be a decoder's:\n```python\n{code}\n```"
 
 
 def conclusion(curves: dict, written: dict, filled: dict, pads: dict) -> str:
@@ -219,10 +218,10 @@ def conclusion(curves: dict, written: dict, filled: dict, pads: dict) -> str:
     right = {m: mean(seed[0] for seed in filled[m]) for m in (True, False)}
     change = {m: mean(seed[1] for seed in pads[16, m]) for m in (True, False)}
     return (
-        f"Nothing can guess letters drawn at random: the floor is {FLOOR:.3f} nats. With the mask training ends at "
-        f"{trained[True]:.2f}; without it at {trained[False]:.2f}, and writing one token at a time it is at "
+        f"No model can guess letters drawn at random: the floor is {FLOOR:.3f} nats. With the mask training ends at "
+        f"{trained[True]:.2f}; without it at {trained[False]:.2g}, and writing one token at a time it is at "
         f"{in_turn[False]:.1f} ({in_turn[True]:.2f} with the mask): it had read the answer. An encoder finds an answer "
-        f"to its right with {right[True]:.2f} nats where it sees both sides, with {right[False]:.2f} under a causal mask. "
+        f"to its right with {right[True]:.2g} nats where it sees both sides, with {right[False]:.2f} under a causal mask. "
         f"16 places of padding change a score by {change[True]:.0e} with their mask, by {change[False]:.1f} without."
     )
 
@@ -248,7 +247,7 @@ def picture(curves: dict, written: dict, filled: dict) -> Figure:
     left.set(title="Training on random letters", xlabel="step")
     middle.set(title="The same decoders, tested", xticks=(0, 1), xticklabels=("all at once", "one at a time"))
     answers = ("answer to the right", "answer to the left")
-    right.set(title="Filling a hidden letter", xticks=(0, 1), xticklabels=answers, ylim=(0, 4.6))
+    right.set(title="Filling hidden letters", xticks=(0, 1), xticklabels=answers, ylim=(0, 4.6))
     for axes in (left, middle, right):
         axes.legend(frameon=False, fontsize=8)
     return figure

@@ -97,10 +97,11 @@ def _formatted(number: str | float, form: str) -> str:
         text = number.split()[int(form) - 1] if form else number
     elif form == "%":
         text = f"{100 * number:.3g}"
-    elif form:
+    elif form and number:
         text = format(number, form)
     else:
         text = str(number) if isinstance(number, int) else f"{number:.3g}"
+    # 2e-05 as people write it.
     return re.sub(r"e([-+])0*(\d)", lambda match: f"e{match[1].strip('+')}{match[2]}", text)
 
 
@@ -218,7 +219,7 @@ import os, sys
 from pathlib import Path
 from IPython.display import SVG, display
 
-os.chdir(next(folder for folder in [Path.cwd(), *Path.cwd().parents] if (folder / "lab").is_dir()))"""
+os.chdir(next(folder for folder in [Path.cwd(), *Path.cwd().parents] if (folder / "lab/pages.py").exists()))"""
 
 
 def notebook(page: Path) -> Any:
@@ -231,7 +232,7 @@ def notebook(page: Path) -> Any:
     text = COMMAND.sub(
         lambda match: cell("!{sys.executable} " + match[1].removeprefix("python ")), page.read_text("utf-8")
     )
-    text = PICTURE.sub(lambda match: cell(f'display(SVG("runs/lab/{match[3]}.svg"))'), text)
+    text = PICTURE.sub(lambda match: cell(f'display(SVG(filename="runs/lab/{match[3]}.svg"))'), text)
     # Jupyter writes equations with dollars alone.
     text = re.sub(r"```math\n(.*?)\n```", r"$$\n\1\n$$", text, flags=re.DOTALL)
     text = re.sub(r"\$`([^`]+)`\$", r"$\1$", text)

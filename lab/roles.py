@@ -17,7 +17,7 @@ from lab.training import count, train
 from modeling_vanilla.attention import MultiHeadAttention
 
 TITLE = "what Q, K and V are each for: three matrices, W_q = W_k, W_k = W_v, none"
-SECONDS = 90
+SECONDS = 60
 
 RUNGS: dict[str, type[MultiHeadAttention]] = {
     "three matrices": MultiHeadAttention,

@@ -21,6 +21,8 @@ from train.settings.get_it import command
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 """Source (B, S), which ends in END, and target (B, T) from START to END; padded on the right."""
+Pair = tuple[list[int], list[int]]
+"""The ids of a source, and of a target with START before it."""
 TASKS = ("reverse", "copy", "dates", "multi30k")
 RECIPE = Path(__file__).parents[1] / "train/recipes/multi30k-en-de.yaml"
 
@@ -86,21 +88,37 @@ def _made(name: str) -> Task:
     )
 
 
+@dataclass
+class Dates:
+    """The dates of the recipe dates-en-ko as texts, (sources, targets) of each split, and as ids, a token a character."""
+
+    texts: dict[str, tuple[list[str], list[str]]]
+    train: list[Pair]
+    test: list[Pair]
+    vocabulary: int
+
+
+def dates_of(train: int = 20_000, test: int = 1000) -> Dates:
+    """Make dates, encoded by a tokenizer of characters; no day of the test occurs in training."""
+    splits = dates(train=train, validation=1, test=test)
+    texts = {name: (rows["source"], rows["target"]) for name, rows in splits.items()}
+    tokenizer = build("char", [*texts["train"][0], *texts["train"][1]], 200, "seq2seq", show_progress=False)
+    pairs = {name: encoded(tokenizer, *texts[name]) for name in ("train", "test")}
+    return Dates(texts, pairs["train"], pairs["test"], len(tokenizer))
+
+
 def _dates() -> Task:
-    splits = dates(train=20_000, validation=1, test=1000)
-    columns = {name: (rows["source"], rows["target"]) for name, rows in splits.items()}
-    tokenizer = build("char", [*columns["train"][0], *columns["train"][1]], 200, "seq2seq", show_progress=False)
-    train, test = (encoded(tokenizer, *columns[name]) for name in ("train", "test"))
-    lengths = [len(text) for text in columns["test"][0]]
+    data = dates_of()
+    lengths = [len(text) for text in data.texts["test"][0]]
     return Task(
         *("dates", "characters", "exact match"),
-        vocabulary=len(tokenizer),
+        vocabulary=data.vocabulary,
         width=64,
         steps=(600, 2000),
         rows=64,
         longest=48,
-        batches=lambda seed: shuffled(train, 64, seed),
-        groups=grouped(test, lengths, (0, 13, 19, 25, 99)),
+        batches=lambda seed: shuffled(data.train, 64, seed),
+        groups=grouped(data.test, lengths, (0, 13, 19, 25, 99)),
         beyond=set(),
         score=exact_match,
     )
@@ -142,20 +160,20 @@ def _lines(path: Path) -> list[str]:
         return stream.read().splitlines()
 
 
-def encoded(tokenizer, sources: Iterable[str], targets: Iterable[str]) -> list[tuple[list[int], list[int]]]:
+def encoded(tokenizer, sources: Iterable[str], targets: Iterable[str]) -> list[Pair]:
     """Return (source ids, target ids) of each pair; a tokenizer of this project ends both, and has made.py's ids."""
     sides = (tokenizer(list(texts))["input_ids"] for texts in (sources, targets))
     return [(source, [made.START, *target]) for source, target in zip(*sides, strict=True)]
 
 
-def padded(pairs: list[tuple[list[int], list[int]]]) -> Batch:
+def padded(pairs: list[Pair]) -> Batch:
     """Return some pairs as two tensors (B, S) and (B, T), padded on the right."""
     sides = ([torch.tensor(ids) for ids in side] for side in zip(*pairs, strict=True))
     source, target = (nn.utils.rnn.pad_sequence(side, True, made.PAD) for side in sides)
     return source, target
 
 
-def shuffled(pairs: list[tuple[list[int], list[int]]], rows: int, seed: int) -> Iterator[Batch]:
+def shuffled(pairs: list[Pair], rows: int, seed: int) -> Iterator[Batch]:
     """Yield batches of pairs of about one length without end, in an order that the seed decides."""
     draw = torch.Generator().manual_seed(seed)
     while True:
@@ -167,9 +185,7 @@ def shuffled(pairs: list[tuple[list[int], list[int]]], rows: int, seed: int) -> 
                 yield padded([pairs[number] for number in pool[starts[at] : starts[at] + rows]])
 
 
-def grouped(
-    pairs: list[tuple[list[int], list[int]]], lengths: list[int], edges: Iterable[int]
-) -> dict[str, list[Batch]]:
+def grouped(pairs: list[Pair], lengths: list[int], edges: Iterable[int]) -> dict[str, list[Batch]]:
     """Return batches of at most 100 pairs, by the length of the source: from one edge up to the next."""
     groups: dict[str, list[Batch]] = {}
     for low, high in pairwise(edges):

@@ -81,6 +81,16 @@ def test_a_chapter_has_all_parts(page):
     assert "../../../lab/" in text.split("\n## ")[-1]
 
 
+@BOTH
+def test_an_exercise_names_what_its_file_has(page):
+    exercise = page.read_text("utf-8").split("\n## ")[-1]
+    (path,) = set(re.findall(r"\]\(\.\./\.\./\.\./(lab/\w+\.py)\)", exercise))
+    source = (ROOT / path).read_text("utf-8")
+    names = re.findall(r"`([A-Za-z_]\w*)`", exercise)
+    changed = re.findall(r"(?:change `([^`]+)` (?:from|to) |`([^`]+)`[을를] `[^`]+`[로으])", exercise)
+    assert [name for name in [*names, *filter(None, sum(changed, ()))] if name not in source] == []
+
+
 @pytest.mark.parametrize(
     ("korean", "english"), list(zip(KOREAN, ENGLISH, strict=True)), ids=[page.stem for page in KOREAN]
 )
@@ -198,7 +208,7 @@ def test_a_chapter_becomes_a_notebook_that_runs_its_command():
     book = pages.notebook(KOREAN[0])
     code = [cell.source for cell in book.cells if cell.cell_type == "code"]
     lab = command(KOREAN[0])
-    assert code == [pages.START, f"!{{sys.executable}} -m lab {lab}", f'display(SVG("runs/lab/{lab}.svg"))']
+    assert code == [pages.START, f"!{{sys.executable}} -m lab {lab}", f'display(SVG(filename="runs/lab/{lab}.svg"))']
     prose = "".join(cell.source for cell in book.cells if cell.cell_type == "markdown")
     assert prose.startswith("# 1. ") and "$$" in prose and "<!--" not in prose and "`$" not in prose
 
@@ -225,9 +235,9 @@ def test_the_command_of_a_chapter_runs(page, tmp_path):
     done = run("-m", "lab", name, "--quick", "--output", str(tmp_path))
     assert done.returncode == 0, done.stderr[-3000:]
     assert (tmp_path / f"{name}.svg").stat().st_size < MOST_BYTES
-    for other in LABS:  # a chapter may quote another's results
-        if other != name:
-            (tmp_path / f"{other}.json").write_bytes((pages.RESULTS / f"{other}.json").read_bytes())
+    for path in pages.RESULTS.glob("*.json"):  # a chapter may quote another's results
+        if path.stem != name:
+            (tmp_path / path.name).write_bytes(path.read_bytes())
     pages.filled(page.read_text("utf-8"), {}, tmp_path)
 
 

@@ -167,7 +167,9 @@ def top(count: int) -> Reduce:
     """Keep the `count` largest weights of each row: (values, columns), each (B, h, T, count), largest first."""
 
     def reduce(attention: Attention) -> tuple[torch.Tensor, torch.Tensor]:
-        largest = [weights.topk(min(count, weights.shape[-1])) for weights, _ in attention.blocks()]
+        kept = min(count, attention.size[1])
+        blocks = (weights for weights, _ in attention.narrow_blocks())
+        largest = [nn.functional.pad(block, (0, max(0, kept - block.shape[3]))).topk(kept) for block in blocks]
         return torch.cat([block.values for block in largest], 2), torch.cat([block.indices for block in largest], 2)
 
     return reduce

@@ -9,16 +9,12 @@ import math
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from . import fonts
 from .view import Map, View
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 MOST_PANELS = 64
 LETTER = 0.085
@@ -117,7 +113,7 @@ def draw(view: View, path: Path) -> None:
         path.write_bytes(fonts.rendered(drawn(view), path.suffix.lstrip(".").lower()))
 
 
-def drawn(view: View) -> "Figure":
+def drawn(view: View) -> Any:
     """Return a view as a figure of matplotlib; to be called and saved within `fonts.chosen()`."""
     shown = panels(view)
     from matplotlib.figure import Figure
@@ -161,7 +157,7 @@ def _inches(cells: int) -> float:
     return 0.2 * cells if cells <= 60 else 12.0
 
 
-def _draw_panel(axes: "Axes", panel: Panel, darkest: float) -> Any:
+def _draw_panel(axes: Any, panel: Panel, darkest: float) -> Any:
     image = axes.imshow(
         panel.weights.numpy(), cmap="Blues", vmin=0.0, vmax=darkest, aspect="equal", interpolation="nearest"
     )

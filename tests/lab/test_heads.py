@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lab import date_pairs, heads
-from lab.tagging import attention_of, config, tagger
+from lab.tagging import attention_of, config, rows, tagger
 from modeling_vanilla.attention import MultiHeadAttention
 
 B, T, D, H = 2, 7, 20, 4
@@ -38,6 +38,22 @@ def test_without_a_head_the_others_add_what_they_did(head):
     hook.remove()
     added = read[0][..., head * 5 : head * 5 + 5] @ whole.out_proj.weight[:, head * 5 : head * 5 + 5].T
     torch.testing.assert_close(pruned(states)[0], before - added)
+
+
+def test_a_head_of_zeros_is_the_one_that_is_missed_least():
+    models = []
+    for seed in (1, 2):
+        model = tagger(seed, d_model=32, d_ff=8, vocab_size=6, num_labels=36)
+        with torch.no_grad():
+            attention_of(model).out_proj.weight[:, 8 * seed : 8 * seed + 8] = 0
+        models.append((model, next(rows("two places", seed, 60, 8, 6))))
+    (first, every), numbers = heads.missed(models)
+    assert numbers[0] == numbers[2] != numbers[1]  # head 1 of the first seed is none
+    assert [row[1:] for row in first.rows] == [list(each) for each in numbers]
+    for seed in range(2):
+        whole, *without = [row[1][seed] for row in every.rows]
+        assert without == sorted(without)
+        assert whole in without
 
 
 def test_halves_of_a_pair():
@@ -74,7 +90,7 @@ def test_heads_runs(smoke, monkeypatch):
     monkeypatch.setattr(heads, "times", lambda number: [2.0 * number, 1.0, 0.5 * number])
     outcome = smoke(heads, "heads")
     assert [row[0] for row in outcome.tables[0].rows] == list(heads.HEADS)
-    assert outcome.tables[-1].rows[0][1] == "512 to 512"
+    assert outcome.tables[-1].rows[0][1] == 512
 
 
 def test_times_are_milliseconds_of_three_works():

@@ -36,10 +36,11 @@ def test_the_floor_is_the_entropy_of_a_letter():
 def test_the_twin_of_a_hidden_letter_stands_beside_it(hidden):
     ids, labels = next(mask.twins(2, 50, hidden))
     for row, label in zip(ids.tolist(), labels.tolist()):
-        (at,) = [i for i, letter in enumerate(row) if letter == mask.HIDDEN]
-        assert label[at] == row[at ^ 1]
-        assert [answer for i, answer in enumerate(label) if i != at] == [-100] * 11
-        assert hidden is None or at % 2 == hidden
+        for pair, answers in zip(zip(row[::2], row[1::2]), zip(label[::2], label[1::2])):
+            at = pair.index(mask.HIDDEN)
+            assert answers[at] == pair[1 - at] != mask.HIDDEN
+            assert answers[1 - at] == -100
+            assert hidden is None or at == hidden
 
 
 @pytest.mark.parametrize("is_masked", [True, False])

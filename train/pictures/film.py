@@ -41,8 +41,9 @@ def frames(count: int) -> list[int]:
 
 def _map(path: Path) -> dict[str, Any]:
     """Read the map of a view."""
+    view = files.read_json(path)
     try:
-        seen = files.read_json(path)["maps"][0]
+        seen = view["maps"][0]
         seen["weights"] = torch.tensor(seen["weights"])[0]  # (H, T, S)
         if seen["weights"].dim() != 3 or len(seen["heads"]) != len(seen["weights"]):
             raise ValueError

@@ -70,6 +70,21 @@ def test_weights_are_those_of_eager_attention(model_of, name, side):
             torch.testing.assert_close(got.transpose(1, 2)[rows], weights.transpose(1, 2)[rows], atol=5e-6, rtol=0)
 
 
+@pytest.mark.slow  # it is compiled
+@pytest.mark.parametrize("name", ["encoder", "window", "encoder-decoder"])
+def test_flex_attention_is_seen(model_of, name):
+    model = model_of(name)
+    inputs, source, target = batch(model, "left")
+    expected = expected_of(model, **inputs)
+    model.set_attn_implementation("flex_attention")
+    with torch.no_grad(), capture(model) as seen:
+        model(**inputs)
+    for (kind, layer), weights in expected.items():
+        rows = source if kind == "encoder" else target
+        got = seen[kind, layer].calls[0]
+        torch.testing.assert_close(got.transpose(1, 2)[rows], weights.transpose(1, 2)[rows], atol=5e-6, rtol=0)
+
+
 def test_maps_differ_from_one_another(model_of):
     """What the parity above compares is no set of equal maps, which a wrong head or layer would pass."""
     model = model_of("encoder-decoder")

@@ -8,8 +8,7 @@ import torch
 from transformers import BartConfig, BartForConditionalGeneration
 
 from modeling_vanilla import VanillaConfig, VanillaForCausalLM, VanillaForConditionalGeneration
-from modeling_vanilla.look.search import Recorder, replay, score_of, search
-from modeling_vanilla.look.search_text import table, tree
+from modeling_vanilla.look.search import replay, score_of, search
 
 VOCABULARY = 9
 SIZES = dict(vocab_size=VOCABULARY, d_model=12, d_ff=20, num_layers=2, num_heads=3)
@@ -17,7 +16,8 @@ BART = dict(vocab_size=VOCABULARY, d_model=12, encoder_layers=1, decoder_layers=
 BART |= dict(encoder_attention_heads=3, decoder_attention_heads=3, decoder_ffn_dim=20, forced_eos_token_id=None)
 
 TOKENIZER = SimpleNamespace(
-    convert_ids_to_tokens=lambda token: "abcdefghi"[token],
+    convert_ids_to_tokens=lambda ids: ["abcdefghi"[token] for token in ids],
+    all_special_tokens=[],
     decode=lambda ids, **_: "".join("abcdefghi"[token] for token in ids.tolist()),
 )
 
@@ -120,60 +120,6 @@ def test_numbers_out_of_range(randomise, inputs, field, value):
         search(models()["decoder"](), TOKENIZER, inputs, **numbers)
 
 
-@pytest.fixture
-def by_hand():
-    """Two beams. "ab." ends with -3 (-1 a token), "a." with -2 (-1 a token, behind by a hair), "c" is dropped."""
-    recorder = Recorder(2, 1.0)
-    a = recorder.add(None, "a", -1.0)
-    recorder.add(None, "c", -4.0)
-    b = recorder.add(a, "b", -1.5)
-    short = recorder.add(a, ".", -2.01)
-    recorder.end(short)
-    long = recorder.add(b, ".", -3.0)
-    recorder.end(long)
-    worst = recorder.add(b, "!", -9.0)
-    recorder.end(worst)
-    return recorder
-
-
 def test_fates(by_hand):
     fates = [node.fate for node in by_hand.close().nodes]
     assert fates == ["kept", "worse", "kept", "length", "winner", "ended"]
-
-
-def test_text_of_a_tree(by_hand):
-    assert tree(by_hand.close()).splitlines() == [
-        "x c [1] -4.00",
-        "a  [1] -1.00",
-        "  b  [2] -1.50",
-        "    .  [3] -3.00  the winner",
-        "    !  [3] -9.00  ended, worse than the winner",
-        "  .  [2] -2.01  ended, behind the winner by the length penalty alone",
-    ]
-
-
-def test_text_of_a_strangers_labels():
-    recorder = Recorder(1, 1.0)
-    recorder.end(recorder.add(None, "\x1b[31m\u202e", -1.0))
-    assert tree(recorder.close()) == r"\x1b[31m\u202e  [1] -1.00  the winner"
-
-
-def test_a_long_text_has_a_tree():
-    recorder, node = Recorder(1, 1.0), None
-    for step in range(5000):
-        node = recorder.add(node, "a", -step)
-        recorder.add(node, "b", -2 * step) if step % 7 else None
-    recorder.end(node)
-    assert len(tree(recorder.close()).splitlines()) == 2
-
-
-def test_table(model, inputs):
-    results = [search(model, TOKENIZER, inputs, beams, 1.0, [4, 4, 4], 5) for beams in (1, 3)]
-    lines = table(results).splitlines()
-    assert len(lines) == 3
-    for line, result in zip(lines[1:], results, strict=True):
-        cells = line.split()
-        assert float(cells[2]) == pytest.approx(result.score, abs=1e-4)
-        assert float(cells[4]) == pytest.approx(result.score / result.length, abs=1e-4)
-        assert float(cells[5]) == pytest.approx(score_of(model, inputs, [4, 4, 4]) / 3, abs=1e-4)
-        assert cells[-1] == result.text

@@ -177,13 +177,3 @@ def test_a_picture_that_fails_does_not_fail_a_run(write_recipe, fit, monkeypatch
     run = fit(write_recipe(), *LOOK)
     assert (run / files.FINISHED).is_file()
     assert "film.png: not drawn: no fonts" in capsys.readouterr().err
-
-
-def test_frames_of_a_long_film():
-    assert film.frames(3) == [0, 1, 2]
-    assert film.frames(100) == [0, 11, 22, 33, 44, 55, 66, 77, 88, 99]
-
-
-def test_a_folder_without_maps(tmp_path):
-    with pytest.raises(UserError, match="has no maps"):
-        film.of_run(tmp_path)
