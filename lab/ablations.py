@@ -149,6 +149,9 @@ class Bare(EncoderLayer):
         return self.dropout(sublayer(hidden_states))
 
 
+Model = TypeVar("Model", bound=VanillaPreTrainedModel)
+
+
 class WithoutPositions(Embeddings):
     """Token vectors alone: the order of the sequence is not told (against Vaswani et al. 2017, sec. 3.5)."""
 
@@ -159,7 +162,7 @@ class WithoutPositions(Embeddings):
         return self.dropout(inputs_embeds)
 
 
-def without_positions(model: VanillaPreTrainedModel) -> VanillaPreTrainedModel:
+def without_positions(model: Model) -> Model:
     """Take the positions away from every stack of a model, in place; return the model."""
     for stack in [module for module in model.modules() if hasattr(module, "embeddings")]:
         stack.embeddings = WithoutPositions(model.config)

@@ -71,8 +71,8 @@ def sentences(name: str, count: int, seed: int = 0) -> list[list[str]]:
         raise ValueError(f"--data {name}: {corpus.path} is missing; get it from this folder with: {corpus.fetch}")
     with gzip.open(corpus.path, "rt", encoding="utf-8") as lines:
         texts = _column(lines, corpus.column)
-        rows = [WORD.findall(text.lower())[:48] for text in texts]
-    return [row for row in rows if len(row) > 1][:count]
+        split = [WORD.findall(text.lower())[:48] for text in texts]
+    return [words for words in split if len(words) > 1][:count]
 
 
 def _column(lines: Iterable[str], column: str | None) -> Iterator[str]:

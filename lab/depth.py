@@ -28,7 +28,7 @@ AROUND: dict[str, type[EncoderLayer]] = {
 }
 DEPTHS = (1, 2, 4, 8)
 LENGTH = 8
-STEPS, ORDER_STEPS = {True: 150, False: 600}, {True: 200, False: 400}
+STEPS, ORDER_STEPS = {True: 150, False: 300}, {True: 200, False: 300}
 """Training steps with --quick and without; by depth, and by the order of the norm."""
 RATE = 1e-3
 DEEP, DEEP_RATE, WARMUP = 12, 3e-3, 100

@@ -15,7 +15,7 @@ from torch import nn
 
 from lab import made
 from lab.convolutional import ConvolutionalEncoder
-from lab.outcome import Outcome, Table
+from lab.outcome import Cell, Outcome, Table
 from lab.recurrent import CELLS, Additive, Encoder, RecurrentTranslator
 from lab.rungs import Build, Transformer, config_of, exact, fitted, loss_of
 from lab.training import count, train
@@ -156,7 +156,7 @@ READERS: dict[str, Build] = {
         vocabulary, width, size, "additive", both_ways=False
     ),
     "self-attention": lambda vocabulary, width, size, longest: Transformer(
-        config_of(vocabulary, width, d_ff=size, num_layers=1, max_position_embeddings=longest)
+        config_of(vocabulary, width, d_ff=size, max_position_embeddings=longest)
     ),
 }
 
@@ -200,20 +200,20 @@ def joins(seeds: range, steps: int) -> Joined:
 
 
 def _kept_table(kept: Kept, steps: int) -> Table:
-    rows = [[cell, task, *_columns(accuracies)] for (cell, task), accuracies in kept.items()]
+    rows: list[list[Cell]] = [[cell, task, *_columns(accuracies)] for (cell, task), accuracies in kept.items()]
     title = f"A fixed context of a one-way encoder after {steps} steps: accuracy by the place of the source token"
     return Table(title, ["cell", "task", *map(str, range(1, TESTED + 1))], rows)
 
 
 def _gradient_table(ratios: dict[str, list[list[float]]]) -> Table:
     title = "Untrained: gradient that reaches the first token over the last one's, by their distance"
-    rows = [[name, *_columns(numbers)] for name, numbers in ratios.items()]
+    rows: list[list[Cell]] = [[name, *_columns(numbers)] for name, numbers in ratios.items()]
     return Table(title, ["model", *map(str, DISTANCES)], rows)
 
 
 def _joined_table(joined: Joined, steps: int) -> Table:
     title = f"The answer names the pair of the first and the last token: accuracy by length, after {steps} steps"
-    rows = [[name, *_columns(numbers)] for name, numbers in joined.items()]
+    rows: list[list[Cell]] = [[name, *_columns(numbers)] for name, numbers in joined.items()]
     return Table(title, ["reader", *map(str, LENGTHS), "CPU s"], rows)
 
 
@@ -262,15 +262,20 @@ def _figure(kept: Kept, ratios: dict[str, list[list[float]]], joined: Joined) ->
         axes.set_title(f"fixed context, {task}: which tokens come through")
     for name, numbers in ratios.items():
         fade.plot(DISTANCES, [max(number, ZERO) for number in _means(numbers)], marker="o", label=name)
-    fade.set(yscale="log", xlabel="tokens between", ylabel="first token's gradient / last one's")
-    fade.set_title("untrained: what reaches the first token (lowest line: exactly 0)")
+    fade.set(
+        yscale="log",
+        ylim=(ZERO / 100, 1e16),
+        xlabel="distance of the two tokens",
+        ylabel="first token's gradient / last one's",
+    )
+    fade.set_title("untrained: what reaches the first token (at the foot: 0)")
     for name, numbers in joined.items():
         meet.plot(list(map(str, LENGTHS)), _means(numbers)[:-1], marker="o", label=name)
     meet.set(xlabel="length of the sequence", ylabel="accuracy", ylim=(0, 1.03))
     meet.set_title("name the pair of the first and the last token")
     for axes in (copy, reverse, fade, meet):
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=8, **({"loc": "upper center", "ncols": 3} if axes is fade else {}))
         axes.spines[["top", "right"]].set_visible(False)
     return figure
 

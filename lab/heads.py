@@ -25,7 +25,7 @@ SECONDS = 100
 
 HEADS = (1, 2, 4, 8, 16)
 SYMBOLS, LENGTH = 6, 8
-STEPS, DATE_STEPS = {True: 700, False: 2000}, {True: 250, False: 1500}
+STEPS, DATE_STEPS = {True: 700, False: 2000}, {True: 250, False: 800}
 """Training steps with --quick and without; of the task of two places, and of the dates."""
 DATES = 20_000
 """Pairs of dates to train on."""

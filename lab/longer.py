@@ -144,7 +144,8 @@ def run(options: argparse.Namespace) -> Outcome:
     models = {rung.name: Writer(rung, characters, *size) for rung in RUNGS}
     tables = [bits_table(bits, models, steps), memory_table(longer), work_table(VanillaConfig(variant="decoder"))]
     subject = "made text" if options.data is None else options.data.name
-    return Outcome(tables, conclusion(bits, longer, subject), figure(bits, longer, subject))
+    note = f"Data: {subject}, {characters} characters; {tokens:,} of them a step, {len(held_out):,} held out."
+    return Outcome(tables, conclusion(bits, longer, subject), figure(bits, longer, subject), [note])
 
 
 def made_text(count: int = 1_000_000, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, int]:

@@ -207,9 +207,8 @@ def table_of_kernels() -> Table:
 def lines_side_by_side() -> str:
     """Return the source of the four lines and of the five."""
     sources = [inspect.getsource(function) for function in (four_lines, with_the_missing_line)]
-    return "\n".join(
-        ["What is copied, and what it lacks to be a decoder's:", "```python", *map(str.rstrip, sources), "```"]
-    )
+    code = "\n\n".join(source.rstrip() for source in sources)
+    return f"What is copied, and what it lacks to be a decoder's:\n```python\n{code}\n```"
 
 
 def conclusion(curves: dict, written: dict, filled: dict, pads: dict) -> str:
@@ -219,10 +218,10 @@ def conclusion(curves: dict, written: dict, filled: dict, pads: dict) -> str:
     right = {m: mean(seed[0] for seed in filled[m]) for m in (True, False)}
     change = {m: mean(seed[1] for seed in pads[16, m]) for m in (True, False)}
     return (
-        f"Nothing can guess letters drawn at random: the floor is {FLOOR:.3f} nats. With the mask training ends at "
-        f"{trained[True]:.2f}; without it at {trained[False]:.2f}, and writing one token at a time it is at "
+        f"No model can guess letters drawn at random: the floor is {FLOOR:.3f} nats. With the mask training ends at "
+        f"{trained[True]:.2f}; without it at {trained[False]:.2g}, and writing one token at a time it is at "
         f"{in_turn[False]:.1f} ({in_turn[True]:.2f} with the mask): it had read the answer. An encoder finds an answer "
-        f"to its right with {right[True]:.2f} nats where it sees both sides, with {right[False]:.2f} under a causal mask. "
+        f"to its right with {right[True]:.2g} nats where it sees both sides, with {right[False]:.2f} under a causal mask. "
         f"16 places of padding change a score by {change[True]:.0e} with their mask, by {change[False]:.1f} without."
     )
 

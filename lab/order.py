@@ -7,6 +7,7 @@ import argparse
 import sys
 from collections.abc import Iterator
 from statistics import mean
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure
@@ -171,7 +172,8 @@ COLORS = {"sinusoidal": "#1b6ca8", "learned": "#e08214", "none": "#888888"}
 def _figure(steps: int, places: Places) -> Figure:
     """Draw the table of sinusoids, and the accuracy by place of both stacks."""
     figure = Figure(figsize=(10, 6.6), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=(0.8, 1))
+    halves: Any = figure.subfigures(2, 1, height_ratios=(0.8, 1))
+    top, bottom = halves
     bottom.suptitle(f"name the token before you, after {steps} steps")
     left, right = top.subplots(1, 2)
     table = sinusoid_table(100, WIDTH)
@@ -182,7 +184,8 @@ def _figure(steps: int, places: Places) -> Figure:
         right.plot((table @ table[position] / (WIDTH / 2)).numpy(), label=f"with position {position}")
     right.set(xlabel="position", ylabel="PE . PE / (D / 2)", title="their products depend on the distance alone")
     right.legend(frameon=False, fontsize=8)
-    for axes, variant in zip(bottom.subplots(1, 2, sharey=True), STACKS, strict=True):
+    lower: Any = bottom.subplots(1, 2, sharey=True)
+    for axes, variant in zip(lower, STACKS, strict=True):
         for kind in KINDS:
             numbers = [mean(at) for at in zip(*places[variant, kind], strict=True)]
             axes.plot(range(2, LONGEST + 1), numbers, color=COLORS[kind], label=f"positions: {kind}")
@@ -190,6 +193,6 @@ def _figure(steps: int, places: Places) -> Figure:
         axes.text(TRAINED + 1, 1.02, "beyond training", fontsize=8, va="top")
         axes.set(xlabel="place", title=STACKS[variant])
         axes.grid(alpha=0.3)
-    figure.axes[-2].set_ylabel("accuracy")
-    figure.axes[-1].legend(frameon=False)
+    lower[0].set_ylabel("accuracy")
+    lower[1].legend(frameon=False)
     return figure

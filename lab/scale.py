@@ -27,7 +27,7 @@ SCORES: dict[str, type[MultiHeadAttention]] = {
     "v.tanh(q + k)": Additive,
 }
 LENGTH = 12
-STEPS = {True: 300, False: 600}
+STEPS = {True: 300, False: 400}
 TRAINED = {True: (64, 256), False: (32, 64, 256)}
 """Training steps and widths d_k with --quick and without."""
 

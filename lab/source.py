@@ -17,13 +17,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from lab.made import END, PAD
-from lab.outcome import Outcome, Table
+from lab.outcome import Cell, Outcome, Table
 from lab.rungs import Transformer, config_of, exact, fitted, loss_of
 from lab.tasks import Batch, Dates, dates_of, padded, shuffled
 from lab.training import count, train
 from modeling_vanilla import VanillaForCausalLM
+from modeling_vanilla.look.fonts import chosen
 from train.data.dates import ENGLISH_DATES
-from train.pictures.fonts import chosen
 
 TITLE = "a translator without its source, or with another's: what the outputs alone can tell, in nats a token"
 SECONDS = 90
@@ -79,7 +79,7 @@ Logits = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """(source, written) -> logits."""
 
 
-def conditions(translator: Transformer, writer: Writer) -> dict[str, Logits]:
+def conditions(translator: Transformer, writer: nn.Module) -> dict[str, Logits]:
     """Return each way in which a target is read."""
     return {
         "its own source": translator,
@@ -146,7 +146,7 @@ def run(options: argparse.Namespace) -> Outcome:
     return Outcome([_table(figures, steps)], _conclusion(figures, floor), figure, [note])
 
 
-def trained(data: Dates, width: int, steps: int, seed: int) -> tuple[Transformer, Writer]:
+def trained(data: Dates, width: int, steps: int, seed: int) -> tuple[Transformer, nn.Module]:
     """Train the translator and the decoder on the same batches; both have about the same number of weights."""
     torch.manual_seed(seed)
     translator = Transformer(config_of(data.vocabulary, width))
@@ -173,7 +173,9 @@ def by_kind(rows: list[list[float]], texts: list[str]) -> dict[str, float]:
 
 def _table(figures: dict[str, list[dict[str, float]]], steps: int) -> Table:
     kinds = list(next(iter(figures.values()))[0])
-    rows = [[name, *([seed[kind] for seed in seeds] for kind in kinds)] for name, seeds in figures.items()]
+    rows: list[list[Cell]] = [
+        [name, *([seed[kind] for seed in seeds] for kind in kinds)] for name, seeds in figures.items()
+    ]
     return Table(f"Nats a token of the test's targets, after {steps} steps", ["read with", *kinds], rows)
 
 

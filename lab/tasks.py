@@ -103,8 +103,8 @@ def dates_of(train: int = 20_000, test: int = 1000) -> Dates:
     splits = dates(train=train, validation=1, test=test)
     texts = {name: (rows["source"], rows["target"]) for name, rows in splits.items()}
     tokenizer = build("char", [*texts["train"][0], *texts["train"][1]], 200, "seq2seq", show_progress=False)
-    pairs = (encoded(tokenizer, *texts[name]) for name in ("train", "test"))
-    return Dates(texts, *pairs, len(tokenizer))
+    pairs = {name: encoded(tokenizer, *texts[name]) for name in ("train", "test")}
+    return Dates(texts, pairs["train"], pairs["test"], len(tokenizer))
 
 
 def _dates() -> Task:
@@ -132,7 +132,7 @@ def _multi30k(data: Path) -> Task:
 
     def bleu(model: nn.Module, batches: list[Batch]) -> float:
         """Return cased BLEU (sacreBLEU, 13a) of greedy writing."""
-        written = [row for source, _ in batches for row in greedy(model, source, 60)]
+        written = [row for source, _ in batches for row in greedy(model, source, source.shape[1] + 10)]
         truth = [references[tuple(row[row.ne(made.PAD)].tolist())] for _, target in batches for row in target]
         return sacrebleu.corpus_bleu(tokenizer.batch_decode(written), [truth], force=True).score
 
@@ -140,7 +140,7 @@ def _multi30k(data: Path) -> Task:
         *("multi30k", "words", "BLEU"),
         vocabulary=len(tokenizer),
         width=128,
-        steps=(200, 5000),
+        steps=(200, 3000),
         rows=64,
         longest=96,
         batches=lambda seed: shuffled([pair for pair in train if max(map(len, pair)) <= 60], 64, seed),

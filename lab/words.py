@@ -63,7 +63,8 @@ def run(options: argparse.Namespace) -> Outcome:
     if options.data == "dates":
         tables.append(roles_table(trained, vocabulary))
     picture = figure(trained[0], vocabulary, shown)
-    return Outcome(tables, conclusion(options.data, tables, trained), picture)
+    note = f"Data: {options.data}, {len(texts):,} sentences, {len(vocabulary.words):,} words; {steps:,} steps."
+    return Outcome(tables, conclusion(options.data, tables, trained), picture, [note])
 
 
 def train_one(ids: torch.Tensor, words: int, seed: int, steps: int) -> Trained:

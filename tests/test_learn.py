@@ -81,6 +81,16 @@ def test_a_chapter_has_all_parts(page):
     assert "../../../lab/" in text.split("\n## ")[-1]
 
 
+@BOTH
+def test_an_exercise_names_what_its_file_has(page):
+    exercise = page.read_text("utf-8").split("\n## ")[-1]
+    (path,) = set(re.findall(r"\]\(\.\./\.\./\.\./(lab/\w+\.py)\)", exercise))
+    source = (ROOT / path).read_text("utf-8")
+    names = re.findall(r"`([A-Za-z_]\w*)`", exercise)
+    changed = re.findall(r"(?:change `([^`]+)` (?:from|to) |`([^`]+)`[을를] `[^`]+`[로으])", exercise)
+    assert [name for name in [*names, *filter(None, sum(changed, ()))] if name not in source] == []
+
+
 @pytest.mark.parametrize(
     ("korean", "english"), list(zip(KOREAN, ENGLISH, strict=True)), ids=[page.stem for page in KOREAN]
 )

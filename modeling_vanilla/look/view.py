@@ -20,7 +20,8 @@ class Map:
 
     Attributes:
         rows: T labels. A row is labelled with what it is for: in self-attention of an encoder the token that looks; in
-            a decoder and in cross-attention the token that this row *wrote* (Chen et al. 2020, Shift-Att).
+            a decoder and in cross-attention the token that this row *wrote* (Chen et al. 2020, Shift-Att). All labels
+            are those of `labels.labels`: a token that begins a word has its space in front.
         columns: S labels: the tokens that are looked at.
         reads: T labels of the tokens at the rows' own places: what each row read when it looked.
         layers: Which layers are kept, by number, from 0.

@@ -23,9 +23,12 @@ from train import __main__
 from train.processes import imports
 with imports.stay():
     from accelerate import Accelerator
+    from train.pictures import curves
     from train.run import finish, loop
     from train.data import dates as generators
     from train.settings import reading as recipe
+recipe.parser()
+generators.dates(train=1, validation=1, test=1)  # fills a cache
 for line in sys.stdin:
     job = json.loads(line)
     if "poll" in job:

@@ -41,11 +41,14 @@ def expected_of(model, **inputs) -> dict[tuple[str, int], torch.Tensor]:
     model.set_attn_implementation(kernel)
     causal = not model.config.is_encoder_decoder and any(getattr(m, "is_causal", False) for m in model.modules())
     fields = FIELDS | {"attentions": "decoder" if causal else "encoder"}
-    return {
+    expected = {
         (kind, layer): weights
         for field, kind in fields.items()
         for layer, weights in enumerate(getattr(output, field, None) or ())
     }
+    if not expected:
+        pytest.skip("this transformers returns no weights of this model (T5 in 5.17)")
+    return expected
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
