@@ -9,11 +9,15 @@ VENV ?= .venv
 TRANSFORMERS ?=
 # What `make space` serves: a folder or a Hub id.
 MODEL ?= runs/dates-en-ko/final
+# What `make learn` runs: labs by name (all of them without any), with these options.
+LABS ?=
+LAB_ARGS ?= --seeds 3
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CLIENTS := $(VENV)/.clients
 SPACE := $(VENV)/.space
+LEARN := $(VENV)/.learn
 PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_ARGS) -c $(VENV)/constraints.txt
 
 # The requirements of some extras of pyproject.toml, a line each, with those of the wheel; the project itself is never
@@ -30,11 +34,13 @@ print(*project["dependencies"], *(line for name in sys.argv[1:] for line in extr
 endef
 export REQUIREMENTS
 
-.PHONY: help demo space has-model test test-slow test-newest check format venv clean
+.PHONY: help demo space has-model learn notebooks test test-slow test-newest check format venv clean
 
 help:
 	@echo "make demo       train, look at and load the embedded example, in minutes on a CPU"
 	@echo "make space      a page in the browser that asks that model and shows where it looks    MODEL=FOLDER_OR_HUB_ID"
+	@echo "make learn      run the labs of the course and fill its pages, in hours     LABS='ladder scale' LAB_ARGS='--seeds 1' shortens it"
+	@echo "make notebooks  the chapters of docs/learn/ as notebooks, in build/notebooks"
 	@echo "make test       the test suite               PYTEST_ARGS='-k attention' narrows it"
 	@echo "make test-slow  the tests that take minutes each"
 	@echo "make test-newest  a selection of the suite with the oldest and the newest that pyproject.toml allows"
@@ -53,6 +59,15 @@ space: has-model $(SPACE)
 has-model:
 	@case "$(MODEL)" in runs/*|.*|/*) test -e "$(MODEL)/config.json" -o -e "$(MODEL)/final/config.json" || { \
 	  echo "$(MODEL): no model there; run 'make demo' first, or name another: make space MODEL=FOLDER_OR_HUB_ID"; exit 2; };; esac
+
+# Tables and pictures of docs/learn/results, made again; the pages then hold their figures.
+learn: $(STAMP)
+	set -e; for lab in $(or $(LABS),$$($(BIN)/python -c "import lab.__main__ as m; print(*m.LABS)")); do \
+	  $(BIN)/python -m lab $$lab $(LAB_ARGS) --output docs/learn/results; done
+	$(BIN)/python -m lab.pages fill
+
+notebooks: $(LEARN)
+	$(BIN)/python -m lab.pages notebooks build/notebooks
 
 # One thread per worker: two workers with many threads each would fight for the same cores.
 test: $(CLIENTS)
@@ -95,11 +110,16 @@ $(SPACE): $(STAMP)
 	$(PIP_INSTALL) -r $(VENV)/requirements-space.txt
 	touch $@
 
+$(LEARN): $(STAMP)
+	$(BIN)/python -c "$$REQUIREMENTS" train learn > $(VENV)/requirements-learn.txt
+	$(PIP_INSTALL) -r $(VENV)/requirements-learn.txt
+	touch $@
+
 # The other programs that the tests put these models into. What a Python or a transformers cannot have is left out, by
 # name; its tests skip.
 $(CLIENTS): $(STAMP)
 	@echo "installing the programs that tests/clients runs, once"
-	$(BIN)/python -c "$$REQUIREMENTS" clients space > $(VENV)/requirements-clients.txt
+	$(BIN)/python -c "$$REQUIREMENTS" clients space learn look > $(VENV)/requirements-clients.txt
 	$(PIP_INSTALL) -r $(VENV)/requirements-clients.txt || while read -r package; do \
 	  $(PIP_INSTALL) "$$package" || echo "left out: $$package"; done < $(VENV)/requirements-clients.txt
 	$(BIN)/python tests/upstream/fetch.py || echo "left out: the tests of transformers"

@@ -1,11 +1,11 @@
-"""Made data: rows of tokens drawn from a seed. Ids 0 to 3 are padding, start, end and a separator."""
+"""Made data: rows of tokens drawn from a seed. The special ids are those of the package's config and tokenizers."""
 
 from collections.abc import Iterator
 
 import torch
 
-PAD, START, END, MARK, FIRST = 0, 1, 2, 3, 4
-"""Special ids, and the id of the first ordinary token."""
+PAD, MARK, START, END, FIRST = 0, 1, 2, 3, 4
+"""Padding, a separator, the start of a target, the end of a sequence, and the id of the first ordinary token."""
 
 
 def pairs(

@@ -24,6 +24,7 @@ class Table:
     def markdown(self) -> str:
         """Return it as a table of Markdown, its columns aligned for a terminal too."""
         cells = [self.columns, *([shown(cell) for cell in row] for row in self.rows)]
+        cells = [[cell.replace("|", "\\|") for cell in row] for row in cells]
         widths = [max(len(row[at]) for row in cells) for at in range(len(self.columns))]
         lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in cells]
         lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")

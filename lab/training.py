@@ -15,6 +15,7 @@ def train(
     steps: int,
     lr: float = 2e-3,
     warmup: int = 50,
+    after: Callable[[int], None] | None = None,
 ) -> list[float]:
     """Train a model in place and return its losses, a number for each step.
 
@@ -22,6 +23,7 @@ def train(
         batches: Endless; the same seed gives every rung the same batches.
         loss_of: Returns the mean loss of a batch.
         lr: The highest learning rate per step, reached after `warmup` steps; a cosine brings it to a tenth.
+        after: Called after each step with the number of steps so far, in evaluation mode.
     """
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, betas=(0.9, 0.98), eps=1e-9)
     losses = []
@@ -37,6 +39,10 @@ def train(
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         losses.append(loss.item())
+        if after:
+            model.eval()
+            after(step + 1)
+            model.train()
     model.eval()
     return losses
 

@@ -2,6 +2,7 @@
 """The command line: `python -m modeling_vanilla COMMAND ...`. It parses, calls, and turns errors into one line."""
 
 import argparse
+import gc
 import io
 import sys
 from collections.abc import Callable, Sequence
@@ -64,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    gc.freeze()  # what is imported stays: no search for garbage there, above all not at the end
     # What is wrong is told in one line of ours, not in a table and two bars.
     logging.set_verbosity_error()
     logging.disable_progress_bar()

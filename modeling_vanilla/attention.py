@@ -7,12 +7,14 @@ Dimension letters: B batch, T query length, S key length, D d_model, H heads, K 
 import torch
 from torch import nn
 from transformers.cache_utils import Cache, EncoderDecoderCache
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .cache_name import takes_cache, update
 from .configuration_vanilla import VanillaConfig
 from .input_checks import can_read
 from .masks import as_read, own_mask
+from .windows import Window, windowed_attention
 
 
 def scaled_dot_product_attention(
@@ -150,16 +152,15 @@ class MultiHeadAttention(nn.Module):
         if attention_mask is None and not is_cross:
             attention_mask = own_mask(self.config, is_causal, cache, self.layer_idx, query, key)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, scaled_dot_product_attention)
-        context, weights = attend(
-            self,
-            query,
-            key,
-            value,
-            as_read(attention_mask, self.config, query, key),
-            dropout=self.dropout if self.training else 0.0,
-            scaling=self.scaling,
-            is_causal=is_causal,
-            **kwargs,
-        )
+        dropout = self.dropout if self.training else 0.0
+        if isinstance(attention_mask, Window) and attend is sdpa_attention_forward:
+            weights = None
+            context = windowed_attention(self, query, key, value, attention_mask, self.scaling, dropout)
+        else:
+            if isinstance(attention_mask, Window):  # the kernel is watched, and has to get what it would read
+                attention_mask = attention_mask.table(key.shape[2], key.device)
+            mask = as_read(attention_mask, self.config, query, key)
+            options = dict(dropout=dropout, scaling=self.scaling, is_causal=is_causal)
+            context, weights = attend(self, query, key, value, mask, **options, **kwargs)
         context = context.reshape(*hidden_states.shape[:2], -1)  # (B, T, H, K), and vLLM's (B*T, H*K) -> (B, T, H*K)
         return self.out_proj(context), weights  # (B, T, D)

@@ -6,9 +6,12 @@ Dimension letters: B batch, T length, V vocabulary, C classes.
 """
 
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 IGNORE = -100
+ROWS = 256
+"""Rows whose logits are held at once by `linear_loss`."""
 
 
 def token_loss(
@@ -34,16 +37,78 @@ def token_loss(
     return total, labels.ne(IGNORE).sum()
 
 
-def causal_loss(
-    logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0, shift_labels: torch.Tensor | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sum the cross-entropy of each next token: logits (B, T, V) at t predict labels (B, T) at t + 1.
+def shifted(labels: torch.Tensor) -> torch.Tensor:
+    """Move labels (B, T) to the places that predict them; the last place predicts none.
 
-    `shift_labels` (B, T), where given, are labels that were moved by one before; they replace `labels`.
+    The labels move and not the logits: a part of (B, T, V) would be copied, and filled up with zeros on the way back.
     """
-    if shift_labels is None:
-        logits, shift_labels = logits[:, :-1], labels[:, 1:]
-    return token_loss(logits, shift_labels, label_smoothing)
+    return F.pad(labels[:, 1:], (0, 1), value=IGNORE)
+
+
+class _LinearLoss(torch.autograd.Function):
+    """The sum of `linear_loss`, whose gradients are computed with it: logits of `ROWS` rows live at a time."""
+
+    @staticmethod
+    def forward(ctx, states, weight, bias, labels, smoothing):
+        total = torch.zeros((), device=states.device)
+        needed = [tensor is not None and tensor.requires_grad for tensor in (states, weight, bias)]
+        to_states, to_weight, to_bias = (
+            torch.zeros_like(tensor) if need else None
+            for tensor, need in zip((states, weight, bias), needed, strict=True)
+        )
+        for rows in (slice(first, first + ROWS) for first in range(0, len(labels), ROWS)):
+            logits = F.linear(states[rows], weight, bias).float()  # (R, V)
+            chosen = labels[rows][:, None]
+            scale = logits.logsumexp(-1, keepdim=True)
+            total += (scale - (1 - smoothing) * logits.gather(1, chosen) - smoothing * logits.mean(-1, True)).sum()
+            if not any(needed):
+                continue
+            # d loss / d logits: the probabilities less the smoothed target.
+            slopes = logits.sub_(scale).exp_().sub_(smoothing / logits.shape[-1])
+            slopes.scatter_add_(1, chosen, torch.full_like(chosen, -(1 - smoothing), dtype=slopes.dtype))
+            slopes = slopes.to(states.dtype)
+            if to_states is not None:
+                to_states[rows] = (slopes @ weight).to(states.dtype)
+            if to_weight is not None:
+                to_weight += slopes.T @ states[rows]
+            if to_bias is not None:
+                to_bias += slopes.sum(0)
+        ctx.gradients = to_states, to_weight, to_bias
+        return total
+
+    @staticmethod
+    def backward(ctx, slope):
+        gradients = (None if one is None else one * slope.to(one.dtype) for one in ctx.gradients)
+        return *gradients, None, None
+
+
+def linear_loss(
+    states: torch.Tensor, head: nn.Linear, labels: torch.Tensor, label_smoothing: float = 0.0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Compute `token_loss(head(states), labels)` without ever holding all logits.
+
+    With a large vocabulary they are most of a step's memory, and to write and read them is much of its time
+    (benchmarks/RESULTS.md). Gradients of gradients are not computed.
+
+    Args:
+        states: (..., D), what the head maps to the vocabulary.
+        head: The linear map, (V, D).
+        labels: (...), as in `token_loss`.
+        label_smoothing: Likewise.
+
+    Returns:
+        As `token_loss`.
+    """
+    labels = labels.to(states.device, torch.long).flatten()
+    counted = labels.ne(IGNORE)
+    states, labels = states.flatten(0, -2)[counted], labels[counted]
+    return _LinearLoss.apply(states, head.weight, head.bias, labels, label_smoothing), counted.sum()
+
+
+def is_plain(head: nn.Module) -> bool:
+    """Tell whether a head is a linear map and no more: no adapter, hook, shard or other type of weights."""
+    hooks = head._forward_hooks or head._forward_pre_hooks or head._backward_hooks or "forward" in vars(head)
+    return type(head) is nn.Linear and not hooks and type(head.weight) is nn.Parameter
 
 
 def classification_loss(

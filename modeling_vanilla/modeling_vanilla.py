@@ -27,7 +27,7 @@ from .configuration_vanilla import VanillaConfig
 from .fine_tuning import MultipleChoice, QuestionAnswering, SequenceClassification, TokenClassification
 from .heads import PredictionTransform, both_outputs, keep, mask_of_left_padding, shift_right, states
 from .input_checks import check_bias, check_labels, check_source_mask, check_unknown, check_variant
-from .losses import IGNORE, causal_loss, reduce, token_loss
+from .losses import IGNORE, is_plain, linear_loss, reduce, shifted, token_loss
 from .pipeline_question_answering import QuestionAnsweringPipeline  # noqa: F401  so that it is copied with weights
 from .pipeline_text2text import TranslationPipeline  # noqa: F401  likewise
 from .stacks import VanillaCrossDecoder, VanillaDecoder, VanillaEncoder
@@ -151,6 +151,24 @@ class _Head(VanillaPreTrainedModel):
         """Return label_smoothing in training mode, else 0: evaluation reports the true likelihood."""
         return self.config.label_smoothing if self.training else 0.0
 
+    def predict(
+        self,
+        hidden_states: torch.Tensor,
+        labels: torch.Tensor | None,
+        divisor: torch.Tensor | int | None,
+        skip_logits: bool = False,
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Return the logits (B, T, V) of states (B, T, D), and the loss where labels stand beside them.
+
+        Args:
+            skip_logits: Return None for the logits, and never hold all of them; see `losses.linear_loss`. A head that
+                is more than a linear map (an adapter, a hook) gives them all the same.
+        """
+        if skip_logits and labels is not None and is_plain(self.lm_head):
+            return None, reduce(linear_loss(hidden_states, self.lm_head, labels, self.smoothing()), divisor)
+        logits = self.lm_head(hidden_states)
+        return logits, None if labels is None else self.loss_of(logits, labels, divisor)
+
     def loss_of(self, logits: torch.Tensor, labels: torch.Tensor, divisor: torch.Tensor | int | None) -> torch.Tensor:
         """Return the loss of labels that stand beside their logits (..., V), in nats per label or by `divisor`."""
         return reduce(token_loss(logits, labels, self.smoothing()), divisor)
@@ -192,6 +210,7 @@ class VanillaForConditionalGeneration(_Head, GenerationMixin):
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         num_items_in_batch: torch.Tensor | int | None = None,
+        skip_logits: bool = False,
         **kwargs,
     ) -> Seq2SeqLMOutput:
         """Predict each target token from the source and the target tokens before it.
@@ -200,6 +219,7 @@ class VanillaForConditionalGeneration(_Head, GenerationMixin):
             decoder_input_ids: (B, T). Made from `labels` when those are given alone.
             labels: (B, T), -100 = ignore, beside the logits that predict them: they are not shifted again.
             logits_to_keep: Compute logits for the last so many positions only; 0 = all.
+            skip_logits: Beside labels, return the loss alone: with a large vocabulary in less time and memory.
 
         Returns:
             Logits (B, T, V), and the loss in nats per label where labels are given.
@@ -223,8 +243,8 @@ class VanillaForConditionalGeneration(_Head, GenerationMixin):
             return_dict=True,
             **kwargs,
         )
-        logits = self.lm_head(keep(out.last_hidden_state, logits_to_keep))
-        loss = None if labels is None else self.loss_of(logits, labels, num_items_in_batch)
+        last = keep(out.last_hidden_state, logits_to_keep)
+        logits, loss = self.predict(last, labels, num_items_in_batch, skip_logits)
         return Seq2SeqLMOutput(loss=loss, logits=logits, **states(out))
 
 
@@ -255,6 +275,7 @@ class VanillaForCausalLM(_Head, GenerationMixin):
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         num_items_in_batch: torch.Tensor | int | None = None,
+        skip_logits: bool = False,
         **kwargs,
     ) -> CausalLMOutputWithCrossAttentions:
         """Predict each next token.
@@ -262,6 +283,7 @@ class VanillaForCausalLM(_Head, GenerationMixin):
         Args:
             labels: (B, T), -100 = ignore; usually the input_ids: the shift by one happens here.
             logits_to_keep: Compute logits for the last so many positions only; 0 = all.
+            skip_logits: Beside labels, return the loss alone: with a large vocabulary in less time and memory.
             kwargs: `shift_labels` (B, T), labels that were shifted before, replace `labels`. What else there is goes
                 down to the kernels.
 
@@ -275,10 +297,10 @@ class VanillaForCausalLM(_Head, GenerationMixin):
                 check_labels(targets, self.config.vocab_size)
         kwargs |= {"cache": cache, "inputs_embeds": inputs_embeds, "use_cache": use_cache, "return_dict": True}
         out = self.model(input_ids, attention_mask, position_ids, token_type_ids, **kwargs)
-        logits = self.lm_head(keep(out.last_hidden_state, logits_to_keep))
-        loss = None
-        if labels is not None or shift_labels is not None:
-            loss = reduce(causal_loss(logits, labels, self.smoothing(), shift_labels), num_items_in_batch)
+        if labels is not None and shift_labels is None:
+            shift_labels = shifted(labels)
+        last = keep(out.last_hidden_state, logits_to_keep)
+        logits, loss = self.predict(last, shift_labels, num_items_in_batch, skip_logits)
         return CausalLMOutputWithCrossAttentions(loss=loss, logits=logits, **states(out))
 
 

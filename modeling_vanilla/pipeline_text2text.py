@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, StoppingCriteria
+from transformers import GenerationConfig
 from transformers.pipelines.base import ChunkPipeline
 from transformers.utils import logging
 
+from .decoding import divisor, search
+from .decoding_limits import OwnLimit
 from .pipeline_calls import (
     cuts,
     end_of,
@@ -30,21 +32,6 @@ logger = logging.get_logger(__name__)
 
 EXTRA_TOKENS = 50
 """The output may be so many tokens longer than the input (Vaswani et al. 2017, sec. 6.1)."""
-
-
-class OwnLimit(StoppingCriteria):
-    """Ends each row of a batch at its own length, as if it were alone."""
-
-    def __init__(self, limits: list[int]):
-        self.limits = torch.tensor(limits)
-        self.prompt: int | None = None
-
-    def __call__(self, input_ids: torch.LongTensor, scores: Any, **kwargs) -> torch.BoolTensor:
-        """Tell for each row of (B * N, T), or of B times the beams, whether it has reached its limit."""
-        if self.prompt is None:
-            self.prompt = input_ids.shape[1] - 1  # the first call comes behind the first new token
-        done = self.limits.le(input_ids.shape[1] - self.prompt).to(input_ids.device)
-        return done.repeat_interleave(input_ids.shape[0] // len(done))
 
 
 class Text2TextGenerationPipeline(ChunkPipeline):
@@ -223,9 +210,10 @@ class Text2TextGenerationPipeline(ChunkPipeline):
             for index, row in enumerate(rows):
                 outputs[row] = hypotheses[index * number : (index + 1) * number]
         penalty = config.length_penalty if config.length_penalty is not None else 1.0
+        scoring = {"scored": scored, "penalty": penalty, "form": rest.get("length_penalty_form", "hf")}
         if single:
-            return kept | {"outputs": outputs[0], "scored": scored, "penalty": penalty}
-        return kept | {"outputs": outputs, "scored": [scored] * len(blank), "penalty": [penalty] * len(blank)}
+            return kept | {"outputs": outputs[0]} | scoring
+        return kept | {"outputs": outputs} | {name: [value] * len(blank) for name, value in scoring.items()}
 
     def _generate(self, inputs: dict, config: GenerationConfig, rest: dict, scored: bool) -> list[dict]:
         """Return ids, sum of log-probabilities and number of tokens of the B * N hypotheses."""
@@ -238,10 +226,15 @@ class Text2TextGenerationPipeline(ChunkPipeline):
             rest = rest | {"stopping_criteria": [*(rest.get("stopping_criteria") or []), OwnLimit(limits)]}
         config.return_dict_in_generate, config.output_scores = True, scored
         model: Any = self.model
+        if model.config.model_type == "vanilla":
+            rest = {"custom_generate": search} | rest
+        elif "length_penalty_form" in rest:
+            raise ValueError(f"length_penalty_form is not known to {type(model).__name__}")
         out = model.generate(**inputs, generation_config=config, **rest)
         hypotheses = [{"ids": ids, "log_prob": 0.0, "length": 0} for ids in out.sequences.tolist()]
         if scored:
-            log_probs, lengths = sequence_scores(self.model, out, config, limits)
+            form = rest.get("length_penalty_form", "hf")
+            log_probs, lengths = sequence_scores(self.model, out, config, limits, form)
             for hypothesis, log_prob, length in zip(hypotheses, log_probs.tolist(), lengths.tolist(), strict=True):
                 hypothesis |= {"log_prob": log_prob, "length": length}
         return hypotheses
@@ -272,7 +265,7 @@ class Text2TextGenerationPipeline(ChunkPipeline):
             if chunks[0]["scored"]:
                 length = sum(hypothesis["length"] for hypothesis in hypotheses)
                 total = sum(hypothesis["log_prob"] for hypothesis in hypotheses)
-                result["score"] = total / max(length, 1) ** chunks[0]["penalty"]
+                result["score"] = total / divisor(max(length, 1), chunks[0]["penalty"], chunks[0]["form"])
             results.append(result)
         return results
 
@@ -328,7 +321,7 @@ class SummarizationPipeline(Text2TextGenerationPipeline):
     result = "summary"
 
 
-def sequence_scores(model, out, config: GenerationConfig, limits: list[int] | None) -> tuple:
+def sequence_scores(model, out, config: GenerationConfig, limits: list[int] | None, form: str = "hf") -> tuple:
     """Return the sum of log-probabilities of what `generate` wrote, and the number of its tokens, each (B * N,).
 
     Args:
@@ -336,11 +329,13 @@ def sequence_scores(model, out, config: GenerationConfig, limits: list[int] | No
         out: its answer, with scores.
         config: its settings.
         limits: B numbers of tokens that rows were ended at, or None.
+        form: of the length penalty; see `decoding.search`.
     """
     if config.num_beams and config.num_beams > 1:
         lengths = out.beam_indices.ge(0).sum(-1)
         penalty = 1.0 if config.length_penalty is None else config.length_penalty
-        return out.sequences_scores * lengths**penalty, lengths
+        divisors = [divisor(max(length, 1), penalty, form) for length in lengths.tolist()]
+        return out.sequences_scores * torch.tensor(divisors, device=lengths.device), lengths
     written = out.sequences[:, -len(out.scores) :]  # (B * N, T)
     steps = model.compute_transition_scores(out.sequences, out.scores, normalize_logits=True)
     ends = torch.zeros_like(written, dtype=torch.bool)

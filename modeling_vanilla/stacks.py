@@ -24,6 +24,7 @@ from .embeddings import Embeddings, TokenEmbedding, default_position_ids, look_u
 from .input_checks import can_read, check_inputs, check_places, check_unknown, check_variant, may_be_packed
 from .layers import DecoderLayer, EncoderLayer
 from .masks import neighbourhood
+from .windows import window_of
 
 
 class _Stack(VanillaPreTrainedModel):
@@ -103,7 +104,9 @@ class VanillaEncoder(_Stack):
         if input_ids is not None and can_read(input_ids):
             self.warn_if_padding_and_no_attention_mask(input_ids, attention_mask)
         rule = neighbourhood(self.config)
-        mask = create_bidirectional_mask(self.config, vectors, attention_mask, and_mask_function=rule)
+        mask = window_of(self.config, False, vectors, attention_mask)
+        if mask is None:
+            mask = create_bidirectional_mask(self.config, vectors, attention_mask, and_mask_function=rule)
         for layer in self.layers:
             hidden_states = layer(hidden_states, mask, **kwargs)
         return BaseModelOutput(last_hidden_state=self.finish(hidden_states))
@@ -197,6 +200,9 @@ class VanillaDecoder(_Stack):
         rule = neighbourhood(self.config, paged=is_paged(cache))
         if is_paged(cache):  # generate_batch made it
             return attention_mask
+        window = window_of(self.config, True, inputs_embeds, attention_mask, position_ids, cache)
+        if window is not None:
+            return window
         return create_causal_mask(
             self.config,
             inputs_embeds,

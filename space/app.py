@@ -5,6 +5,7 @@ python app.py --model FOLDER_OR_HUB_ID [--revision COMMIT] [--port N]      (or M
 """
 
 import argparse
+import gc
 import importlib.util
 import os
 import sys
@@ -12,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported: this page calls no other
+gc.disable()  # what is imported stays: to look for garbage there takes two seconds of seven
 
 import gradio as gr
 from fontTools.ttLib import TTFont
@@ -20,6 +22,9 @@ from picture import alert, bars, heat_map
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from words import LANGUAGES, Line, language_of
+
+gc.freeze()
+gc.enable()
 
 MOST_BYTES = 1 << 24
 MEAN = "mean"

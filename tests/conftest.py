@@ -128,7 +128,7 @@ def poisoned_memory():
 
 @pytest.fixture(scope="session")
 def torchrun():
-    """Return a function that runs a script on several processes of this machine, and fails with what they said."""
+    """Return a function that runs words with the real torchrun, and fails with what they said; `ranks` is much cheaper."""
 
     def run(*words, processes: int = 2) -> str:
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
@@ -148,6 +148,22 @@ def torchrun():
         return done.stdout
 
     return run
+
+
+@pytest.fixture(scope="session")
+def starter(tmp_path_factory):
+    """Return the starter of real processes, see tests/train/starter.py."""
+    from starter import Starter
+
+    result = Starter(tmp_path_factory.mktemp("starter"))
+    yield result
+    result.close()
+
+
+@pytest.fixture(scope="session")
+def ranks(starter):
+    """Return a function that runs a script on several processes of this machine, and fails with what they said."""
+    return starter.ranks
 
 
 # ---- the stand-in for the Hub, see tests/hub_stand_in/hub_server.py

@@ -14,7 +14,9 @@ With `--all` those are compared too: for a folder that holds the models themselv
 """
 
 import ast
+import atexit
 import contextlib
+import gc
 import io
 import linecache
 import re
@@ -171,6 +173,8 @@ def main(words: list[str]) -> int:
         print(__doc__)
         return 0 if words else 2
     path = Path(words[0]).resolve()
+    gc.disable()  # as in train/processes/imports.py: what a guide imports is most of what it makes
+    atexit.register(gc.freeze)
     sys.path[0] = ""  # as in a script of the reader's own, not the folder of the tests
     try:
         play(path, "--all" in words)

@@ -61,22 +61,12 @@ TEXTS = [
 SIZES = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 40}
 
 
-def train_dates(folder: Path) -> None:
+def train_dates(starter, folder: Path) -> None:
     """Train what `make demo` trains, but small and short: a real model that has not learnt much."""
     few = '{"train": 4000, "validation": 50, "test": 50}'
     words = ["--model.d_model", "64", "--model.d_ff", "128", "--loop.max_steps", "100", "--optim.warmup_steps", "20"]
-    words += ["--loop.tracker", "none", "--data.generator_args", few, "--run_dir", str(folder)]
-    done = subprocess.run(
-        [sys.executable, "-m", "train", "fit", "train/recipes/dates-en-ko.yaml", *words],
-        cwd=ROOT,
-        env=ONE_THREAD | os.environ | {"ACCELERATE_USE_CPU": "true"},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    words += ["--loop.tracker", "none", "--data.generator_args", few]
+    starter.fit(folder, *words, recipe=ROOT / "train" / "recipes" / "dates-en-ko.yaml")
 
 
 def make_others(folder: Path) -> None:
@@ -138,7 +128,7 @@ def make_others(folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def shelf(tmp_path_factory) -> Path:
+def shelf(starter, tmp_path_factory) -> Path:
     """Return a folder with the stand-ins, made once for all workers of a parallel run."""
     from filelock import FileLock
 
@@ -148,7 +138,7 @@ def shelf(tmp_path_factory) -> Path:
     folder = root / "guides"
     with FileLock(str(root / "guides.lock")):
         if not (folder / "done").exists():
-            train_dates(folder / "runs" / "dates-en-ko")
+            train_dates(starter, folder / "runs" / "dates-en-ko")
             make_others(folder)
             (folder / "you").mkdir()
             (folder / "you" / "dates-en-ko").symlink_to(folder / "runs" / "dates-en-ko" / "final")

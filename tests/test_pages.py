@@ -90,7 +90,13 @@ def test_the_index_lists_every_page_by_its_title():
         title = page.read_text("utf-8").splitlines()[0].removeprefix("# ")
         link = page.relative_to(DOCS).as_posix()
         line = f"- [{title}]({link})"
-        if link != "README.md" and not any(re.match(rf"{re.escape(line)}(: \S|$)", entry) for entry in index):
+        # The course has an index of its own (tests/test_learn.py), and its results are no pages.
+        in_course = page.parent.parent == DOCS / "learn"
+        if (
+            link != "README.md"
+            and not in_course
+            and not any(re.match(rf"{re.escape(line)}(: \S|$)", entry) for entry in index)
+        ):
             missing.append(line)
     assert missing == []
 

@@ -1,6 +1,7 @@
 """Command line: `python -m tokenizer build --kind bpe --vocab-size 8000 --template seq2seq --output DIR FILES...`."""
 
 import argparse
+import gc
 import io
 import sys
 from collections.abc import Iterator, Sequence
@@ -113,4 +114,5 @@ def _summary(tokenizer: PreTrainedTokenizerFast, args: argparse.Namespace, outpu
 
 
 if __name__ == "__main__":
+    gc.freeze()  # what is imported stays: no search for garbage there, above all not at the end
     sys.exit(main())

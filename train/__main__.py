@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from train.commands.console import report
 from train.errors import GenerationError, MissingDataError, UserError, print_anything
+from train.processes import imports
 from train.processes.deadline import is_stuck, leave
 from train.settings import get_it
 
@@ -60,7 +61,9 @@ def _run(words: list[str]) -> int:
     try:
         if command not in COMMANDS:
             raise UserError(f"{command}: no such command; one of {', '.join(COMMANDS)}")
-        return importlib.import_module(COMMANDS[command]).run(rest)
+        with imports.stay():
+            module = importlib.import_module(COMMANDS[command])
+        return module.run(rest)
     except MissingDataError as error:
         how = get_it.command_among(rest)
         return report(error, 2, f"get it: {how}" if how else "")

@@ -22,7 +22,8 @@ from train.processes.locks import no_link
 # What a run folder holds.
 RECIPE, METRICS, RESULTS, FINISHED = "recipe.yaml", "metrics.jsonl", "results.json", "finished.json"
 CHECKPOINTS, BEST, FINAL, AVERAGE, TOKENIZER, HUB = "checkpoints", "best", "final", "average", "tokenizer", "hub"
-CURVES, ATTENTION = "curves.png", "attention.png"
+MAPS = "maps"
+CURVES, ATTENTION, FILM = "curves.png", "attention.png", "film.png"
 # What a model folder, or a repository, holds beside weights and code.
 CONFIG, GENERATION, CARD, MANIFEST = "config.json", "generation_config.json", "README.md", "manifest.json"
 # Names the start of a run may delete: what a killed process left behind, never complete data.

@@ -84,6 +84,11 @@ class Task:
         return "target" in self.columns
 
     @property
+    def writes_next(self) -> bool:
+        """Tell whether its loss is that of each next token, so that it has the likelihood of a whole text."""
+        return "bits_per_byte" in self.figures
+
+    @property
     def has_classes(self) -> bool:
         """Tell whether a row has a class."""
         return "label" in self.columns

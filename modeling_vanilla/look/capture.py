@@ -282,17 +282,24 @@ class _Capture:
             return "cross"
         return "decoder" if self.has_two_halves or getattr(module, "is_causal", False) else "encoder"
 
-    def note(self, module: nn.Module, query: torch.Tensor, key, value, mask, options: dict[str, Any]) -> None:
-        """Reduce one call of the kernel, if it is of a chosen layer of this model."""
+    def chosen(self, module: nn.Module) -> tuple[Kind, int, str] | None:
+        """Return kind, layer and name of a module that is about to attend, if it is of a chosen layer of this model."""
         name = self.names.get(id(module))
         if name is None:
-            return
+            return None
         number = re.search(r"(?:^|\.)(\d+)(?:\.|$)", name)
         layer = int(number[1]) if number else int(getattr(module, "layer_idx", None) or 0)
         kind = self.kind_of(module, name)
         self.layers_by_kind.setdefault(kind, set()).add(layer)
         if (self.kinds and kind not in self.kinds) or (self.layers is not None and layer not in self.layers):
+            return None
+        return kind, layer, name
+
+    def note(self, module: nn.Module, query: torch.Tensor, key, value, mask, options: dict[str, Any]) -> None:
+        """Reduce one call of the kernel, if it is of a chosen layer of this model."""
+        if (place := self.chosen(module)) is None:
             return
+        kind, layer, name = place
         if _kernel(module).startswith("paged|"):
             raise ValueError("generate_batch keeps its keys in pages, which capture does not read: use generate")
         count = query.shape[1]
@@ -302,6 +309,10 @@ class _Capture:
             raise ValueError(f"{record.name} and {name} are both {kind} layer {layer}: capture one part of the model")
         call = Attention(kind, layer, heads, query, key, value, 1.0, mask)
         record.calls.append(self.reduce(_chosen(call, module, options)))
+
+    def changed(self, output: Any, module: nn.Module, query, key, value, mask, options: dict[str, Any]) -> Any:
+        """Return what the model goes on with after one call of the kernel: here what the kernel returned."""
+        return output
 
     def check(self) -> None:
         """See that what was asked for exists.
@@ -380,7 +391,10 @@ class _Watched:
         with torch.no_grad():
             for capture_ in _open.get():
                 capture_.note(module, query, key, value, attention_mask, options)
-        return self.kernel(module, query, key, value, attention_mask, *args, **options)
+        output = self.kernel(module, query, key, value, attention_mask, *args, **options)
+        for capture_ in _open.get():
+            output = capture_.changed(output, module, query, key, value, attention_mask, options)
+        return output
 
 
 class _Interface:
@@ -453,11 +467,18 @@ def capture(
         >>> weights, columns = seen["encoder", 0].calls[0]
     """
     opened = _Capture(model, layers, heads, cast(Any, kind), reduce)
+    with watching(opened):
+        yield opened.seen
+
+
+@contextmanager
+def watching(opened: _Capture) -> Iterator[None]:
+    """Let one capture see the kernels that its model calls in this thread, and check in the end what it saw."""
     with ExitStack() as stack:
         opened.watch_encoder(stack)
         _Interface.enter()
         stack.callback(_Interface.leave)
         token = _open.set((*_open.get(), opened))
         stack.callback(_open.reset, token)
-        yield opened.seen
+        yield
         opened.check()

@@ -1,5 +1,5 @@
 # Copyright 2026 The modeling_vanilla authors. Licensed under the Apache License, Version 2.0.
-"""`python -m modeling_vanilla look`: what a model looks at while it reads and writes, as a page or a picture."""
+"""`python -m modeling_vanilla look`: what a model looks at while it reads and writes: a page, a picture, a table."""
 
 import contextlib
 import re
@@ -13,7 +13,8 @@ from typing import cast, get_args
 
 from transformers.utils import logging
 
-from ..doctor.subject import load
+from ..doctor.subject import Subject, load
+from . import measuring
 from .reading import Choice, NamedHead, look
 from .view import Kind, View
 from .writing import WRITERS, write, writer_of
@@ -29,7 +30,9 @@ def command(parser: ArgumentParser, words: Sequence[str]) -> int:
         ValueError: A word is wrong, the model cannot be loaded, or what was asked for does not exist.
     """
     options = _parsed(parser, words)
-    writer_of(options.to)
+    measuring.check(options)
+    if options.to is not None:
+        writer_of(options.to)
     choice = _choice(options)
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
@@ -41,14 +44,27 @@ def command(parser: ArgumentParser, words: Sequence[str]) -> int:
             if subject.tokenizer is None:
                 reason = subject.tokenizer_error or "it holds no files of one"
                 raise ValueError(f"{options.model}: no tokenizer ({reason})")
-            view = look(subject.model, subject.tokenizer, options.text, options.target, choice, options.model)
-            if options.to.suffix.lower() in PICTURES:
-                view = of_picture(view, choice)
-            write(view, options.to)
+            printed = _measured(subject, options, choice)
     finally:
         logging.set_verbosity(verbosity)
-    print(options.to)
+    print("\n\n".join(printed))
     return 0
+
+
+def _measured(subject: Subject, options: Namespace, choice: Choice) -> list[str]:
+    """Do what was asked for, and return what is printed of it: a report, a search, the name of the file."""
+    model, tokenizer = subject.model, subject.tokenizer
+    printed = [measuring.reported(model, tokenizer, options)] if options.report else []
+    results = measuring.searched(model, tokenizer, options) if options.search else []
+    printed += [measuring.shown(results, options)] if results else []
+    if options.to is not None:
+        view = look(model, tokenizer, options.text, options.target, choice, options.model)
+        view.search = results[0].search if results else None
+        if options.to.suffix.lower() in PICTURES:
+            view = of_picture(view, choice)
+        write(view, options.to)
+        printed.append(str(options.to))
+    return printed
 
 
 def of_picture(view: View, choice: Choice) -> View:
@@ -66,10 +82,10 @@ def _parsed(parser: ArgumentParser, words: Sequence[str]) -> Namespace:
     )
     parser.epilog = 'example: python -m modeling_vanilla look runs/dates-en-ko "the 3rd of May, 1999" --to look.html'
     parser.add_argument("model", metavar="MODEL", help="a model folder, a run folder (its final/), or a Hub id")
-    parser.add_argument("text", metavar="TEXT", help="what it reads")
+    parser.add_argument("text", metavar="TEXT", nargs="?", help="what it reads")
     parser.add_argument("--target", metavar="TEXT", help="what it writes; default: what it writes by itself")
     endings = ", ".join(ending.removeprefix(".") for ending in WRITERS)
-    parser.add_argument("--to", metavar="FILE", type=Path, required=True, help=f"the file to write: {endings}")
+    parser.add_argument("--to", metavar="FILE", type=Path, help=f"the file to write: {endings}")
     parser.add_argument("--layers", metavar="N,...", help="from 0; default: all, in a picture the last")
     parser.add_argument("--heads", metavar="N,...", help="from 0; default: all")
     parser.add_argument(
@@ -85,6 +101,7 @@ def _parsed(parser: ArgumentParser, words: Sequence[str]) -> Namespace:
         metavar="[KIND.]LAYER.HEAD,...",
         help="heads with queries, keys and values, four at most; default: the strongest",
     )
+    measuring.add_options(parser)
     parser.add_argument("--trust-remote-code", action="store_true", help="run code of the folder; read it first")
     return parser.parse_args(words)
 

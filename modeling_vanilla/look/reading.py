@@ -98,7 +98,7 @@ def look(
     """
     _check_kinds(choice.kinds)
     with _evaluating(model):
-        reading = _read(model, tokenizer, text, target, choice)
+        reading = read(model, tokenizer, text, target, choice.plain)
         kinds = None if choice.kinds is None else tuple(choice.kinds)
         with capture(model, choice.layers, choice.heads, kinds, _map) as seen:
             output = model(**reading.inputs)
@@ -167,9 +167,9 @@ def _evaluating(model: PreTrainedModel):
         model.train(was_training)
 
 
-def _read(model: Any, tokenizer: Any, text: str, target: str | None, choice: Choice) -> Reading:
-    """Turn a text into the inputs of one pass, and let the model write where it can."""
-    plain = {"split_special_tokens": True} if choice.plain else {}
+def read(model: Any, tokenizer: Any, text: str, target: str | None = None, as_text: bool = False) -> Reading:
+    """Turn a text into the inputs of one pass, and let the model write where it can; see `look`."""
+    plain = {"split_special_tokens": True} if as_text else {}
     if not tokenizer(text, add_special_tokens=False, verbose=False, **plain)["input_ids"]:
         raise ValueError("TEXT: has no tokens")
     encoded = tokenizer(text, return_tensors="pt", verbose=False, **plain).to(model.device)

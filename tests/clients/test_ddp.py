@@ -2,7 +2,7 @@
 """DistributedDataParallel over two processes, every head of every variant, with its strict default.
 
 By default DDP refuses a model with a parameter that took no part in the loss. One process on the whole batch is the
-oracle of the gradients. The file is test and worker: torchrun starts it as a script.
+oracle of the gradients. The file is test and worker: the ranks run it as a script.
 """
 
 import copy
@@ -98,10 +98,10 @@ def work(root: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def found(torchrun, tmp_path_factory) -> dict:
+def found(ranks, tmp_path_factory) -> dict:
     """Run the worker once on two processes, and return the findings of all cases."""
     root = tmp_path_factory.mktemp("ddp")
-    torchrun(__file__, root)
+    ranks(__file__, root)
     return json.loads((root / "found.json").read_text())
 
 

@@ -1,7 +1,7 @@
 # Copyright 2026 The modeling_vanilla authors. Licensed under the Apache License, Version 2.0.
 """Training sharded over two processes: FSDP2 by hand, FSDP2 by transformers' plan, and tensor parallel.
 
-One process on the whole batch is the oracle. The file is test and worker: torchrun starts it as a script.
+One process on the whole batch is the oracle. The file is test and worker: the ranks run it as a script.
 """
 
 import copy
@@ -150,10 +150,10 @@ def work(root: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def found(torchrun, tmp_path_factory) -> dict:
+def found(ranks, tmp_path_factory) -> dict:
     """Run the worker once on two processes, and return the findings of all cases."""
     root = tmp_path_factory.mktemp("sharded")
-    torchrun(__file__, root)
+    ranks(__file__, root)
     return json.loads((root / "found.json").read_text())
 
 

@@ -15,8 +15,9 @@ from modeling_vanilla import (
     VanillaForConditionalGeneration,
     VanillaForMaskedLM,
     VanillaForSequenceClassification,
+    losses,
 )
-from modeling_vanilla.losses import causal_loss, classification_loss, reduce, token_loss
+from modeling_vanilla.losses import classification_loss, linear_loss, reduce, shifted, token_loss
 
 B, T, V, C = 2, 5, 31, 7
 HEADS = {"seq2seq": VanillaForConditionalGeneration, "causal": VanillaForCausalLM, "masked": VanillaForMaskedLM}
@@ -63,15 +64,75 @@ def test_token_loss_is_the_formula(mass, dtype):
     assert total.dtype == torch.float32 and total.item() == pytest.approx(want, rel=1e-6)
 
 
-def test_causal_loss_shifts_once():
+def test_labels_move_to_the_places_that_predict_them():
     logits, labels = draw()
-    total, count = causal_loss(logits, labels, 0.1)
+    total, count = token_loss(logits, shifted(labels), 0.1)
     want = expected(logits[:, :-1], labels[:, 1:], 0.1)
     assert (total.item(), count.item()) == (pytest.approx(want[0], rel=1e-6), want[1])
-    # Labels that somebody has shifted before are taken as they are, one per logit.
-    total, count = causal_loss(logits, torch.zeros_like(labels), 0.1, shift_labels=labels)
-    want = expected(logits, labels, 0.1)
-    assert (total.item(), count.item()) == (pytest.approx(want[0], rel=1e-6), want[1])
+
+
+@pytest.mark.parametrize("mass", [0.0, 0.1])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("rows", [3, 2 * losses.ROWS + 5])
+def test_the_loss_without_logits_is_the_loss_with_them(mass, bias, rows):
+    """Value and gradients, in float64; more rows than fit one round, the last round not full, some labels ignored."""
+    torch.manual_seed(0)
+    head = torch.nn.Linear(24, V, bias=bias).double()
+    states = torch.randn(rows, 24, dtype=torch.float64, requires_grad=True)
+    labels = torch.randint(V, (rows,)).masked_fill(torch.rand(rows) < 0.3, -100)
+    labels[0] = 4
+    weights = [states, *head.parameters()]
+    total, count = token_loss(head(states), labels, mass)  # in fp32
+    expected_total = torch.nn.functional.cross_entropy(head(states), labels, reduction="sum", label_smoothing=mass)
+    gradients = torch.autograd.grad(3 * expected_total, weights)
+    mine, mine_count = linear_loss(states, head, labels, mass)
+    torch.testing.assert_close(mine, total)
+    assert mine_count == count
+    for gradient, own in zip(gradients, torch.autograd.grad(3 * mine, weights), strict=True):
+        torch.testing.assert_close(own, gradient, atol=1e-5, rtol=1e-5)  # its logits are in fp32
+    assert linear_loss(states.detach(), head.requires_grad_(False), labels)[0].requires_grad is False
+
+
+@pytest.mark.parametrize("name", ["seq2seq", "causal"])
+def test_a_model_that_skips_its_logits(name):
+    torch.manual_seed(0)
+    config = VanillaConfig(
+        variant=VARIANTS[name], vocab_size=V, d_model=24, d_ff=29, num_layers=1, num_heads=4, label_smoothing=0.1
+    )
+    model, (_, labels) = HEADS[name](config), draw()
+    inputs = {"input_ids": torch.randint(4, V, (B, T)), "labels": labels}
+    for training in (True, False):
+        model.train(training)
+        torch.manual_seed(1)
+        plain = model(**inputs, num_items_in_batch=5)
+        plain.loss.backward()
+        expected_slopes = {n: w.grad.clone() for n, w in model.named_parameters()}
+        model.zero_grad()
+        torch.manual_seed(1)
+        skipped = model(**inputs, num_items_in_batch=5, skip_logits=True)
+        skipped.loss.backward()
+        assert skipped.logits is None
+        torch.testing.assert_close(skipped.loss, plain.loss)
+        for n, weight in model.named_parameters():
+            torch.testing.assert_close(weight.grad, expected_slopes[n], atol=1e-6, rtol=1e-4)
+        model.zero_grad()
+    target = {"decoder_input_ids": labels.clamp(min=4)} if name == "seq2seq" else {}
+    assert model(inputs["input_ids"], **target, skip_logits=True).logits is not None  # there is no loss to give
+    model.lm_head.register_forward_hook(lambda module, args, output: output * 2)
+    assert model(**inputs, skip_logits=True).logits is not None  # a hook is obeyed
+    with torch.autocast("cpu", torch.bfloat16):
+        hooked = model.lm_head._forward_hooks
+        hooked.clear()
+        loss = model(**inputs, skip_logits=True).loss
+        loss.backward()
+    torch.testing.assert_close(loss, model(**inputs).loss, atol=0.05, rtol=0.05)
+
+
+def test_no_labels_at_all_is_no_loss_without_logits_too():
+    head, states = torch.nn.Linear(24, V), torch.randn(3, 24, requires_grad=True)
+    total, count = linear_loss(states, head, torch.full((3,), -100))
+    total.backward()
+    assert (total.item(), count.item(), states.grad.abs().sum().item()) == (0.0, 0, 0.0)
 
 
 @pytest.mark.parametrize("items", [None, 9, torch.tensor(9)], ids=["mean", "int", "tensor"])

@@ -45,9 +45,9 @@ dist.destroy_process_group()
 """
 
 
-def test_two_processes_equal_one(torchrun, tmp_path):
+def test_two_processes_equal_one(ranks, tmp_path):
     (tmp_path / "worker.py").write_text(WORKER, encoding="utf-8")
-    torchrun(tmp_path / "worker.py", tmp_path)
+    ranks(tmp_path / "worker.py", tmp_path)
     found = json.loads((tmp_path / "found.json").read_text())
     assert found.pop("world") == 2
     assert len(found) == 6

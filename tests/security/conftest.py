@@ -17,7 +17,9 @@ CARD = (
     "---\nlicense: apache-2.0\nlibrary_name: transformers\ntags: [vanilla]\npipeline_tag: translation\n---\n# Name\n"
 )
 CHILD = """
-import resource, sys
+import atexit, gc, resource, sys
+gc.disable()  # as in train/processes/imports.py
+atexit.register(gc.freeze)
 resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
 sys.path.insert(0, {root!r})
 """

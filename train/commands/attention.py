@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from train.commands import console
+from train.processes import imports
 
 
 def run(arguments: list[str]) -> int:
@@ -19,9 +20,10 @@ def run(arguments: list[str]) -> int:
     )
     options = console.parse(parser, arguments)
 
-    from train import files
-    from train.model import loading
-    from train.pictures import attention
+    with imports.stay():
+        from train import files
+        from train.model import loading
+        from train.pictures import attention
 
     run, model = loading.locate(Path(options.folder))
     print(attention.of_model(options.folder, options.text, options.output or (run or model) / files.ATTENTION))

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from train.commands import console
 from train.errors import UserError
+from train.processes import imports
 
 
 def run(arguments: list[str]) -> int:
@@ -15,8 +16,9 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--last", type=int, default=5, help="how many checkpoints")
     options = console.parse(parser, arguments)
 
-    from train import files
-    from train.run import mean
+    with imports.stay():
+        from train import files
+        from train.run import mean
 
     files.refuse_missing(options.run_dir)
     if not (Path(options.run_dir) / files.CHECKPOINTS).is_dir():

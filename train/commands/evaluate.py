@@ -1,6 +1,7 @@
 """`python -m train evaluate`: measure a run, a model folder or a repository of the Hub."""
 
 from train.commands import console
+from train.processes import imports
 
 
 def run(arguments: list[str]) -> int:
@@ -23,7 +24,8 @@ def run(arguments: list[str]) -> int:
     console.add_trust(parser, "run code of the folder, where its model is neither ours nor one of transformers")
     options = console.parse(parser, arguments)
 
-    from train.commands.evaluate_folder import evaluate_folder
+    with imports.stay():
+        from train.commands.evaluate_folder import evaluate_folder
 
     console.without_bars()
     evaluate_folder(

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from train.commands import console
 from train.errors import DriftError, GenerationError, NonFiniteError
+from train.processes import imports
 from train.processes.deadline import leave
 
 if TYPE_CHECKING:
@@ -26,7 +27,8 @@ def run(arguments: list[str]) -> int:
     from train.settings.reading import parser  # here: the help of the other commands needs none of it
 
     if "-h" in arguments or "--help" in arguments:
-        from train.settings import meanings
+        with imports.stay():
+            from train.settings import meanings
 
         keys = parser()
         meanings.explain(keys)
@@ -38,8 +40,9 @@ def run(arguments: list[str]) -> int:
 
 def train(recipe: "Recipe") -> int:
     """Train and return the exit code; whatever ends a run is reported in one line."""
-    from train.processes import peers, ranks, signals
-    from train.run import loop
+    with imports.stay():
+        from train.processes import peers, ranks, signals
+        from train.run import loop
 
     publishing = None
     if recipe.loop.push_to is not None:

@@ -1,6 +1,7 @@
 """`python -m train hub-check`: check that a repository works for a stranger."""
 
 from train.commands import console
+from train.processes import imports
 
 
 def run(arguments: list[str]) -> int:
@@ -15,7 +16,8 @@ def run(arguments: list[str]) -> int:
     console.add_trust(parser, "run code that is not that of the installed package")
     options = console.parse(parser, arguments)
 
-    from train.hub.check import report
+    with imports.stay():
+        from train.hub.check import report
 
     console.without_bars()
     examined = report.check(options.place, options.revision, options.trust)

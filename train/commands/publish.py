@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from train.commands import console
 from train.errors import UserError
+from train.processes import imports
 
 if TYPE_CHECKING:
     from jsonargparse import Namespace
@@ -46,8 +47,9 @@ def run(arguments: list[str]) -> int:
 
 def _publish(options: "Namespace") -> None:
     """Publish a run."""
-    from train.hub import publish
-    from train.hub.repository import Target
+    with imports.stay():
+        from train.hub import publish
+        from train.hub.repository import Target
 
     if options.repo_id is None:
         raise UserError("publish: --repo-id USER/NAME is missing; to mend what is published already, add --mend")
@@ -57,9 +59,10 @@ def _publish(options: "Namespace") -> None:
 
 def _mend(options: "Namespace") -> None:
     """Mend a folder, or a repository of the Hub."""
-    from train import files
-    from train.hub import fetch, mend
-    from train.hub.repository import Target
+    with imports.stay():
+        from train import files
+        from train.hub import fetch, mend
+        from train.hub.repository import Target
 
     if options.repo_id is not None or options.private:
         raise UserError("publish --mend: takes neither --repo-id nor --private; what is mended stays where it is")

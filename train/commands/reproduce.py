@@ -1,6 +1,7 @@
 """`python -m train reproduce`: train a published run again, and compare."""
 
 from train.commands import console
+from train.processes import imports
 
 
 def run(arguments: list[str]) -> int:
@@ -21,8 +22,9 @@ def run(arguments: list[str]) -> int:
     )
     options = console.parse(parser, arguments)
 
-    from train.commands import fit
-    from train.commands.reproduction import reproduce
+    with imports.stay():
+        from train.commands import fit
+        from train.commands.reproduction import reproduce
 
     return reproduce(
         options.place, options.revision, options.run_dir, options.root, options.tolerance, train=fit.train

@@ -1,14 +1,15 @@
 """What a run will take, before it is started: parameters, operations, memory, steps, hours and money."""
 
+import dataclasses
 import math
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from modeling_vanilla.losses import ROWS
 from train import files
 from train.cost import formulas, gpus, here
 from train.data import encoding, steps
@@ -27,7 +28,7 @@ CUDA_CONTEXT = 1e9
 """Bytes that CUDA and its libraries take for themselves."""
 
 
-@dataclass
+@dataclasses.dataclass
 class Seen:
     """What the steps of a run look like.
 
@@ -77,6 +78,8 @@ def make(recipe: Recipe, chosen: dict[str, gpus.Gpu], options: Any) -> dict[str,
         for again in (False, True)
     }
     shards = options.processes if loop.shard else 1
+    if loop.skip_logits:
+        share = dataclasses.replace(share, outputs=min(share.outputs, ROWS))
     memory = {name: _memory(model, recipe.task, share, way, shards) for name, way in ways.items()}
     used = next(name for name, way in ways.items() if way == keeping)
     return {

@@ -1,6 +1,13 @@
-"""Data sets that are made, not read: named by `data.generator` in a recipe, with `data.generator_args`."""
+"""Data sets that are made, not read: named by `data.generator` in a recipe, with `data.generator_args`.
+
+`python -m train.data.dates 200` prints 200 pairs of the test days with their gold alignment, one JSON object a line:
+what `python -m modeling_vanilla look --report --gold FILE` reads.
+"""
 
 import inspect
+import json
+import re
+import sys
 from collections.abc import Callable
 from datetime import date
 from functools import lru_cache
@@ -106,6 +113,57 @@ def korean(day: date, weekday: bool) -> str:
     return format_date(day, "full" if weekday else "long", locale=Locale("ko"))
 
 
+def alignment(source: str, target: str) -> list[list[int]]:
+    """Return which characters of a date in English decide each character of the same date in Korean.
+
+    A digit of the year, of the day, and of a month written as a number is decided by its own digit; a digit of a month
+    written as a name by every letter of that name, and so is the weekday. What every target has (년, 월, 일, 요일, the
+    spaces) is decided by none.
+
+    Args:
+        source: As `english` wrote it, in any case.
+        target: As `korean` wrote it.
+
+    Returns:
+        For each character of `target` the places of the characters of `source`, in order.
+
+    Raises:
+        ValueError: One of the two is no such date.
+    """
+    parts = re.fullmatch(r"(\d{4})년 (\d{1,2})월 (\d{1,2})일(?: (.)요일)?", target)
+    fields = _fields(source.lower())
+    if parts is None or fields is None or (parts[4] is not None) != ("weekday" in fields):
+        raise ValueError(f"{source!r}, {target!r}: must be the same date in English and in Korean")
+    decided_by: list[list[int]] = [[] for _ in target]
+    for number, field in enumerate(("year", "month", "day", "weekday"), start=1):
+        for place in range(*parts.span(number)) if parts[number] else ():
+            letters = fields[field]
+            digit = len(letters) - (parts.end(number) - place)  # counted from the end: a source writes 03 for 3
+            decided_by[place] = [letters[digit]] if source[letters[0]].isdigit() else letters
+    return decided_by
+
+
+def _fields(source: str) -> dict[str, list[int]] | None:
+    """Return the places of year, month, day and (where it is named) weekday in a date in lower case; None: it is none."""
+    names = Locale("en")
+    words = {name: "|".join(_longest_first(getattr(names, name)["format"])) for name in ("months", "days")}
+    numeric = re.search(r"(?P<year>\d{4})-(?P<month>\d\d)-(?P<day>\d\d)", source)
+    month = numeric or re.search(rf"\b(?P<month>{words['months']})\b", source)
+    day = numeric or re.search(r"\b(?P<day>\d{1,2})(?:st|nd|rd|th)?\b", source)
+    year = numeric or re.search(r"\b(?P<year>\d{4})\b", source)
+    if year is None or month is None or day is None:
+        return None
+    spans = {"year": year.span("year"), "month": month.span("month"), "day": day.span("day")}
+    if weekday := re.search(rf"\b(?:{words['days']})\b", source):
+        spans["weekday"] = weekday.span()
+    return {field: list(range(*span)) for field, span in spans.items()}
+
+
+def _longest_first(names: dict[str, dict[int, str]]) -> list[str]:
+    """Return the wide and abbreviated names of months or weekdays, in lower case: "sept" before "sep"."""
+    return sorted({name.lower() for width in ("wide", "abbreviated") for name in names[width].values()}, key=len)[::-1]
+
+
 def _pairs(days: list[date], size: int, recased: float, random: np.random.Generator) -> Rows:
     """Draw days (each once, if there are enough), a format for each, and now and then a change of case."""
     _require(len(days) > 0, "first_year", "too few years", "must leave days for every split")
@@ -145,3 +203,19 @@ def generate(name: str, arguments: dict[str, bool | int | float | str]) -> dict[
         fits = isinstance(value, kind) or (kind is float and isinstance(value, int))
         _require(fits and not isinstance(value, bool), key, value, f"must be {kind.__name__}")
     return GENERATORS[name](**arguments)
+
+
+def with_gold(size: int) -> list[str]:
+    """Return pairs of the test days as lines of JSON: `source`, `target` and `gold`, their `alignment`."""
+    rows = dates(train=1, validation=1, test=size)["test"]
+    pairs = zip(rows["source"], rows["target"], strict=True)
+    return [
+        json.dumps({"source": source, "target": target, "gold": alignment(source, target)}, ensure_ascii=False)
+        for source, target in pairs
+    ]
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2 or not sys.argv[1].isdecimal() or not int(sys.argv[1]):
+        sys.exit("usage: python -m train.data.dates PAIRS; PAIRS must be a number of at least 1")
+    print("\n".join(with_gold(int(sys.argv[1]))))

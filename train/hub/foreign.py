@@ -118,7 +118,7 @@ RULES: dict[str, Rule] = {
         taken,
         "loop",
         "eval_every save_every log_every precision matmul_precision compile gradient_checkpointing shard early_stopping final "
-        "ema",
+        "ema skip_logits",
     ),
     "loop.max_steps": at_most(MOST_STEPS),
     "loop.accumulate": at_most(2**16),
@@ -130,7 +130,7 @@ RULES: dict[str, Rule] = {
     "loop.push_to": ours(None),
     "loop.push_every": ours(None),
     "loop.push_revision": ours(_DEFAULT.push_revision),
-    **_every(taken, "eval", "split metrics best_metric during_training limit bleu_tokenizer"),
+    **_every(taken, "eval", "split metrics best_metric during_training limit bleu_tokenizer length_penalty_form look"),
     "eval.beams": at_most(GENERATION_LIMITS["num_beams"]),
     "eval.length_penalty": at_most(100),
     "eval.max_extra_tokens": at_most(GENERATION_LIMITS["max_new_tokens"]),

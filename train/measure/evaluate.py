@@ -226,7 +226,7 @@ def _compare(
         values[name] = result[module]
         if "signature" in result:
             signatures[name] = result["signature"]
-    details["length_penalty"] = scoring.LENGTH_PENALTY_FORM
+    details["length_penalty"] = scoring.LENGTH_PENALTY_FORMS[evaluation.recipe.eval.length_penalty_form]
     details["predictions"] = predictions
     details["samples"] = [
         {"source": source, "reference": reference, "prediction": prediction}

@@ -19,9 +19,10 @@ import torch
 import transformers
 from accelerate.utils import gather_object
 from tqdm.auto import tqdm
-from transformers import GenerationConfig, PreTrainedModel, StoppingCriteria, StoppingCriteriaList
+from transformers import GenerationConfig, PreTrainedModel
 
 from modeling_vanilla import doctor
+from modeling_vanilla.decoding import search
 from modeling_vanilla.doctor import Subject
 from modeling_vanilla.doctor.generation import generate_forward
 from train.data import batching, collate
@@ -36,9 +37,10 @@ if TYPE_CHECKING:
     from train.data.examples import Examples
     from train.settings.recipe import Recipe
 
-LENGTH_PENALTY_FORM = (
-    "sum of log-probabilities by length**p, generate's form, not the ((5 + length) / 6)**p of Wu et al. 2016"
-)
+LENGTH_PENALTY_FORMS = {
+    "hf": "sum of log-probabilities by length**p, generate's form, not the ((5 + length) / 6)**p of Wu et al. 2016",
+    "paper": "sum of log-probabilities by ((5 + length) / 6)**p (Wu et al. 2016)",
+}
 
 EXACT, ROUNDED = 1e-2, 1e-1
 """Largest difference between generate and forward, as a share of the logits' spread: in fp32 on a CPU, and elsewhere.
@@ -90,7 +92,7 @@ def generation_config(
 ) -> GenerationConfig:
     """Return how this recipe decodes: beam search with the recipe's beams and length penalty (sec. 6.1: 4 and 0.6).
 
-    Deviates: the penalty has generate's form, see `LENGTH_PENALTY_FORM`.
+    Deviates: unless the recipe says otherwise the penalty has generate's form, see `LENGTH_PENALTY_FORMS`.
 
     Args:
         recipe: its `eval` section says how translations are searched; for other tasks nothing is searched.
@@ -204,14 +206,6 @@ def check_generate(module: PreTrainedModel, mixed_precision: bool = False) -> No
     _checked.add(module)
 
 
-class _Asked(StoppingCriteria):
-    """End a search where this process was asked to stop: what it has found is thrown away by the next look."""
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **kwargs: object) -> torch.Tensor:
-        """Return for each row whether it ends here."""
-        return torch.full((len(input_ids),), signals.is_asked(), device=input_ids.device)
-
-
 def generate(evaluation: Evaluation, encoded: "Examples") -> list[str]:
     """Translate every source with beam search; the texts come back in the order of the split, on every process."""
     lengths = encoded.lengths(0)[:, :1]  # the source side: what the model reads, and what limits the output
@@ -226,8 +220,13 @@ def generate(evaluation: Evaluation, encoded: "Examples") -> list[str]:
         limit = min(int(lengths[ids].max()) + recipe.eval.max_extra_tokens, longest_output - 1)
         with accelerator.autocast():
             config = generation_config(recipe, module.config, limit)
+            # A search that was asked to stop ends: what it has found is thrown away by the next look.
             output = module.generate(  # type: ignore[operator]
-                **inputs, generation_config=config, stopping_criteria=StoppingCriteriaList([_Asked()])
+                **inputs,
+                generation_config=config,
+                custom_generate=search,
+                length_penalty_form=recipe.eval.length_penalty_form,
+                is_interrupted=signals.is_asked,
             )
         if counts:
             texts |= dict(zip(ids, evaluation.tokenizer.batch_decode(output, skip_special_tokens=True), strict=True))

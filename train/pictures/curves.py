@@ -21,6 +21,8 @@ from train.tasks import FIGURES, in_words
 CURVES = {"train": "training", "eval": "validation", "ema": "validation, moving average of the weights"}
 COLOURS = {"train": "tab:blue", "eval": "tab:orange", "ema": "tab:green"}
 PANELS = {"lr": "learning rate", "grad_norm": "gradient norm"}
+HEADS = "heads"
+ATTENTIONS = {"encoder": "tab:green", "decoder": "tab:orange", "cross": "tab:blue"}
 SHOWN_WARNINGS = 8
 MOST_POINTS = 1000
 
@@ -50,12 +52,18 @@ def draw(metrics_file: Path, output: Path, title: str | None = None) -> Path:
         UserError: the file is missing or holds no loss.
     """
     series, warned = _series(metrics_file)
-    names = [name for name in (*FIGURES, *PANELS) if name in series]
+    entropies = _entropies(metrics_file)
+    names = [name for name in (*FIGURES, *PANELS) if name in series] + [HEADS] * bool(entropies)
     heights = [3.6, *[1.8] * (len(names) - 1)]  # inches
     with fonts.chosen():
         figure = Figure(figsize=(7.5, max(sum(heights), 4.2)), layout="constrained")
         panels = figure.subplots(len(names), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
         for panel, name in zip(panels, names, strict=True):
+            panel.grid(alpha=0.25)
+            panel.spines[["top", "right"]].set_visible(False)
+            if name == HEADS:
+                _heads(panel, entropies)
+                continue
             words = PANELS.get(name) or in_words(name, _task(metrics_file.parent))
             panel.set_ylabel(words if name == "loss" else textwrap.fill(words, 22))
             if name in PANELS:
@@ -63,8 +71,6 @@ def draw(metrics_file: Path, output: Path, title: str | None = None) -> Path:
                 _of_training(panel, name, _schedule(metrics_file.parent, logged) if name == "lr" else logged)
             else:
                 _curves(panel, series[name], CURVES | {"train": _training(metrics_file.parent)})
-            panel.grid(alpha=0.25)
-            panel.spines[["top", "right"]].set_visible(False)
         _finish_losses(panels[0], series["loss"], warned)
         panels[-1].set_xlabel("step")
         panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
@@ -121,6 +127,32 @@ def _series(metrics_file: Path) -> tuple[dict[str, dict[str, Points]], list[tupl
     if "loss" not in series:
         raise UserError(f"{metrics_file}: holds no loss")
     return series, warned
+
+
+def _entropies(metrics_file: Path) -> dict[str, Points]:
+    """Read (step, entropy) of each head, such as `cross.1.0`, where the run has `eval.look`."""
+    heads: dict[str, Points] = {}
+    for event in files.read_events(metrics_file):
+        if event.get("event") == "look" and isinstance(event.get("step"), int):
+            for name, value in event.items():
+                if name.partition(".")[0] in ATTENTIONS and isinstance(value, float) and math.isfinite(value):
+                    heads.setdefault(name, []).append((event["step"], value))
+    return heads
+
+
+def _heads(axes: Axes, heads: dict[str, Points]) -> None:
+    """Draw the entropy of each head: 1 looks at all that it may see alike, 0 at one token."""
+    named = set()
+    for name, points in sorted(heads.items()):
+        kind = name.partition(".")[0]
+        label = {"cross": "cross-attention"}.get(kind, f"self-attention of the {kind}") if kind not in named else None
+        named.add(kind)
+        axes.plot(
+            *zip(*points, strict=True), color=ATTENTIONS[kind], linewidth=1, marker="o", markersize=2, label=label
+        )
+    axes.set_ylabel(textwrap.fill("entropy of each head over ln n", 22))
+    axes.set_ylim(-0.03, 1.03)
+    axes.legend(frameon=False, fontsize=7, loc="best", ncols=len(named))
 
 
 def _training(run_dir: Path) -> str:

@@ -47,7 +47,7 @@ def finish(run: "Run") -> None:
 
 @contextlib.contextmanager
 def drawn(run: "Run") -> Iterator[None]:
-    """Draw `curves.png` of a run when what is inside ends, in whatever way; a picture never fails a run."""
+    """Draw `curves.png` and `film.png` of a run when what is inside ends, in whatever way; a picture never fails a run."""
     try:
         yield
     finally:
@@ -58,6 +58,13 @@ def drawn(run: "Run") -> Iterator[None]:
                 curves.of_run(run.folder)
             except Exception as error:  # noqa: BLE001  (whatever a font or a full disk may raise)
                 print(f"warning: {run.folder / files.CURVES}: not drawn: {error}", file=sys.stderr)
+        if run.accelerator.is_main_process and (run.folder / files.MAPS).is_dir():
+            try:
+                from train.pictures import film
+
+                film.of_run(run.folder)
+            except Exception as error:  # noqa: BLE001
+                print(f"warning: {run.folder / files.FILM}: not drawn: {error}", file=sys.stderr)
 
 
 def load_final_weights(run: "Run") -> str:

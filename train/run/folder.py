@@ -15,11 +15,11 @@ from train.settings.recipe import Recipe, flat
 from train.settings.rules import as_written
 
 # Fields that may differ between two starts of one run: where it and its data lie (a hash guards the data itself), how long
-# it goes on, how its processes share the work and wait for each other, and what the Hub is told and sent. A step's batch,
+# it goes on, how its processes share the work and wait for each other, what the Hub is told and sent, and what is looked at. A step's batch,
 # `batch.max_tokens`, is that of all processes and micro-batches together, so their numbers do not change it.
 MAY_DIFFER = (
     *("run_dir", "data.root", "loop.max_steps", "loop.accumulate", "loop.shard", "loop.timeout"),
-    *("data.license", "data.language", "loop.push_to", "loop.push_every", "loop.push_revision"),
+    *("data.license", "data.language", "loop.push_to", "loop.push_every", "loop.push_revision", "eval.look"),
 )
 
 

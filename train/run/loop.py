@@ -163,11 +163,12 @@ def train_step(run: Run, delivery: steps.Delivery, signal: int) -> StepReport:
     counts = _count(run, delivery, signal)
     divisor = counts[0].clamp(min=1)
     loss = torch.zeros((), device=accelerator.device)
+    options = {"skip_logits": True} if run.recipe.loop.skip_logits else {}
     for number, batch in enumerate(delivery.micro, start=1):
         inputs = {name: value.to(accelerator.device, non_blocking=True) for name, value in batch.inputs.items()}
         last = number == len(delivery.micro)
         with contextlib.nullcontext() if last else accelerator.no_sync(run.model):
-            micro_loss = run.model(**inputs, num_items_in_batch=divisor).loss
+            micro_loss = run.model(**inputs, **options, num_items_in_batch=divisor).loss
             # DDP takes the mean over ranks; each loss is divided by the global count already: a sum is needed.
             accelerator.backward(micro_loss * accelerator.num_processes)
         loss += micro_loss.detach()

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from train import files
 from train.measure import evaluate
 from train.processes import ranks
-from train.run import best, finish, probes, saving, shard
+from train.run import best, finish, looking, probes, saving, shard
 from train.tasks import FIGURES
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def validate(run: "Run", tracker: "Tracker") -> None:
             whole.model, run.tokenizer, run.splits, run.recipe, run.accelerator, "validation", names
         )
         alarms = probes.look(whole)
+        looked = looking.look(whole) if section.look else None
         scores |= finish.averaged_scores(run, names)
     # From here on nothing waits for a signal: what is kept, told and noted belongs together.
     saving.wait_for_write(run)
@@ -40,6 +42,10 @@ def validate(run: "Run", tracker: "Tracker") -> None:
     figures = " ".join(f"{name}={number:.4f}" for name, number in scores.items())
     tracker.say(f"eval step={progress.step} {figures}{' (best so far)' if better else ''}")
     tracker.event("eval", progress.step, dict(scores))
+    if looked is not None:
+        alarms += looking.alarms(looked.entropies, run.folder / files.METRICS)
+        tracker.event("look", progress.step, looked.entropies)
+        ranks.on_main(run.accelerator, lambda: looking.keep(looked.view, run.folder, progress.step))
     for alarm in alarms:
         tracker.warn(progress.step, alarm)
     ranks.on_main(run.accelerator, lambda: best.note(run.folder, progress))

@@ -32,6 +32,8 @@ def problems(recipe: "Recipe") -> Iterator[Problem]:
     yield from _packing_problems(recipe)
     yield from _hub_problems(recipe)
     yield from _metric_problems(recipe)
+    if recipe.loop.skip_logits and not TASKS[recipe.task].writes_next:
+        yield "loop.skip_logits", True, f"must be false for the task {recipe.task}, whose loss takes few logits"
 
 
 _COUNTS = (

@@ -206,6 +206,8 @@ class LoopSection:
         matmul_precision: `torch.set_float32_matmul_precision`.
         compile: run the model through `torch.compile`.
         gradient_checkpointing: recompute activations in the backward pass, to save memory.
+        skip_logits: compute the loss of translation and causal models without holding all logits: with a vocabulary of
+            16,000 and more in less time and memory.
         shard: divide weights, gradients and moments among the processes (FSDP2) instead of a copy for each.
         early_stopping: stop after so many evaluations without a better `eval.best_metric`; null = never.
         final: which weights become the run's `final` folder.
@@ -231,6 +233,7 @@ class LoopSection:
     matmul_precision: Literal["highest", "high", "medium"] = "highest"
     compile: bool = False
     gradient_checkpointing: bool = False
+    skip_logits: bool = False
     shard: bool = False
     early_stopping: int | None = None
     final: Literal["last", "best", "average", "ema"] = "last"
@@ -253,6 +256,7 @@ class EvalSection:
         metrics: the final figures.
         beams: width of the beam search; 1 = greedy.
         length_penalty: alpha.
+        length_penalty_form: what divides the score of n tokens: hf = n^alpha, paper = ((5 + n) / 6)^alpha.
         max_extra_tokens: output tokens allowed beyond the length of the input.
         batch_tokens: tokens of an evaluation batch.
         limit: rows to evaluate; null = all.
@@ -261,15 +265,19 @@ class EvalSection:
         bleu_tokenizer: what cuts texts into the words that BLEU compares, by sacrebleu's name; null = that of the last of
             `data.language` (zh, ja-mecab, ko-mecab; char where a package for it is missing), else 13a. The resolved recipe
             names it.
+        look: at each evaluation, write every head's entropy to metrics.jsonl and keep the map of one example; the maps side by
+            side become film.png.
     """
 
     split: Literal["train", "validation", "test"] | None = None
     metrics: list[str] = field(default_factory=lambda: ["loss"])
     beams: int = 4
     length_penalty: float = 0.6
+    length_penalty_form: Literal["hf", "paper"] = "hf"
     max_extra_tokens: int = 50
     batch_tokens: int = 4096
     limit: int | None = None
     best_metric: str = "loss"
     during_training: list[str] = field(default_factory=lambda: ["loss"])
     bleu_tokenizer: Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "char"] | None = None
+    look: bool = False

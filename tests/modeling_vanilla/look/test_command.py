@@ -76,7 +76,7 @@ def test_what_is_chosen_is_what_is_written(folder_of, tmp_path, capsys):
     ("words", "line"),
     [
         (["May", "--to", "a.jpg"], "a.jpg: must end in .html, .png, .svg, .pdf, .json"),
-        (["May"], "look: the following arguments are required: --to"),
+        (["May"], "--to: missing; a page, a picture, --report or --search is what there is to be had"),
         (["", "--to", "a.svg"], "TEXT: has no tokens"),
         (["May" * 22, "--to", "a.svg"], "TEXT: 67 tokens; the model reads at most 64 (max_position_embeddings)"),
         (

@@ -138,7 +138,7 @@ def test_the_hash_of_a_saved_recipe_is_that_of_the_recipe_and_outlives_new_keys(
     assert provenance.hash_of_file(tmp_path / "older.yaml") != older
 
 
-def test_two_processes_give_the_figures_of_one(tmp_path, translation, accelerator, torchrun):
+def test_two_processes_give_the_figures_of_one(tmp_path, translation, accelerator, ranks):
     """Thirteen examples in uneven batches over two processes: every one counts once, and the order is kept."""
     run = run_folder(tmp_path, translation)
     alone = evaluate_folder(run, accelerator=accelerator)
@@ -148,7 +148,7 @@ def test_two_processes_give_the_figures_of_one(tmp_path, translation, accelerato
     script.write_text(
         f"{code}\nfrom accelerate import PartialState\nprint('world%d;' % PartialState().num_processes)\n"
     )
-    said = torchrun(script, run)
+    said = ranks(script, run)
     assert said.count("world2;") == 2
     together = results.read(run)
     assert together["metrics"] == pytest.approx(alone["metrics"], rel=1e-5)

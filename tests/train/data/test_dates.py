@@ -1,11 +1,14 @@
 """The generated dates: right, unambiguous, disjoint and a pure function of their arguments."""
 
+import json
 import re
+import subprocess
+import sys
 from datetime import date
 
 import pytest
 
-from train.data.dates import ENGLISH_DATES, dates, english, generate, korean, split_of
+from train.data.dates import ENGLISH_DATES, alignment, dates, english, generate, korean, split_of
 from train.errors import UserError
 
 MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]
@@ -117,3 +120,45 @@ def test_wrong_arguments_are_named(name, arguments, words):
     with pytest.raises(UserError) as caught:
         generate(name, arguments)
     assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_alignment_names_the_characters_that_decide(made):
+    """A digit is decided by the same digit; letters, read by other means than those that wrote them, name the month."""
+    for source, target in zip(made["test"]["source"], made["test"]["target"], strict=True):
+        day, weekday = read_english(source)
+        gold = alignment(source, target)
+        assert len(gold) == len(target)
+        text = ["".join(source[place] for place in places) for places in gold]
+        year, month, _ = re.split("년 |월 ", target)
+        assert text[:4] == list(year), source
+        of_month = text[6 : 6 + len(month)]
+        if of_month[0].isdigit():
+            assert "".join(of_month) == str(day.month), source
+        else:
+            assert all(MONTHS.index(name[:3].lower()) + 1 == day.month for name in of_month), source
+            assert {len(name) for name in of_month} == {len(re.search(rf"{of_month[0]}\w*", source)[0])}
+        begin = 8 + len(month)
+        assert "".join(text[begin : begin + len(str(day.day))]) == str(day.day), source
+        of_weekday = {len(target) - 3} if weekday else set()
+        digits = {place for place, letter in enumerate(target) if letter.isdigit()}
+        assert {place for place, name in enumerate(text) if name} == digits | of_weekday, source
+        assert weekday is None or text[-3].lower().startswith(weekday)
+        assert weekday is None or not re.search(rf"{text[-3]}\w", source), "the whole name"
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [("November 20", "2026년 11월 20일"), ("20 Nov 2026", "Nov 20"), ("Fri 20 Nov 2026", "2026년 11월 20일")],
+)
+def test_alignment_of_what_is_no_date_is_an_error(source, target):
+    with pytest.raises(ValueError, match="must be the same date"):
+        alignment(source, target)
+
+
+def test_pairs_with_gold_are_printed():
+    command = [sys.executable, "-m", "train.data.dates"]
+    lines = subprocess.run([*command, "3"], capture_output=True, text=True, check=True, encoding="utf-8").stdout
+    rows = [json.loads(line) for line in lines.splitlines()]
+    assert [row["source"] for row in rows] == dates(train=1, validation=1, test=3)["test"]["source"]
+    assert all(row["gold"] == alignment(row["source"], row["target"]) for row in rows)
+    assert subprocess.run([*command, "x"], check=False, capture_output=True).returncode == 1

@@ -63,11 +63,9 @@ def recipe(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trained(recipe):
+def trained(starter, recipe):
     """Return a run that the command trained, without a word of the Hub."""
-    code, output, errors = call(["-m", "train", "fit", recipe, "--run_dir", recipe.parent / "run"])
-    assert code == 0, output + errors
-    return recipe.parent / "run"
+    return starter.fit(recipe.parent / "run", recipe=recipe)
 
 
 @pytest.fixture

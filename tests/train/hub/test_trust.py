@@ -2,9 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +11,6 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from train import __main__ as command
 from train.hub.folder import write_hub_folder
 
-ROOT = Path(__file__).resolve().parents[3]
 NAME = "alice/dates-en-ko"
 RECIPE = dates_recipe(
     "dates-en-ko", loop={"max_steps": 4, "eval_every": 100, "save_every": 100}, eval={"metrics": ["loss", "chrf"]}
@@ -22,21 +18,11 @@ RECIPE = dates_recipe(
 
 
 @pytest.fixture(scope="module")
-def online(module_hub, tmp_path_factory):
+def online(module_hub, starter, tmp_path_factory):
     """Put the Hub folder of a run on the stand-in: right on main, and on branches with a fault each."""
     folder = tmp_path_factory.mktemp("trained")
     (folder / "dates.yaml").write_text(RECIPE)
-    done = subprocess.run(
-        [sys.executable, "-m", "train", "fit", str(folder / "dates.yaml"), "--run_dir", str(folder / "run")],
-        cwd=ROOT,
-        env=module_hub.environment(folder, ACCELERATE_USE_CPU="true", TOKENIZERS_PARALLELISM="false"),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    files = write_hub_folder(folder / "run", NAME)
+    files = write_hub_folder(starter.fit(folder / "run", recipe=folder / "dates.yaml"), NAME)
     forged = json.loads((files / "results.json").read_text())
     forged["metrics"]["chrf"] += 5
     with module_hub.here(folder / "home"):

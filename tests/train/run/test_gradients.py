@@ -62,12 +62,12 @@ if torch.distributed.is_initialized():
 """
 
 
-def launch(torchrun, cases, tmp_path, processes):
-    """Run the cases in one launch of torchrun."""
+def launch(ranks, cases, tmp_path, processes):
+    """Run the cases in one launch."""
     worker, listing = tmp_path / "worker.py", tmp_path / f"cases{processes}.json"
     worker.write_text(WORKER, encoding="utf-8")
     listing.write_text(json.dumps(cases), encoding="utf-8")
-    torchrun(worker, listing, processes=processes)
+    ranks(worker, listing, processes=processes)
 
 
 TASKS = ("translation", "causal", "masked")
@@ -104,7 +104,7 @@ def assert_same(one, two, rel):
         torch.testing.assert_close(one[f"{step}.loss"], two[f"{step}.loss"], rtol=rel, atol=0)
 
 
-def test_the_gradient_is_that_of_one_micro_batch_on_any_shape_of_job(write_recipe, torchrun, tmp_path):
+def test_the_gradient_is_that_of_one_micro_batch_on_any_shape_of_job(write_recipe, ranks, tmp_path):
     recipes = {task: [str(task_recipe(write_recipe, tmp_path, task))] for task in TASKS}
     recipes |= {f"packed-{task}": [*recipes[task], "--batch.packing", "true"] for task in TASKS}
     shapes = {1: (1, 2, 8), 2: (1, 4)}
@@ -123,7 +123,7 @@ def test_the_gradient_is_that_of_one_micro_batch_on_any_shape_of_job(write_recip
             for task, words in recipes.items()
             for number in accumulations
         ]
-        launch(torchrun, cases, tmp_path, processes)
+        launch(ranks, cases, tmp_path, processes)
     for task in recipes:
         expected = load_file(tmp_path / f"{task}-1x1.safetensors")
         for shape in ("1x2", "1x8", "2x1", "2x4"):

@@ -121,6 +121,14 @@ def test_accumulation_does_not_change_the_losses(write_recipe, fit):
     assert losses[2] == pytest.approx(losses[0], rel=2e-5)
 
 
+def test_a_loss_without_logits_trains_alike(write_recipe, fit):
+    plain, skipped = fit(write_recipe("plain")), fit(write_recipe("skipped"), "--loop.skip_logits", "true")
+    for mine, theirs in zip(events(skipped), events(plain), strict=True):
+        assert mine["loss"] == pytest.approx(theirs["loss"], rel=1e-4)
+    with pytest.raises(UserError, match="loop.skip_logits: true must be false for the task masked"):
+        fit(write_recipe("other", task="masked"), "--loop.skip_logits", "true")
+
+
 def test_the_run_may_grow_and_a_finished_one_says_so(write_recipe, fit, capsys):
     whole = fit(write_recipe("whole"), "--loop.max_steps", "5")
     again = write_recipe("again")

@@ -83,11 +83,11 @@ torch.distributed.destroy_process_group()
 DRY = ("--model.dropout", "0")
 
 
-def launch(torchrun, recipe, tmp_path):
+def launch(ranks, recipe, tmp_path):
     """Run every scenario on two processes and return each rank's report."""
     worker = tmp_path / "worker.py"
     worker.write_text(WORKER)
-    torchrun(worker, recipe)
+    ranks(worker, recipe)
     return [json.loads(Path(f"{recipe}.rank{rank}.json").read_text()) for rank in range(2)]
 
 
@@ -119,7 +119,7 @@ def layout(run):
     return {file: {name: (t.shape, t.dtype) for name, t in content.items()} for file, content in tensors.items()}
 
 
-def test_two_sharded_processes(write_recipe, fit, torchrun, tmp_path):
+def test_two_sharded_processes(write_recipe, fit, ranks, tmp_path):
     sections = {
         "loop": {"max_steps": 6, "eval_every": 3, "save_every": 3},
         # The norm is clipped at every step, so that a wrong norm would show in the weights.
@@ -128,7 +128,7 @@ def test_two_sharded_processes(write_recipe, fit, torchrun, tmp_path):
     }
     recipe = write_recipe(**sections)
     fit(recipe, *DRY, "--run_dir", str(tmp_path / "from_one"), "--loop.max_steps", "4")
-    first, second = launch(torchrun, recipe, tmp_path)
+    first, second = launch(ranks, recipe, tmp_path)
 
     def one(name, *words):
         return fit(recipe, *DRY, "--run_dir", str(tmp_path / name), *words)

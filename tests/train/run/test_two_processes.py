@@ -70,11 +70,11 @@ torch.distributed.destroy_process_group()
 """
 
 
-def launch(torchrun, recipe, tmp_path):
+def launch(ranks, recipe, tmp_path):
     """Run every scenario on two processes and return each rank's report."""
     worker = tmp_path / "worker.py"
     worker.write_text(WORKER)
-    torchrun(worker, recipe)
+    ranks(worker, recipe)
     return [json.loads(Path(f"{recipe}.rank{rank}.json").read_text()) for rank in range(2)]
 
 
@@ -97,10 +97,10 @@ def assert_same(one, two, rel=2e-5):
         torch.testing.assert_close(value, weights[1][name], rtol=1e-4, atol=2e-5)
 
 
-def test_two_processes(write_recipe, fit, torchrun, tmp_path):
+def test_two_processes(write_recipe, fit, ranks, tmp_path):
     # 61 rows, 3 a batch: every epoch ends with a batch of one row, so that one process has nothing to do.
     recipe = write_recipe(loop={"max_steps": 6}, optim={"lr": 0.003})
-    first, second = launch(torchrun, recipe, tmp_path)
+    first, second = launch(ranks, recipe, tmp_path)
     dry = ("--model.dropout", "0")
 
     # The same losses as one process, to rounding.

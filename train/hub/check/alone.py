@@ -12,8 +12,10 @@ import transformers
 from train.hub.check.stranger import OURS, Refuse
 
 START = f"""
-import sys
+import atexit, gc, sys
 
+gc.disable()  # as in train/processes/imports.py; such a process is short, and leaves little garbage of its own
+atexit.register(gc.freeze)
 OURS = {OURS!r}
 
 {inspect.getsource(Refuse)}

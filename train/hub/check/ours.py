@@ -16,11 +16,13 @@ def main(path: str) -> None:
     work = Path(path).parent
     sys.path[:0] = [str(ROOT), *job["paths"]]
     from train.hub.check import confine
+    from train.processes import imports
 
     alone = confine.leave_network()
     watch = confine.Watch(work, [*job["paths"], *job["own_paths"]], [])
 
-    from train.hub.check import use
+    with imports.stay():
+        from train.hub.check import use
 
     bound = confine.limit(job["memory"])
     watch.forbid()

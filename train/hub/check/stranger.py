@@ -9,6 +9,7 @@ Dimension letters: B batch, S source length, T target length.
 """
 
 import functools
+import gc
 import importlib.util
 import json
 import math
@@ -266,11 +267,14 @@ def main(path: str) -> None:
     sys.meta_path.insert(0, Refuse())
     watch = confine.Watch(work, job["paths"], job["code"])
 
+    gc.disable()  # as in train/processes/imports.py
     import torch
     from safetensors.torch import save_file
     from transformers import Trainer  # noqa: F401 - now: some of what it imports asks the system who it is
     from transformers.utils import logging
 
+    gc.freeze()
+    gc.enable()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     torch.set_num_threads(job["threads"])

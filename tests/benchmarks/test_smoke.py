@@ -1,0 +1,15 @@
+"""The benchmarks still run, on sizes of which the figures say nothing."""
+
+import sys
+
+import pytest
+
+from benchmarks import decoding, loss, window
+
+
+@pytest.mark.parametrize("script", [decoding, loss, window], ids=lambda module: module.__name__)
+def test_a_benchmark_prints_its_table(script, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [script.__name__, "--smoke"])
+    script.main()
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert len(lines) >= 3 and len({line.count("|") for line in lines}) == 1
