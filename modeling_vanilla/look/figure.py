@@ -21,6 +21,10 @@ LETTER = 0.085
 """Width of a letter of a label, in inches."""
 MOST_LABELS = 80
 """Labels of a side at most; of more tokens some are left out."""
+MOST_LETTERS = 160
+"""Letters of the text above the panels, and of what was written."""
+GREY = "0.9"
+"""The shade of cells that a mask hides."""
 AXES = {
     "encoder": ("looks", "is looked at"),
     "decoder": ("written", "read"),
@@ -75,12 +79,15 @@ def panels(view: View) -> list[Panel]:
 
 
 def scale(shown: list[Panel]) -> float:
-    """Return the weight that is drawn darkest: the largest, rounded up to two digits, so that a weak model is legible."""
-    largest = max((float(panel.weights.max()) for panel in shown), default=0.0)
-    if largest <= 0:
-        return 1.0
-    digit = 10.0 ** (math.floor(math.log10(largest)) - 1)
-    return min(1.0, math.ceil(largest / digit - 1e-4) * digit)
+    """Return the weight that is drawn darkest, so that a weak model is legible too.
+
+    It is the largest weight of a row that only a tenth of the rows exceed, rounded up to two digits: the first rows of a
+    decoder have few places to look at. But four times what each column would get at least: an even head is no dark one.
+    """
+    peaks = torch.cat([panel.weights.amax(-1) for panel in shown])
+    most = max(float(peaks.quantile(0.9)), 4 / max(panel.weights.shape[1] for panel in shown))
+    digit = 10.0 ** (math.floor(math.log10(most)) - 1)
+    return min(1.0, math.ceil(most / digit - 1e-4) * digit)
 
 
 def ticks(names: list[str], cells: int) -> tuple[list[float], list[str]]:
@@ -91,16 +98,22 @@ def ticks(names: list[str], cells: int) -> tuple[list[float], list[str]]:
 
 
 def headline(view: View) -> str:
-    """Return what was read and written, as one line."""
-    return view.text if view.target is None else f"{view.text}  →  {view.target.replace('▁', ' ').strip()}"
+    """Return what was read and written, as one line; of long texts the beginning."""
+    texts = [view.text] if view.target is None else [view.text, view.target.replace("▁", " ").strip()]
+    return "  →  ".join(text if len(text) <= MOST_LETTERS else f"{text[:MOST_LETTERS]}…" for text in texts)
 
 
 def explanation(seen: Map, darkest: float) -> str:
-    """Say in five lines how to read the picture."""
-    return (
-        f"{KIND[seen.kind]}\n{ROWS[seen.kind]}\n{COLUMNS[seen.kind]}\n"
-        f"The darker a cell, the larger the weight;\nthe darkest is {darkest:g}."
-    )
+    """Say in a few lines how to read the picture."""
+    lines = [KIND[seen.kind], ROWS[seen.kind], COLUMNS[seen.kind], shades(seen.hidden, darkest)]
+    return "\n".join(lines)
+
+
+def shades(hidden: torch.Tensor, darkest: float) -> str:
+    """Say what the colours mean."""
+    more = "" if darkest == 1 else " or more"
+    grey = "\nGrey is what a mask hides." if hidden.any() else ""
+    return f"The darker a cell, the larger the weight;\nthe darkest is {darkest:g}{more}.{grey}"
 
 
 def draw(view: View, path: Path) -> None:
@@ -147,29 +160,33 @@ def drawn(view: View) -> Any:
             axes.set_ylabel(names[0])
         if number + columns >= len(shown):
             axes.set_xlabel(names[1])
-    figure.colorbar(image, ax=grid, shrink=0.5, aspect=40, label="attention weight")
+    figure.colorbar(
+        image, ax=grid, shrink=0.5, aspect=40, label="attention weight", extend="neither" if darkest == 1 else "max"
+    )
     figure.suptitle(textwrap.fill(fonts.title(headline(view)), width=int(7.5 * size[0])), fontsize=14)
     return figure
 
 
 def _inches(cells: int) -> float:
     """Return the side of a panel: a fifth of an inch a cell, less where there are many."""
-    return 0.2 * cells if cells <= 60 else 12.0
+    return 0.2 * cells if cells <= 35 else 7.0
 
 
 def _draw_panel(axes: Any, panel: Panel, darkest: float) -> Any:
-    image = axes.imshow(
-        panel.weights.numpy(), cmap="Blues", vmin=0.0, vmax=darkest, aspect="equal", interpolation="nearest"
-    )
+    import numpy
+
+    weights = numpy.ma.masked_array(panel.weights.numpy(), panel.of.hidden.numpy())
+    image = axes.imshow(weights, cmap="Blues", vmin=0.0, vmax=darkest, aspect="equal", interpolation="nearest")
+    image.set_cmap(image.get_cmap().with_extremes(bad=GREY))
     axes.set_title(panel.name, fontsize=11, fontweight="normal")
     height, width = panel.weights.shape
     for names, cells, put in ((panel.of.columns, width, axes.set_xticks), (panel.of.rows, height, axes.set_yticks)):
         places, shown = ticks(names, cells)
-        put(places, [fonts.label(name) for name in shown], fontsize=9 if cells <= 60 else 6)
+        put(places, [fonts.label(name) for name in shown], fontsize=9 if cells <= 35 else 6)
     for tick in axes.get_xticklabels():  # a label that is wider than its cell stands on end
         tick.set_rotation(0 if len(tick.get_text()) <= 2 else 90)
     axes.tick_params(length=0, pad=2)
-    if max(height, width) <= 60:  # faint lines between the cells lead the eye from a cell to its two labels
+    if max(height, width) <= 35:  # faint lines between the cells lead the eye from a cell to its two labels
         axes.set_xticks([at - 0.5 for at in range(1, width)], minor=True)
         axes.set_yticks([at - 0.5 for at in range(1, height)], minor=True)
         axes.grid(which="minor", color="0.9", linewidth=0.5)

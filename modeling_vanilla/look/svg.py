@@ -14,12 +14,14 @@ from pathlib import Path
 import torch
 
 from . import fonts
-from .figure import AXES, Panel, explanation, headline, panels, scale, ticks
+from .figure import AXES, Panel, explanation, headline, panels, scale, shades, ticks
 from .view import View
 
 # The colours of matplotlib's "Blues" (ColorBrewer, Apache 2.0), from no weight to the largest.
 BLUES = ("f7fbff", "deebf7", "c6dbef", "9ecae1", "6baed6", "4292c6", "2171b5", "08519c", "08306b")
-CELL, MOST_SIDE = 18, 720
+HIDDEN = "e5e5e5"
+"""The colour of cells that a mask hides."""
+CELL, MOST_SIDE = 18, 640
 """Side of a cell, and of a map of many cells at most, in pixels."""
 SIZE, GAP = 12, 26
 """Height of a letter, and the room between panels, in pixels."""
@@ -47,7 +49,7 @@ def draw(view: View, path: Path) -> None:
         parts.append(f'<g transform="translate({x:.0f} {y:.0f})">{box.drawn(darkest)}</g>')
     bottom = top + -(-len(boxes) // columns) * height
     notes = explanation(shown[0].of, darkest).splitlines() if len(view.maps) == 1 else []
-    notes = notes or [f"The darker a cell, the larger the weight; the darkest is {darkest:g}."]
+    notes = notes or shades(torch.cat([seen.hidden.flatten() for seen in view.maps]), darkest).splitlines()
     parts += [f'<text x="12" y="{bottom + 18 * n + 8}" class="note">{line}</text>' for n, line in enumerate(notes)]
     across, down = columns * width + 12, bottom + 18 * len(notes) + 8
     size = f'width="{across:.0f}" height="{down:.0f}" viewBox="0 0 {across:.0f} {down:.0f}"'
@@ -87,7 +89,7 @@ class _Box:
         middle, foot = left + self.map_width / 2, top + self.map_height
         image = (
             f'<image x="{left:.0f}" y="{top}" width="{self.map_width:.1f}" height="{self.map_height:.1f}" '
-            f'preserveAspectRatio="none" href="{_data(self.panel.weights, darkest)}"/>'
+            f'preserveAspectRatio="none" href="{_data(self.panel, darkest)}"/>'
         )
         frame = f'<rect x="{left:.0f}" y="{top}" width="{self.map_width:.1f}" height="{self.map_height:.1f}" class="frame"/>'
         aside = f'transform="translate(12 {top + self.map_height / 2:.0f}) rotate(-90)"'
@@ -96,9 +98,11 @@ class _Box:
             f'<text {aside} class="side name">{names[0]}</text>',
             f'<text x="{middle:.0f}" y="{foot + self.below + 6:.0f}" class="side name">{names[1]}</text>',
         ]
+        parts.append(f'<g font-size="{_letter(self.rows, self.sides[0]):.0f}">')
         for at, name in self.rows:
             y = top + (at + 0.5) * self.sides[0] + SIZE / 3
             parts.append(f'<text x="{left - 4:.0f}" y="{y:.1f}" class="row">{escape(name)}</text>')
+        parts.append(f'</g><g font-size="{_letter(self.columns, self.sides[1]):.0f}">')
         for at, name in self.columns:
             x = left + (at + 0.5) * self.sides[1]
             if _length(name) <= CELL and self.sides[1] == CELL:
@@ -106,14 +110,15 @@ class _Box:
             else:  # a label that is wider than its cell stands on end
                 where = f'transform="translate({x + SIZE / 3:.1f} {foot + 4:.1f}) rotate(-90)"'
                 parts.append(f'<text {where} class="row">{escape(name)}</text>')
+        parts.append("</g>")
         return "".join(parts)
 
 
-def _data(weights: torch.Tensor, darkest: float) -> str:
-    """Return weights (t, s) as the address of a PNG with a palette: a byte a cell."""
-    shades = (weights / darkest * 255).round().clamp(0, 255).to(torch.uint8)
-    height, width = shades.shape
-    rows = b"".join(b"\0" + bytes(row) for row in shades.tolist())
+def _data(panel: Panel, darkest: float) -> str:
+    """Return the cells (t, s) as the address of a PNG with a palette: a byte a cell."""
+    colours = (panel.weights / darkest * 254).round().clamp(0, 254).masked_fill(panel.of.hidden, 255)
+    height, width = colours.shape
+    rows = b"".join(b"\0" + bytes(row) for row in colours.to(torch.uint8).tolist())
     header = struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)  # 8 bits, of a palette
     chunks = (b"IHDR", header), (b"PLTE", _palette()), (b"IDAT", zlib.compress(rows, 9)), (b"IEND", b"")
     image = b"\x89PNG\r\n\x1a\n" + b"".join(
@@ -124,12 +129,17 @@ def _data(weights: torch.Tensor, darkest: float) -> str:
 
 
 def _palette() -> bytes:
-    """Return 256 colours between those of `BLUES`."""
+    """Return 255 colours between those of `BLUES`, and the grey of what is hidden."""
     stops = torch.tensor([list(bytes.fromhex(colour)) for colour in BLUES], dtype=torch.float32)  # (9, 3)
-    at = torch.linspace(0, len(BLUES) - 1, 256)
+    at = torch.linspace(0, len(BLUES) - 1, 255)
     low = at.floor().clamp(max=len(BLUES) - 2).long()
     colours = torch.lerp(stops[low], stops[low + 1], (at - low)[:, None])
-    return bytes(colours.round().to(torch.uint8).flatten().tolist())
+    return bytes(colours.round().to(torch.uint8).flatten().tolist()) + bytes.fromhex(HIDDEN)
+
+
+def _letter(labels: list[tuple[float, str]], side: float) -> float:
+    """Return the height of a side's letters: less where the labels stand close together."""
+    return min(SIZE, (labels[1][0] - labels[0][0]) * side if len(labels) > 1 else SIZE)
 
 
 def _length(text: str) -> float:

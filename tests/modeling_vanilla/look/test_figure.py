@@ -2,6 +2,7 @@
 """Pictures: the right numbers in the right places, by matplotlib and by hand, and letters instead of boxes."""
 
 import base64
+import io
 import re
 import warnings
 from xml.etree import ElementTree
@@ -55,12 +56,34 @@ def test_panels_name_their_layer_and_kind():
     assert names[1:4] == ["cross layer 1, head 0", "encoder layer 0, head 0", "encoder layer 0, head 1"]
 
 
-def test_the_darkest_colour_is_the_largest_weight_rounded_up():
-    for largest, expected in ((1.0, 1.0), (0.994, 1.0), (0.5, 0.5), (0.0431, 0.044), (0.0001234, 0.00013), (0.0, 1.0)):
-        view = view_of(["a"], ["b"], torch.full((1, 1, 1, 1), largest))
+def test_the_darkest_colour_shows_weak_models_and_no_even_head_as_dark():
+    """A tenth of the rows may exceed it, as the first rows of a decoder do; an even head stays light."""
+    sharp, even = torch.eye(20), torch.full((20, 20), 0.05)
+    weak = torch.full((20, 20), 0.0344).fill_diagonal_(0.3456)
+    weak[0] = torch.eye(20)[0]
+    for weights, expected in ((sharp, 1.0), (even, 0.2), (weak, 0.35)):
+        view = view_of([*"abcdefghijklmnopqrst"], [*"abcdefghijklmnopqrst"], weights[None, None])
         assert figure.scale(figure.panels(view)) == pytest.approx(expected)
-    axes = drawn(view_of(["a", "b"], ["c", "d"], torch.tensor([[[[0.1, 0.2], [0.3, 0.05]]]]))).axes[0]
-    assert axes.images[0].get_clim() == (0.0, pytest.approx(0.3))
+    image = drawn(view).axes[0].images[0]
+    assert image.get_clim() == (0.0, pytest.approx(0.35))
+
+
+def test_what_a_mask_hides_is_grey(tmp_path):
+    view = view_of([*"abc"], [*"abc"], torch.eye(3)[None, None], "decoder")
+    view.maps[0].hidden = torch.ones(3, 3).triu(1).bool()
+    (image,) = drawn(view).axes[0].images
+    assert np.array_equal(image.get_array().mask, view.maps[0].hidden)
+    svg.draw(view, tmp_path / "a.svg")
+    (colours,) = pixels(tmp_path / "a.svg")
+    grey = np.isclose(colours[..., :3], 0xE5 / 255, atol=1e-3).all(-1)
+    assert np.array_equal(grey, view.maps[0].hidden)
+    assert "Grey is what a mask hides." in (tmp_path / "a.svg").read_text()
+
+
+def pixels(path) -> list[np.ndarray]:
+    """Return the maps of an SVG, each (t, s, 4)."""
+    images = re.findall(r"data:image/png;base64,([^\"]+)", path.read_text())
+    return [matplotlib.image.imread(io.BytesIO(base64.b64decode(image)), format="png") for image in images]
 
 
 def test_long_labels_leave_room_for_the_cells():
@@ -105,16 +128,12 @@ def test_svg_holds_the_labels_and_the_weights(tmp_path):
     groups = root.findall("{*}g")
     assert len(groups) == 3
     for group in groups:
-        labels = [element.text for element in group.findall("{*}text")]
+        labels = [element.text for element in group.findall(".//{*}text")]
         for piece in (*TARGET, *SOURCE):
             assert fonts.visible(piece) in labels
     darkest = figure.scale(figure.panels(view))
-    images = re.findall(r"data:image/png;base64,([^\"]+)", text)
-    for image, expected in zip(images, [*weights[0], weights[0].mean(0)], strict=True):
-        (tmp_path / "cell.png").write_bytes(base64.b64decode(image))
-        colours = matplotlib.image.imread(tmp_path / "cell.png")
-        with fonts.chosen():
-            palette = matplotlib.colormaps["Blues"](np.round(expected.numpy() / darkest * 255).astype(int))
+    for colours, expected in zip(pixels(tmp_path / "a.svg"), [*weights[0], weights[0].mean(0)], strict=True):
+        palette = matplotlib.colormaps["Blues"]((expected / darkest).numpy())
         np.testing.assert_allclose(colours[..., :3], palette[..., :3], atol=0.02)
 
 
