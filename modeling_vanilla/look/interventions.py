@@ -14,8 +14,9 @@ from typing import Any, Literal, get_args
 import torch
 from torch import nn
 
-from .capture import Attention, Watch, of_chosen_heads, watching
+from .capture import Watch, of_chosen_heads, watching
 from .view import Kind
+from .weights import Attention
 
 Change = Literal["zero", "uniform", "permute"]
 CHANGES: tuple[Change, ...] = get_args(Change)

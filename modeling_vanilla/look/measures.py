@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
-from .capture import Attention
+from .weights import Attention
 
 
 def entropy(weights: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:

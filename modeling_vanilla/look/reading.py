@@ -13,9 +13,10 @@ from typing import Any, get_args
 import torch
 from transformers import PreTrainedModel
 
-from .capture import Attention, Layer, averaged, capture, cell_means
+from .capture import Layer, capture
 from .labels import labels
 from .view import CELLS, TEMPERATURES, Kind, Map, Numbers, Step, View
+from .weights import Attention, averaged, cell_means
 
 NamedHead = tuple[Kind | None, int, int]
 """A head as a user names it: without a kind it is of the last that a model has, of a translator the cross-attention."""

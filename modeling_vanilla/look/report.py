@@ -12,13 +12,14 @@ from typing import get_args
 import torch
 from transformers import PreTrainedModel
 
-from .capture import Attention, capture
+from .capture import capture
 from .examples import Example, batch
 from .interventions import CHANGES, intervene
 from .measures import alignment, entropy, rank_correlation, rollout, rollout_across, weighted_norms
 from .projections import output_projection
 from .saliency import Explained, Saliency, gradient_times_input, integrated_gradients
 from .view import Kind
+from .weights import Attention
 
 TEXTS_OF_A_PASS = 32
 LONGEST = 1024

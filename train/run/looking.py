@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from modeling_vanilla.heads import shift_right
-from modeling_vanilla.look.capture import Attention, capture
+from modeling_vanilla.look import Attention, capture
 from modeling_vanilla.look.labels import labels as labels_of
 from modeling_vanilla.look.measures import entropy_of
 from modeling_vanilla.look.view import Kind, Map, View
