@@ -81,10 +81,10 @@ class ConvolutionalTranslator(nn.Module):
         grow = (~padded).sum(1).sqrt()[:, None, None]  # (B, 1, 1)
         states = target = self._placed(written)
         for layer, query, output in zip(self.layers, self.queries, self.outputs, strict=True):
-            found = layer(states)  # (B, T, D)
-            scores = (query(found) + target) * HALF @ keys.transpose(1, 2)  # (B, T, S)
+            gated = layer(states)  # (B, T, D)
+            scores = (query(gated) + target) * HALF @ keys.transpose(1, 2)  # (B, T, S)
             if real is not None:
                 scores = scores.masked_fill(~real.unsqueeze(1), -math.inf)
             context = scores.softmax(-1) @ values * grow
-            states = ((found + output(context) * HALF) * HALF + states) * HALF
+            states = ((gated + output(context) * HALF) * HALF + states) * HALF
         return self.readout(states) @ self.embed.weight.T

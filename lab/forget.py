@@ -22,7 +22,7 @@ from lab.training import count, train
 from modeling_vanilla import VanillaModel
 
 TITLE = "what a fixed context loses, how gradients fade with distance, and what attention over an RNN inherits"
-SECONDS = 170
+SECONDS = 70
 WIDTH, SYMBOLS, PAIRED, TESTED = 32, 10, 6, 10
 """Width of the embeddings, ordinary tokens, those that are paired, and the length that tests the fixed context."""
 STEPS = ((400, 500), (1500, 1500))

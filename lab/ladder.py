@@ -20,7 +20,7 @@ from lab.training import count, train
 
 TITLE = "from a fixed context over recurrent and convolutional attention to the Transformer, by length"
 SECONDS = 180
-PARTS = (0.25, 0.5, 1.0)
+SHARES = (0.25, 0.5, 1.0)
 """The shares of the training after which a rung is measured."""
 
 
@@ -36,7 +36,7 @@ class Climb:
     """One rung over all seeds.
 
     Attributes:
-        scores: For each share of `PARTS`, the figure by group, for each seed.
+        scores: For each share of `SHARES`, the figure by group, for each seed.
         seconds: Of training one model, for each seed.
     """
 
@@ -44,9 +44,9 @@ class Climb:
     scores: dict[float, dict[str, list[float]]] = field(default_factory=dict)
     seconds: list[float] = field(default_factory=list)
 
-    def average(self, part: float, groups: list[str]) -> list[float]:
+    def average(self, share: float, groups: list[str]) -> list[float]:
         """Return the mean over some groups, for each seed."""
-        return [mean(numbers) for numbers in zip(*(self.scores[part][group] for group in groups), strict=True)]
+        return [mean(numbers) for numbers in zip(*(self.scores[share][group] for group in groups), strict=True)]
 
 
 def run(options: argparse.Namespace) -> Outcome:
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> Outcome:
 
 def _climb(name: str, task: Task, steps: int, seed: int, climb: Climb) -> None:
     """Train one rung with one seed, and write what it reaches into `climb`."""
-    marks = {max(1, round(part * steps)): part for part in PARTS}
+    marks = {max(1, round(share * steps)): share for share in SHARES}
     weights = weights_of(task.vocabulary, task.width)
     torch.manual_seed(seed)
     model = fitted(RUNGS[name], task.vocabulary, task.width, task.longest, weights)
@@ -102,8 +102,8 @@ def _tables(task: Task, steps: int, climbs: dict[str, Climb]) -> list[Table]:
     )
     by_step = Table(
         f"{task.name}: mean {task.figure} over the lengths of the training, by step",
-        ["rung", *(str(max(1, round(part * steps))) for part in PARTS)],
-        [[name, *(climb.average(part, _trained(task)) for part in PARTS)] for name, climb in climbs.items()],
+        ["rung", *(str(max(1, round(share * steps))) for share in SHARES)],
+        [[name, *(climb.average(share, _trained(task)) for share in SHARES)] for name, climb in climbs.items()],
     )
     return [by_length, by_step]
 
@@ -124,7 +124,7 @@ def _conclusion(task: Task, climbs: dict[str, Climb]) -> str:
     ends = f"{mean(fixed[groups[0]]):.2f} to {at['fixed context']:.2f}"
     sentences = [f"From length {groups[0]} to {groups[-1]} the {task.figure} of the fixed context goes from {ends}."]
     sentences.append(f"At length {groups[-1]} the best is {_best(at)}.")
-    means = [{name: mean(climb.average(part, groups)) for name, climb in climbs.items()} for part in PARTS]
+    means = [{name: mean(climb.average(share, groups)) for name, climb in climbs.items()} for share in SHARES]
 
     def curve(name: str) -> str:
         return ", ".join(f"{scores[name]:.2f}" for scores in means)
@@ -161,8 +161,8 @@ def _figure(task: Task, steps: int, climbs: dict[str, Climb]) -> Figure:
     for (name, climb), color, mark in zip(climbs.items(), COLORS, marks, strict=True):
         style = {"color": color, "marker": mark, "markersize": 5, "linewidth": 1.6}
         left.plot(groups, [mean(climb.scores[1.0][group]) for group in groups], label=name, **style)
-        numbers = [mean(climb.average(part, _trained(task))) for part in PARTS]
-        right.plot([round(part * steps) for part in PARTS], numbers, **style)
+        numbers = [mean(climb.average(share, _trained(task))) for share in SHARES]
+        right.plot([round(share * steps) for share in SHARES], numbers, **style)
     left.set(
         xlabel=f"length of the source, {task.unit}", ylabel=task.figure, title=f"{task.name}, after {steps} steps"
     )

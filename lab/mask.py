@@ -207,7 +207,7 @@ def table_of_kernels() -> Table:
 def lines_side_by_side() -> str:
     """Return the source of the four lines and of the five."""
     sources = [inspect.getsource(function) for function in (four_lines, with_the_missing_line)]
-    code = "\n\n".join(source.rstrip() for source in sources)
+    code = "\n\n\n".join(source.rstrip() for source in sources)
     return f"What is copied, and what it lacks to be a decoder's:\n```python\n{code}\n```"
 
 

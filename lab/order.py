@@ -151,7 +151,7 @@ def _conclusion(exact: dict[str, list[tuple[float, float]]], places: Places) -> 
     """Say what the numbers say of order without positions, and of positions beyond the training."""
     moved = {kind: max(pair[0] for pair in pairs) for kind, pairs in exact.items()}
     inside, beyond = (
-        {key: mean(_shares(accuracies)[part]) for key, accuracies in places.items()} for part in range(2)
+        {key: mean(_shares(accuracies)[side]) for key, accuracies in places.items()} for side in range(2)
     )
     best = max(beyond, key=beyond.__getitem__)
     return (

@@ -160,7 +160,8 @@ class MultiHeadAttention(nn.Module):
             if isinstance(attention_mask, Window):  # the kernel is watched, and has to get what it would read
                 attention_mask = attention_mask.table(key.shape[2], key.device)
             mask = as_read(attention_mask, self.config, query, key)
-            options = dict(dropout=dropout, scaling=self.scaling, is_causal=is_causal)
-            context, weights = attend(self, query, key, value, mask, **options, **kwargs)
+            context, weights = attend(
+                self, query, key, value, mask, dropout=dropout, scaling=self.scaling, is_causal=is_causal, **kwargs
+            )
         context = context.reshape(*hidden_states.shape[:2], -1)  # (B, T, H, K), and vLLM's (B*T, H*K) -> (B, T, H*K)
         return self.out_proj(context), weights  # (B, T, D)

@@ -21,7 +21,7 @@ from transformers.generation import (
 )
 
 from .decoding_cache import StepDecoder
-from .decoding_limits import OwnLimit, hand_over, leaves_no_trace, unhandled
+from .decoding_limits import OwnLimit, hand_over, leaves_no_trace, search_of, unhandled
 
 NEVER = -1.0e9
 """The score of what may not be chosen, as in transformers."""
@@ -56,18 +56,23 @@ def search(
         ValueError: An unknown form, or the paper's for a search that transformers has to do.
     """
     divisor(1, 1.0, length_penalty_form)
+    kwargs |= dict(logits_processor=logits_processor, generation_config=generation_config)
+    searching = search_of(model)
+    if searching is not None:
+        options = dict(length_penalty_form=length_penalty_form, is_interrupted=is_interrupted)
+        return searching(model, input_ids, stopping_criteria=stopping_criteria, **options, **kwargs)
     mode = generation_config.get_generation_mode()
-    reason = unhandled(model, input_ids, stopping_criteria, generation_config, kwargs)
+    others = {name: value for name, value in kwargs.items() if name not in ("logits_processor", "generation_config")}
+    reason = unhandled(model, input_ids, stopping_criteria, generation_config, others)
     if reason is not None:
         if length_penalty_form != "hf" and mode in (GenerationMode.BEAM_SEARCH, GenerationMode.BEAM_SAMPLE):
             raise ValueError(
                 f"length_penalty_form={length_penalty_form!r} must be 'hf' for a search that is left to transformers, "
                 f"as with {reason}"
             )
-        kwargs |= dict(logits_processor=logits_processor, generation_config=generation_config)
         return hand_over(model, input_ids, stopping_criteria, is_interrupted, kwargs)
     limits = next((one.limits for one in stopping_criteria if isinstance(one, OwnLimit)), None)
-    job = Job(model, input_ids, logits_processor, generation_config, kwargs, limits)
+    job = Job(model, input_ids, kwargs, limits)
     job.form, job.is_interrupted = length_penalty_form, is_interrupted
     return beam_search(job) if mode == GenerationMode.BEAM_SEARCH else one_by_one(job)
 
@@ -94,8 +99,9 @@ class Job:
     form: str = "hf"
     is_interrupted: Callable[[], bool] | None = None
 
-    def __init__(self, model, input_ids, processors, config: GenerationConfig, kwargs: dict, limits):
-        self.config, self.processors = config, processors
+    def __init__(self, model, input_ids: torch.Tensor, kwargs: dict, limits):
+        config: GenerationConfig = kwargs["generation_config"]
+        self.config, self.processors = config, kwargs["logits_processor"]
         self.beams = config.num_beams or 1
         self.ids = input_ids[:: self.beams]
         self.prompt, self.size = self.ids.shape[1], config.max_length
@@ -116,7 +122,7 @@ class Job:
         self.limits = None if limits is None else limits.to(self.ids.device)
         # A processor that knows the rows by number, or draws in their order, needs all of them to the end.
         keeps_scores = config.return_dict_in_generate and config.output_scores
-        self.may_leave = not (config.do_sample or keeps_scores) and all(map(leaves_no_trace, processors))
+        self.may_leave = not (config.do_sample or keeps_scores) and all(map(leaves_no_trace, self.processors))
 
     def next_logits(self, tokens: torch.Tensor) -> torch.Tensor:
         """Return the logits (B * N, V) behind tokens (B, N), in fp32."""

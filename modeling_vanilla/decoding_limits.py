@@ -1,6 +1,7 @@
 # Copyright 2026 The modeling_vanilla authors. Licensed under the Apache License, Version 2.0.
 """What the search of `decoding` does, and what it leaves to transformers, each with its reason."""
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -67,6 +68,17 @@ def hand_over(model, ids: torch.Tensor, criteria, is_interrupted: Callable[[], b
     together = model._extract_generation_mode_kwargs(None, {}, None, None, None).get("synced_gpus", False)
     method = getattr(type(model), GENERATION_MODES_MAPPING[config.get_generation_mode()])
     return method(model, ids, stopping_criteria=criteria, **({"synced_gpus": together} | kwargs))
+
+
+def search_of(model) -> Callable[..., Any] | None:
+    """Return the search that came with a model's own code (remote code), or None where that is this one."""
+    package = type(model).__module__.rpartition(".")[0]
+    if model.config.model_type != "vanilla" or package == __name__.rpartition(".")[0]:
+        return None
+    try:
+        return importlib.import_module(f"{package}.decoding").search
+    except (ImportError, AttributeError):  # an earlier release: its layers are not those of this code
+        return None
 
 
 def leaves_no_trace(processor: Any) -> bool:

@@ -243,8 +243,8 @@ class VanillaForConditionalGeneration(_Head, GenerationMixin):
             return_dict=True,
             **kwargs,
         )
-        last = keep(out.last_hidden_state, logits_to_keep)
-        logits, loss = self.predict(last, labels, num_items_in_batch, skip_logits)
+        chosen = keep(out.last_hidden_state, logits_to_keep)
+        logits, loss = self.predict(chosen, labels, num_items_in_batch, skip_logits)
         return Seq2SeqLMOutput(loss=loss, logits=logits, **states(out))
 
 
@@ -299,8 +299,8 @@ class VanillaForCausalLM(_Head, GenerationMixin):
         out = self.model(input_ids, attention_mask, position_ids, token_type_ids, **kwargs)
         if labels is not None and shift_labels is None:
             shift_labels = shifted(labels)
-        last = keep(out.last_hidden_state, logits_to_keep)
-        logits, loss = self.predict(last, shift_labels, num_items_in_batch, skip_logits)
+        chosen = keep(out.last_hidden_state, logits_to_keep)
+        logits, loss = self.predict(chosen, shift_labels, num_items_in_batch, skip_logits)
         return CausalLMOutputWithCrossAttentions(loss=loss, logits=logits, **states(out))
 
 

@@ -1,11 +1,14 @@
 """Small models and batches for every test of the model: all sizes differ, so that a swapped axis cannot pass."""
 
+import gc
 import io
 import os
 import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+
+gc.disable()  # until everything is imported
 
 import pytest
 import torch
@@ -195,6 +198,12 @@ def hub_here(hub, tmp_path):
     """Return the stand-in after leading this process there: huggingface_hub read where its Hub is when it was imported."""
     with hub.here(tmp_path / "hub-home"):
         yield hub
+
+
+def pytest_collection_finish():
+    """Leave what was imported out of the search for garbage, for which the Trainer and accelerate call again and again."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -48,7 +48,7 @@ class Layer:
 Seen = dict[tuple[Kind, int], Layer]
 
 
-class _Capture:
+class Watch:
     """One open `capture`: which modules it watches, and what it saw of them."""
 
     def __init__(self, model: nn.Module, layers, heads, kind, reduce: Reduce):
@@ -115,7 +115,7 @@ class _Capture:
         if record.name != name:
             raise ValueError(f"{record.name} and {name} are both {kind} layer {layer}: capture one part of the model")
         call = Attention(kind, layer, heads, query, key, value, 1.0, mask)
-        record.calls.append(self.reduce(_chosen(call, module, options)))
+        record.calls.append(self.reduce(of_chosen_heads(call, module, options)))
 
     def changed(self, output: Any, module: nn.Module, query, key, value, mask, options: dict[str, Any]) -> Any:
         """Return what the model goes on with after one call of the kernel: here what the kernel returned."""
@@ -163,7 +163,7 @@ def _of(heads: list[int], count: int, tensor: torch.Tensor, dim: int = 1) -> tor
     return tensor.detach().index_select(dim, index)
 
 
-def _chosen(call: Attention, module: nn.Module, options: dict[str, Any]) -> Attention:
+def of_chosen_heads(call: Attention, module: nn.Module, options: dict[str, Any]) -> Attention:
     """Keep the chosen heads of a call, and read what else the kernel was told."""
     count, heads = call.query.shape[1], call.heads
     bias, sinks, is_causal, scaling = (options.get(n) for n in ("position_bias", "s_aux", "is_causal", "scaling"))
@@ -185,7 +185,7 @@ def _kernel(module: nn.Module) -> str:
 
 
 # Open captures of this thread: a model that another thread runs at the same time is not seen.
-_open: ContextVar[tuple[_Capture, ...]] = ContextVar("open captures", default=())
+_open: ContextVar[tuple[Watch, ...]] = ContextVar("open captures", default=())
 
 
 class _Watched:
@@ -273,13 +273,13 @@ def capture(
         ...     model(**inputs)
         >>> weights, columns = seen["encoder", 0].calls[0]
     """
-    opened = _Capture(model, layers, heads, cast(Any, kind), reduce)
+    opened = Watch(model, layers, heads, cast(Any, kind), reduce)
     with watching(opened):
         yield opened.seen
 
 
 @contextmanager
-def watching(opened: _Capture) -> Iterator[None]:
+def watching(opened: Watch) -> Iterator[None]:
     """Let one capture see the kernels that its model calls in this thread, and check in the end what it saw."""
     with ExitStack() as stack:
         opened.watch_encoder(stack)

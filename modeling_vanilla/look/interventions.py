@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import nn
 
-from .capture import _Capture, _chosen, watching
+from .capture import Watch, of_chosen_heads, watching
 from .view import Kind
 from .weights import Attention
 
@@ -42,7 +42,7 @@ def intervene(model: nn.Module, place: tuple[Kind, int, int], change: Change, se
         yield
 
 
-class _Intervention(_Capture):
+class _Intervention(Watch):
     """A capture that keeps nothing, and gives the model another context of one head."""
 
     def __init__(self, model: nn.Module, place: tuple[Kind, int, int], change: Change, seed: int):
@@ -60,7 +60,7 @@ class _Intervention(_Capture):
         if self.change == "zero":
             context[:, :, head] = 0
             return context, *output[1:]
-        call = _chosen(Attention(place[0], place[1], [head], query, key, value, 1.0, mask), module, options)
+        call = of_chosen_heads(Attention(place[0], place[1], [head], query, key, value, 1.0, mask), module, options)
         weights = torch.cat([self._others(block, hidden) for block, hidden in call.blocks()], 2)  # (B, 1, T, S)
         group = head * value.shape[1] // query.shape[1]  # several heads may share keys and values
         context[:, :, head] = weights[:, 0].to(value.dtype) @ value[:, group]  # (B, T, S) @ (B, S, K)

@@ -15,7 +15,7 @@ from .examples import Example
 STEPS = 32
 """Points between the baseline and the input, of integrated gradients."""
 ROWS = 16
-"""Rows of one text that are differentiated at once."""
+"""Rows of one text that are differentiated at once; each has logits over the whole vocabulary."""
 
 Saliency = dict[str, torch.Tensor]
 """For "source" (what an encoder, or a decoder alone, reads) and "target" (what the decoder behind an encoder reads): (T, S)."""
@@ -99,6 +99,6 @@ def integrated_gradients(text: Explained) -> Saliency:
     method, chunks = IntegratedGradients(text), []
     for embeddings, rows in text.chunks():
         inputs = tuple(one.clone() for one in embeddings)
-        options = {"additional_forward_args": (rows,), "n_steps": STEPS, "internal_batch_size": 8 * ROWS}
+        options = {"additional_forward_args": (rows,), "n_steps": STEPS, "internal_batch_size": 2 * ROWS}
         chunks.append(list(method.attribute(inputs, **options)))
     return text.named(chunks)

@@ -26,7 +26,7 @@ def test_the_conclusion_follows_the_numbers():
     task = task_of("reverse", Path())
     climbs = {name: ladder.Climb() for name in RUNGS}
     for number, climb in enumerate(climbs.values()):
-        climb.scores = {part: {group: [part * number / 10] for group in task.groups} for part in ladder.PARTS}
+        climb.scores = {share: {group: [share * number / 10] for group in task.groups} for share in ladder.SHARES}
     text = ladder._conclusion(task, climbs)
     assert "goes from 0.00 to 0.00" in text and "At length 16 the best is four heads with 0.90." in text
     assert "after a quarter of the steps is four heads with 0.23" in text or "with 0.22" in text

@@ -83,7 +83,12 @@ def test_the_answers_are_those_of_a_process_with_the_package(published):
     for name, (folder, task, inputs, settings) in calls.items():
         here = pipeline(task or "question-answering", model=folder, device="cpu")  # no flag
         assert type(here).__module__.startswith("modeling_vanilla.")
-        assert found[name] == here(inputs, batch_size=2, **settings)
+        expected = here(inputs, batch_size=2, **settings)
+        for answer, other in zip(
+            *(value if isinstance(value, list) else [value] for value in (found[name], expected)), strict=True
+        ):
+            # Another process aligns its memory otherwise, and rounds the last digit so.
+            assert answer == {key: pytest.approx(value) if key == "score" else value for key, value in other.items()}
 
 
 def test_nothing_else_runs(published):

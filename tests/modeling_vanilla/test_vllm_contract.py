@@ -63,8 +63,13 @@ def test_keyword_arguments_flow_down(owner, callee):
 
 def test_the_head_reads_the_last_hidden_state():
     """Nothing but the choice of positions stands between: vLLM applies lm_head to the base model's output itself."""
-    (call,) = calls_of(function(VanillaForCausalLM, "forward"), "self.lm_head")
-    assert ast.unparse(call.args[0]) == "keep(out.last_hidden_state, logits_to_keep)"
+    forward = function(VanillaForCausalLM, "forward")
+    (call,) = calls_of(forward, "self.predict")
+    assert ast.unparse(call.args[0]) == "chosen"
+    (chosen,) = [n for n in ast.walk(forward) if isinstance(n, ast.Assign) and ast.unparse(n.targets[0]) == "chosen"]
+    assert ast.unparse(chosen.value) == "keep(out.last_hidden_state, logits_to_keep)"
+    (call,) = calls_of(function(modeling_vanilla._Head, "predict"), "self.lm_head")
+    assert ast.unparse(call.args[0]) == "hidden_states"
 
 
 def test_modules_of_a_decoder(build):

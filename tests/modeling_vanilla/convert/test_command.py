@@ -244,7 +244,10 @@ def test_mistakes_on_the_command_line(bert, tmp_path, capsys):
         2,
         "modeling_vanilla: convert: the following arguments are required: TARGET",
     )
-    assert run("transform", capsys=capsys)[2] == "modeling_vanilla: transform: no such command; one of convert, doctor"
+    assert (
+        run("transform", capsys=capsys)[2]
+        == "modeling_vanilla: transform: no such command; one of convert, doctor, look"
+    )
     assert run(capsys=capsys)[0] == 2
     assert run("--help", capsys=capsys)[0] == 0
     gpt2 = tmp_path / "gpt2"

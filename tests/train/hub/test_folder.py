@@ -383,7 +383,7 @@ def test_no_path_of_this_machine_leaves_it(run, tmp_path, monkeypatch, drawn):
     (run[0] / "results.json").write_text(json.dumps(content))
     folder = publish.write_hub_folder(run[0], "somebody/run-en-ko")
     assert "fit a.yaml --data.root=data --run_dir one --optim.lr 1`" in (folder / "README.md").read_text()
-    assert all(b"kim" not in path.read_bytes() for path in folder.iterdir())
+    assert all(b"/kim" not in path.read_bytes() for path in folder.iterdir())
     for path in folder.iterdir():
         assert str(tmp_path).encode() not in path.read_bytes(), path.name
     recipe = yaml.safe_load((folder / "recipe.yaml").read_text())

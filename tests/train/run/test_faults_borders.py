@@ -218,18 +218,17 @@ def test_a_signal_ends_an_evaluation_and_costs_nothing(starter, whole, tmp_path,
 # The signal comes in the middle of the only batch of a search; each token leaves a mark.
 SEARCHING = """
 import os, signal
-from modeling_vanilla import VanillaForConditionalGeneration
+from modeling_vanilla.decoding_cache import StepDecoder
 from train.measure import scoring
 scoring.check_generate = lambda *words: None  # it searches as well, and is not what is to be ended
-original = VanillaForConditionalGeneration.forward
-def forward(self, *words, **more):
-    if more.get("past_key_values", more.get("cache")) is not None:
-        with open({mark!r}, "a") as file:
-            file.write("token ")
-        if os.path.getsize({mark!r}) == 24:
-            signal.raise_signal(signal.SIGTERM)
-    return original(self, *words, **more)
-VanillaForConditionalGeneration.forward = forward
+original = StepDecoder.step
+def step(self, tokens):
+    with open({mark!r}, "a") as file:
+        file.write("token ")
+    if os.path.getsize({mark!r}) == 24:
+        signal.raise_signal(signal.SIGTERM)
+    return original(self, tokens)
+StepDecoder.step = step
 """
 
 
