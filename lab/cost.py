@@ -211,12 +211,12 @@ def conclusion(times: Times, paths: dict[int, dict[str, int]]) -> str:
         by_length = times[d, name, "both"]
         return f"{statistics.mean(exponent(by_length, seed) for seed in range(len(by_length[64]))):.2f}"
 
-    crosses = " and ".join(f"{crossing_words(times, d)} at d = {d}" for d in sorted({d for d, *_ in times}))
+    crosses = " and ".join(f"at d = {d} {crossing_words(times, d)}" for d in sorted({d for d, *_ in times}))
     return (
         f"At d = {d} time grows as n to the power of {power('self-attention')} in self-attention, "
         f"{power('restricted, in blocks')} in windows computed in blocks, {power('recurrent (GRU)')} in the GRU and "
         f"{power('convolution')} in the convolution. The GRU does fewer operations from n = d on, but it does them one after "
-        f"another: self-attention takes longer {crosses}. At n = {longest:,} the longest path is "
+        f"another. By time self-attention is the slower of the two {crosses}. At n = {longest:,} the longest path is "
         f"{paths[longest]['self-attention']} in self-attention, {paths[longest]['sparse, strided']} in a sparse pattern, "
         f"{paths[longest]['convolution, dilated']} in a dilated convolution and {paths[longest]['recurrent']} in a recurrence."
     )

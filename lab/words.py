@@ -14,10 +14,11 @@ import torch
 from babel import Locale
 from matplotlib.figure import Figure
 
-from lab.corpora import CORPORA, PAD, Vocabulary, hidden_words, sentences
+from lab.corpora import CORPORA, FIRST, PAD, Vocabulary, hidden_words, sentences
 from lab.outcome import Cell, Outcome, Table
 from lab.training import train
 from modeling_vanilla import VanillaConfig, VanillaForMaskedLM
+from modeling_vanilla.look.fonts import families
 
 TITLE = "vectors of words before and after training: neighbours, a plane, rotated axes, the same word in two sentences"
 SECONDS = 60
@@ -49,7 +50,8 @@ class Trained:
 
 def run(options: argparse.Namespace) -> Outcome:
     """Train an encoder to fill hidden words, and look at the vectors."""
-    texts = sentences(options.data, 6000 if options.quick else 30_000)
+    # Made dates take a while to write; a corpus is there.
+    texts = sentences(options.data, (6000 if options.data == "dates" else 30_000) * (1 if options.quick else 5))
     vocabulary = Vocabulary(texts, 3000 if options.quick else 8000)
     ids = vocabulary.encode(texts)
     steps = 2500 if options.quick else 6000
@@ -62,7 +64,7 @@ def run(options: argparse.Namespace) -> Outcome:
     tables += [rotation_table(trained, ids[:16]), contexts_table(trained, ids)]
     if options.data == "dates":
         tables.append(roles_table(trained, vocabulary))
-    picture = figure(trained[0], vocabulary, shown)
+    picture = figure(trained[0], vocabulary, drawn_words(options.data, trained[0].after, vocabulary, shown))
     note = f"Data: {options.data}, {len(texts):,} sentences, {len(vocabulary.words):,} words; {steps:,} steps."
     return Outcome(tables, conclusion(options.data, tables, trained), picture, [note])
 
@@ -90,7 +92,7 @@ def neighbours(matrix: torch.Tensor, number: int, count: int) -> list[int]:
     """Return the rows of (V, D) with the largest cosine to row `number`, itself and the special ids left out."""
     unit = torch.nn.functional.normalize(matrix, dim=1)
     closeness = unit @ unit[number]
-    closeness[number] = closeness[:3] = -math.inf
+    closeness[number] = closeness[:FIRST] = -math.inf
     return closeness.topk(count).indices.tolist()
 
 
@@ -161,7 +163,7 @@ def neighbours_table(trained: Trained, vocabulary: Vocabulary, shown: list[str],
     for word in shown[:: max(1, len(shown) // 10)]:
         number = vocabulary.ids[word]
         lists = (neighbours(matrix, number, count) for matrix in (trained.before, trained.after))
-        rows.append([word, *(", ".join(vocabulary.words[near - 3] for near in near_ids) for near_ids in lists)])
+        rows.append([word, *(", ".join(vocabulary.words[near - FIRST] for near in near_ids) for near_ids in lists)])
     return Table(f"the {count} nearest neighbours by cosine, first seed", ["word", "before", "after"], rows)
 
 
@@ -286,25 +288,31 @@ def plane(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return centred @ directions[:2].T, (sizes**2 / (sizes**2).sum())[:2]
 
 
-def colour_of(word: str) -> str:
-    """Return the colour of a point: one for months, one for weekdays, one for all other words."""
-    for colour, kind in (("C0", "months"), ("C1", "days")):
-        if any(word in names for names in date_names(kind).values()):
-            return colour
-    return "C2"
+def drawn_words(data: str, matrix: torch.Tensor, vocabulary: Vocabulary, shown: list[str]) -> dict[str, str]:
+    """Return the words of the picture with their colours: months and weekdays, or some words and their neighbours."""
+    colours: dict[str, str] = {}
+    if data == "dates":
+        weekdays = {name for names in date_names("days").values() for name in names}
+        return {word: "C1" if word in weekdays else "C0" for word in shown}
+    for at, word in enumerate(shown):
+        near = (vocabulary.words[number - FIRST] for number in neighbours(matrix, vocabulary.ids[word], 3))
+        for name in (word, *near):
+            colours.setdefault(name, f"C{at % 10}")
+    return colours
 
 
-def figure(trained: Trained, vocabulary: Vocabulary, shown: list[str]) -> Figure:
-    """Draw the chosen words on a plane before and after training."""
+def figure(trained: Trained, vocabulary: Vocabulary, colours: dict[str, str]) -> Figure:
+    """Draw words on a plane before and after training."""
     drawing = Figure(figsize=(12, 6), layout="constrained")
-    numbers = [vocabulary.ids[word] for word in shown]
+    numbers = [vocabulary.ids[word] for word in colours]
     for axes, (title, matrix) in zip(
         drawing.subplots(1, 2), (("before training", trained.before), ("after", trained.after)), strict=True
     ):
         points, shares = plane(matrix[numbers])
-        axes.scatter(*points.T.tolist(), s=14, c=[colour_of(word) for word in shown])
-        for word, (x, y) in zip(shown, points.tolist(), strict=True):
-            axes.annotate(word, (x, y), xytext=(3, 2), textcoords="offset points", fontsize=8)
+        axes.scatter(*points.T.tolist(), s=14, c=list(colours.values()))
+        for word, (x, y) in zip(colours, points.tolist(), strict=True):
+            axes.annotate(word, (x, y), xytext=(3, 2), textcoords="offset points", fontsize=8, fontfamily=families())
+        axes.margins(x=0.14)  # room for the last label
         axes.set_title(title)
         axes.set_xlabel(f"first direction: {shares[0]:.0%} of the variance")
         axes.set_ylabel(f"second: {shares[1]:.0%}")

@@ -101,7 +101,15 @@ def test_tables_and_conclusion_hold_a_number_for_each_seed(trained, texts, vocab
     tables += [words.contexts_table(trained, ids, 50), words.roles_table(trained, vocabulary)]
     assert all(len(cell) == 2 for table in tables for row in table.rows for cell in row if isinstance(cell, list))
     assert "hidden word" in words.conclusion("dates", tables, trained)
-    assert words.figure(trained[0], vocabulary, words.shown_words("dates", vocabulary)) is not None
+    colours = words.drawn_words("dates", trained[0].after, vocabulary, words.shown_words("dates", vocabulary))
+    assert (colours["June"], colours["Sunday"]) == ("C0", "C1")
+    assert words.figure(trained[0], vocabulary, colours) is not None
+
+
+def test_words_of_a_corpus_are_drawn_beside_their_neighbours(trained, vocabulary):
+    colours = words.drawn_words("multi30k", trained[0].after, vocabulary, ["Friday"])
+    near = words.neighbours(trained[0].after, vocabulary.ids["Friday"], 3)
+    assert list(colours) == ["Friday", *(vocabulary.words[number - corpora.FIRST] for number in near)]
 
 
 def test_a_corpus_that_is_missing_names_the_line_that_fetches_it(tmp_path, monkeypatch):
