@@ -77,6 +77,13 @@ def published(build, tmp_path_factory):
     return root, calls, *json.loads((root / "found.json").read_text())
 
 
+def rounded(value):
+    """Answers whose scores may differ in the last digit: another process aligns its memory otherwise."""
+    if isinstance(value, list):
+        return [rounded(item) for item in value]
+    return {key: pytest.approx(item) if key.endswith("score") else item for key, item in value.items()}
+
+
 def test_the_answers_are_those_of_a_process_with_the_package(published):
     _, calls, found, _ = published
     assert set(found) == set(calls)
@@ -84,11 +91,7 @@ def test_the_answers_are_those_of_a_process_with_the_package(published):
         here = pipeline(task or "question-answering", model=folder, device="cpu")  # no flag
         assert type(here).__module__.startswith("modeling_vanilla.")
         expected = here(inputs, batch_size=2, **settings)
-        for answer, other in zip(
-            *(value if isinstance(value, list) else [value] for value in (found[name], expected)), strict=True
-        ):
-            # Another process aligns its memory otherwise, and rounds the last digit so.
-            assert answer == {key: pytest.approx(value) if key == "score" else value for key, value in other.items()}
+        assert found[name] == rounded(expected)
 
 
 def test_nothing_else_runs(published):
