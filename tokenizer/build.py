@@ -27,15 +27,12 @@ from transformers import PreTrainedTokenizerFast
 
 from tokenizer.pieces import for_training
 from tokenizer.scripts import LONGEST_WORD, cuts_of_runs
-from tokenizer.special import FORMS, KINDS, MASK, ROLES, SPECIAL_TOKENS, TEMPLATES, UNK, form_for
+from tokenizer.special import FORMS, KEEP_SPACES, KINDS, MASK, ROLES, SPECIAL_TOKENS, TEMPLATES, UNK, form_for
 from tokenizer.templates import options, processor
 from tokenizer.wordpiece import train_wordpiece
 
 _ASCII = [chr(code) for code in range(32, 127)]
 _SPACE = "\u2581"
-_KEEP_SPACES = ("byte_bpe", "char")
-"""Kinds to which a space is a character like any other."""
-
 # Inside one word-sized piece, punctuation, symbols, digits and white space other than the space stand alone, so that
 # "dog." and "dog" share a token and a number that was never seen is still spelled out. A mark keeps the space before
 # it, as a word does; a run of marks may become one token ("...").
@@ -79,9 +76,9 @@ def build(
         ValueError: an argument is out of range, there is no text, or `vocab_size` cannot hold the characters.
     """
     _check(kind, vocab_size, template, min_frequency, model_max_length)
-    if add_prefix_space and kind not in _KEEP_SPACES:
+    if add_prefix_space and kind not in KEEP_SPACES:
         raise ValueError(
-            f"add_prefix_space=True is for {' and '.join(_KEEP_SPACES)}: {kind} gives split words their ids as it is"
+            f"add_prefix_space=True is for {' and '.join(KEEP_SPACES)}: {kind} gives split words their ids as it is"
         )
     form = form_for(kind, normalize)
     texts = _checked(texts)

@@ -29,6 +29,8 @@ ROLES = MappingProxyType(
 """Hugging Face's name of each role."""
 
 KINDS = ("bpe", "byte_bpe", "wordpiece", "char")
+KEEP_SPACES = ("byte_bpe", "char")
+"""Kinds to which a space is a character like any other."""
 
 FORMS = MappingProxyType({"nfc": normalizers.NFC, "nfd": normalizers.NFD, "none": None})
 """Forms of Unicode that a text may be brought into; `none` leaves it as it stands."""

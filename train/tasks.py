@@ -15,6 +15,7 @@ class Figure:
             the published value. One run with another seed moves about as much.
         lower_is_better: which way is up.
         needs_generation: it compares texts that the model writes.
+        needs_entities: it compares entities, which labels mark as `B-NAME` and `I-NAME`, and `O` outside.
     """
 
     metric: str
@@ -23,6 +24,7 @@ class Figure:
     tolerance: str
     lower_is_better: bool = False
     needs_generation: bool = False
+    needs_entities: bool = False
 
 
 FIGURES = {
@@ -39,10 +41,17 @@ FIGURES = {
     "accuracy": Figure("accuracy", "accuracy (0-1)", 4, "0.01"),
     "f1": Figure("f1", "macro F1 (0-1)", 4, "0.01"),
     "masked_accuracy": Figure("accuracy", "accuracy of the predicted tokens (0-1)", 4, "0.01"),
+    "word_accuracy": Figure("accuracy", "accuracy per word (0-1)", 4, "0.01"),
+    "entity_precision": Figure("seqeval", "precision of whole entities (0-1)", 4, "0.03", needs_entities=True),
+    "entity_recall": Figure("seqeval", "recall of whole entities (0-1)", 4, "0.03", needs_entities=True),
+    "entity_f1": Figure("seqeval", "F1 of whole entities (0-1)", 4, "0.03", needs_entities=True),
 }
 PERPLEXITIES = ("perplexity", "word_perplexity", "bits_per_byte")
 GENERATION = tuple(name for name, figure in FIGURES.items() if figure.needs_generation)
 CLASSIFICATION = ("accuracy", "f1")
+ENTITIES = tuple(name for name, figure in FIGURES.items() if figure.needs_entities)
+LISTS = ("words", "tags")
+"""Columns that hold a list of texts in each row."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,9 @@ class Task:
         head: class of the model, by its name in `modeling_vanilla`.
         auto_class: of transformers, that loads such a model.
         columns: of a row of its data.
+        texts: those of them that the model reads or writes.
+        filled: those of them that may not be empty.
+        formats: of files that hold such rows, without `text` where a line is not enough.
         template: what its tokenizer puts around a text, one of `tokenizer.TEMPLATES`.
         roles: the special tokens that its tokenizer must have, by Hugging Face's names.
         figures: those that mean something. A masked model's loss covers the hidden tokens only, so it has no likelihood of
@@ -63,12 +75,16 @@ class Task:
         pipeline: that uses such a model, as its card names it.
         summary: what the model is, for its card.
         intended_use: what it is for, for its card.
+        pipeline_call: the line of Python that asks the pipeline `pipe`, for its card. TEXT stands for a text to try, NEW_TOKENS
+            for how many tokens may be written.
+        model_call: likewise the lines that ask `model`, with `tokenizer`.
     """
 
     variant: str
     head: str
     auto_class: str
     columns: tuple[str, ...]
+    texts: tuple[str, ...]
     template: str
     roles: tuple[str, ...]
     figures: tuple[str, ...]
@@ -77,6 +93,10 @@ class Task:
     pipeline: str
     summary: str
     intended_use: str
+    model_call: str
+    pipeline_call: str = "print(pipe(TEXT))"
+    filled: tuple[str, ...] = ()
+    formats: tuple[str, ...] = ("text", "tsv", "csv", "json")
 
     @property
     def has_pairs(self) -> bool:
@@ -94,6 +114,16 @@ class Task:
         return "label" in self.columns
 
     @property
+    def has_tags(self) -> bool:
+        """Tell whether each word of a row has a class."""
+        return "tags" in self.columns
+
+    @property
+    def label_column(self) -> str | None:
+        """Return the column whose values are names of classes."""
+        return "label" if self.has_classes else "tags" if self.has_tags else None
+
+    @property
     def cuts_blocks(self) -> bool:
         """Tell whether the rows are one text after another, which is cut into blocks."""
         return self.columns == ("text",)
@@ -104,12 +134,16 @@ class Task:
         return bool({*self.figures} & {*GENERATION})
 
 
+# User text is text: a typed `</s>` must not become the end of the sentence.
+_ENCODE = 'inputs = tokenizer(TEXT, return_tensors="pt", split_special_tokens=True)'
+
 TASKS = {
     "translation": Task(
         variant="encoder-decoder",
         head="VanillaForConditionalGeneration",
         auto_class="AutoModelForSeq2SeqLM",
         columns=("source", "target"),
+        texts=("source", "target"),
         template="seq2seq",
         roles=("pad", "bos", "eos"),
         figures=("loss", *PERPLEXITIES, *GENERATION),
@@ -118,12 +152,15 @@ TASKS = {
         pipeline="translation",
         summary="A sequence-to-sequence Transformer: it reads a text and writes its translation.",
         intended_use="Translating text like that of its training data, and studying or fine-tuning a small Transformer.",
+        model_call=f"{_ENCODE}\nprint(tokenizer.decode(model.generate(**inputs)[0], skip_special_tokens=True))",
+        filled=("source", "target"),  # an empty side teaches nothing
     ),
     "causal": Task(
         variant="decoder",
         head="VanillaForCausalLM",
         auto_class="AutoModelForCausalLM",
         columns=("text",),
+        texts=("text",),
         template="causal",
         roles=("pad", "eos"),
         figures=("loss", *PERPLEXITIES),
@@ -132,12 +169,16 @@ TASKS = {
         pipeline="text-generation",
         summary="A causal language model: it continues a text.",
         intended_use="Continuing text like that of its training data, and studying or fine-tuning a small Transformer.",
+        model_call=f"{_ENCODE}\nids = model.generate(**inputs, max_new_tokens=NEW_TOKENS, do_sample=True)[0]\n"
+        "print(tokenizer.decode(ids, skip_special_tokens=True))",
+        pipeline_call="print(pipe(TEXT, max_new_tokens=NEW_TOKENS))",
     ),
     "masked": Task(
         variant="encoder",
         head="VanillaForMaskedLM",
         auto_class="AutoModelForMaskedLM",
         columns=("text",),
+        texts=("text",),
         template="encoder",
         roles=("pad", "cls", "sep", "mask"),
         figures=("loss", "perplexity", "masked_accuracy"),
@@ -146,12 +187,17 @@ TASKS = {
         pipeline="fill-mask",
         summary="A masked language model: it restores hidden tokens from the text on both sides of them.",
         intended_use="A starting point for fine-tuning on text like that of its training data.",
+        model_call='inputs = tokenizer(f"Some text with a {tokenizer.mask_token} in it", return_tensors="pt")\n'
+        'hidden = inputs["input_ids"][0] == tokenizer.mask_token_id\n'
+        "print(tokenizer.decode(model(**inputs).logits[0, hidden].argmax(-1)))",
+        pipeline_call='print(pipe(f"Some text with a {pipe.tokenizer.mask_token} in it"))',
     ),
     "classification": Task(
         variant="encoder",
         head="VanillaForSequenceClassification",
         auto_class="AutoModelForSequenceClassification",
         columns=("text", "label"),
+        texts=("text",),
         template="encoder",
         roles=("pad", "cls", "sep"),
         figures=("loss", *CLASSIFICATION),
@@ -160,6 +206,32 @@ TASKS = {
         pipeline="text-classification",
         summary="A text classifier.",
         intended_use="Classifying text like that of its training data.",
+        model_call=f"{_ENCODE}\nprint(model.config.id2label[model(**inputs).logits.argmax(-1).item()])",
+        filled=("label",),  # an empty text is a text: <cls> <sep> remains
+        formats=("tsv", "csv", "json"),
+    ),
+    "tagging": Task(
+        variant="encoder",
+        head="VanillaForTokenClassification",
+        auto_class="AutoModelForTokenClassification",
+        columns=("words", "tags"),
+        texts=("words",),
+        template="encoder",
+        roles=("pad", "cls", "sep"),
+        figures=("loss", "word_accuracy", *ENTITIES),
+        label="word",
+        scored_column=None,
+        pipeline="token-classification",
+        summary="A tagger: it gives each word of a text a label.",
+        intended_use="Labelling the words of text like that of its training data.",
+        model_call="words = TEXT.split()\n"
+        'inputs = tokenizer(words, is_split_into_words=True, return_tensors="pt", split_special_tokens=True)\n'
+        "names, owners = model.config.id2label, inputs.word_ids()\n"
+        "best = model(**inputs).logits[0].argmax(-1).tolist()\n"
+        "print([(word, names[best[owners.index(number)]]) for number, word in enumerate(words)])",
+        pipeline_call='print(pipe(TEXT, aggregation_strategy="first"))',
+        filled=("words", "tags"),
+        formats=("conllu", "conll", "json"),
     ),
 }
 

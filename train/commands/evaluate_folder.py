@@ -7,7 +7,7 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from train import files
-from train.data.splits import fingerprint, load_splits
+from train.data.splits import fingerprint, label_names, load_splits
 from train.errors import UserError
 from train.hub import fetch
 from train.measure import provenance, results
@@ -15,7 +15,6 @@ from train.measure.evaluate import evaluate
 from train.model import loading
 from train.processes import environment
 from train.settings.reading import load_recipe
-from train.tasks import TASKS
 
 # What a model and a tokenizer of any kind are read from. Pickle is not among it, nor is code, which has a flag of its own.
 FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.jinja")
@@ -82,8 +81,8 @@ def _measured(loaded, folder: Path, run_dir: Path | None, recipe, splits, split:
     """Return the content of results.json for a (model, tokenizer) that was loaded from a folder."""
     model, tokenizer = loaded
     splits = splits or load_splits(recipe)
-    if TASKS[recipe.task].has_classes:
-        loading.check_classes(model, next(iter(splits.values())).features["label"].names, folder)
+    if (names := label_names(next(iter(splits.values())))) is not None:
+        loading.check_classes(model, names, folder)
     measured = evaluate(
         model.to(accelerator.device), tokenizer, splits, _as_read_by(model, recipe), accelerator, split
     )

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+import modeling_vanilla
 from modeling_vanilla.losses import IGNORE
 from train.cost import formulas
+from train.tasks import TASKS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -58,13 +60,14 @@ def _sequence_lengths(mask: torch.Tensor | None, position_ids: torch.Tensor | No
 def of_step(model: "PreTrainedModel", micro: Sequence["Batch"]) -> int:
     """Return the training FLOPs of one process's micro-batches; one without real tokens only keeps the processes in step."""
     config: Any = model.config
-    return sum(of_batch(config, batch.inputs) for batch in micro if batch.real_tokens)
+    task = next(name for name, task in TASKS.items() if isinstance(model, getattr(modeling_vanilla, task.head)))
+    return sum(of_batch(config, task, batch.inputs) for batch in micro if batch.real_tokens)
 
 
-def of_batch(config: "VanillaConfig", inputs: dict[str, torch.Tensor]) -> int:
+def of_batch(config: "VanillaConfig", task: str, inputs: dict[str, torch.Tensor]) -> int:
     """Return the training FLOPs of a batch's real tokens."""
-    task = {"encoder-decoder": "translation", "decoder": "causal", "encoder": "masked"}[config.variant]
-    if inputs["labels"].dim() == 1:
-        task = "classification"
-    forward = formulas.forward_flops(config, task, load_of(inputs, config.variant))
+    load = load_of(inputs, config.variant)
+    if TASKS[task].has_tags:
+        load.outputs = load.source  # every token has scores, also one without a label
+    forward = formulas.forward_flops(config, task, load)
     return round(formulas.training_flops(forward))

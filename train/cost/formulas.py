@@ -11,6 +11,8 @@ Letters: D d_model, F d_ff, H heads, K head_dim, L layers, V vocabulary.
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING
 
+from train.tasks import TASKS
+
 if TYPE_CHECKING:
     from modeling_vanilla import VanillaConfig
 
@@ -59,7 +61,7 @@ def load_of(task: str, rows: int, lengths: tuple[int, ...], mask_probability: fl
     if task == "causal":
         length += 1
         return Load(target=rows * length, target_pairs=rows * length**2, outputs=rows * length)
-    outputs = rows * length * mask_probability if task == "masked" else rows
+    outputs = rows if TASKS[task].has_classes else rows * length * (mask_probability if task == "masked" else 1)
     return Load(source=rows * length, source_pairs=rows * length**2, outputs=outputs)
 
 
@@ -76,8 +78,8 @@ def forward_flops(config: "VanillaConfig", task: str, load: Load) -> dict[str, f
     head = d * config.vocab_size
     if task == "masked":
         head += d * d
-    elif task == "classification":
-        head = d * d + d * config.num_labels
+    elif TASKS[task].label_column:
+        head = d * config.num_labels + (d * d if TASKS[task].has_classes else 0)
     return {"encoder": encoders * source, "decoder": decoders * target, "head": 2 * load.outputs * head}
 
 
@@ -176,8 +178,9 @@ def head_bytes(config: "VanillaConfig", task: str, load: Load, keeping: Keeping)
     The loss is taken in fp32 and keeps the log-probabilities; their gradient and that of the scores come on top, the latter
     also in bf16 under autocast.
     """
-    if task == "classification":
-        return load.outputs * (config.d_model * 3 + config.num_labels) * 4, load.outputs * config.num_labels * 8
+    if TASKS[task].label_column:
+        width = config.d_model * (3 if TASKS[task].has_classes else 1) + config.num_labels
+        return load.outputs * width * 4, load.outputs * config.num_labels * 8
     inputs = config.d_model * keeping.size
     if task == "masked":
         # One more dense layer, its activation and its norm.

@@ -14,7 +14,7 @@ from train import files
 from train.cost import formulas, gpus, here
 from train.data import encoding, steps
 from train.data.examples import Examples
-from train.data.splits import load_splits
+from train.data.splits import label_names, load_splits
 from train.errors import MissingDataError
 from train.model import build
 from train.model.optim import learning_rate
@@ -132,7 +132,8 @@ def _read(recipe: Recipe) -> tuple[Any, Any, int | None, str]:
                 folder = Path(scratch) / files.TOKENIZER
                 build.make_tokenizer(recipe, train, folder)
             tokenizer = build.load_tokenizer(folder)
-        labels = len(train.features["label"].names) if TASKS[recipe.task].has_classes else None
+        names = label_names(train)
+        labels = None if names is None else len(names)
         return encoding.encode(train, tokenizer, recipe), tokenizer, labels, ""
     except MissingDataError as error:
         return None, None, None, str(error)

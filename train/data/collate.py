@@ -9,6 +9,7 @@ import torch
 
 from modeling_vanilla.losses import IGNORE
 from train.settings.recipe import Recipe
+from train.tasks import TASKS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -38,7 +39,7 @@ class Collator:
     batch but the padding, so the figures are the same for any number of processes.
 
     Args:
-        task: translation, causal, masked or classification.
+        task: of the recipe.
         tokenizer: gives the special ids and the size of the vocabulary.
         recipe: its `batch.mask_probability` and `loop.seed` are read.
     """
@@ -67,8 +68,8 @@ class Collator:
             "input_ids": _padded(ids, self.pad),
             "attention_mask": _padded([np.ones_like(one) for one in ids], 0),
         }
-        if self.task == "classification":
-            inputs["labels"] = torch.tensor(labels)
+        if TASKS[self.task].has_classes:
+            inputs["labels"] = torch.tensor(np.asarray(labels, dtype=np.int64))
             targets = len(labels)
         else:
             inputs["labels"] = _padded(labels, IGNORE)

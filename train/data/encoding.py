@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from tokenizer import pieces
-from train.data import cache
+from train.data import cache, words
 from train.data.examples import Blocks, Examples, Ragged
 from train.data.splits import locate
 from train.errors import UserError
@@ -43,13 +43,17 @@ def encode(split: "Dataset", tokenizer: "PreTrainedTokenizerBase", recipe: Recip
     Raises:
         UserError: a row is too long (with `data.too_long: error`), or the text is too short for one block.
     """
-    name = _name(split)
-    if TASKS[recipe.task].cuts_blocks:
+    name, task = _name(split), TASKS[recipe.task]
+    if task.cuts_blocks:
         return _blocks(split, name, tokenizer, recipe, first)
-    columns = {"input_ids": "source", "labels": "target"} if TASKS[recipe.task].has_pairs else {"input_ids": "text"}
-    sides = {side: _tokens(split, column, tokenizer, recipe, first) for side, column in columns.items()}
-    classes = np.asarray(split["label"][:]) if TASKS[recipe.task].has_classes else None
-    return _shortened(Examples(sides, classes), name, recipe, _longest(tokenizer, recipe, name), first)
+    if task.has_tags:
+        examples = words.encode(split, tokenizer)
+        _warn_of_unknown(examples.sides["input_ids"], split, "words", tokenizer)
+    else:
+        columns = {"input_ids": "source", "labels": "target"} if task.has_pairs else {"input_ids": "text"}
+        sides = {side: _tokens(split, column, tokenizer, recipe, first) for side, column in columns.items()}
+        examples = Examples(sides, {"labels": np.asarray(split["label"][:])} if task.has_classes else None)
+    return _shortened(examples, name, recipe, _longest(tokenizer, recipe, name), first)
 
 
 def _name(split: "Dataset") -> str:
@@ -91,6 +95,7 @@ def _warn_of_unknown(ids: Ragged, split: "Dataset", column: str, tokenizer: "Pre
     if share <= _MOST_UNKNOWN:
         return
     text = split[int(np.searchsorted(ids.offsets, unknown[0], side="right")) - 1][column]
+    text = text if isinstance(text, str) else " ".join(text)
     reason = "the tokenizer was built without these characters"
     if not unicodedata.is_normalized("NFC", text):
         reason += "; the text is decomposed Unicode, tokenizer.normalize: nfc composes it"
@@ -201,13 +206,7 @@ def _shortened(examples: Examples, name: str, recipe: Recipe, limit: tuple[int, 
     if not len(keep):
         rule = f"some must be at most {rule} {longest} tokens long"
         raise UserError(f"data.too_long: skip leaves no {name} rows; {rule}")
-    sides = {side: Ragged(_cut(ids[row], longest) for row in keep) for side, ids in examples.sides.items()}
-    return Examples(sides, None if examples.classes is None else examples.classes[keep])
-
-
-def _cut(ids: np.ndarray, longest: int) -> np.ndarray:
-    """Keep the beginning and the last token."""
-    return ids if len(ids) <= longest else np.concatenate([ids[: longest - 1], ids[-1:]])
+    return examples.shortened(keep, longest)
 
 
 def documents(

@@ -1,4 +1,4 @@
-"""Examples of a split, as token ids: one per row (translation, classification) or blocks of a stream (causal, masked)."""
+"""Examples of a split, as token ids: one per row, or blocks of a stream (causal, masked)."""
 
 from array import array
 from collections.abc import Iterable
@@ -44,11 +44,18 @@ class Examples:
 
     Args:
         sides: `input_ids`, and `labels` for translation.
-        classes: class numbers, for classification.
+        answers: what is learned besides, by its name in the model's forward: a number for each example, or one for each of its
+            tokens.
+        origins: likewise what says where in its row an example stands; the model is not given it.
     """
 
-    def __init__(self, sides: dict[str, Ragged], classes: np.ndarray | None = None):
-        self.sides, self.classes = sides, classes
+    def __init__(
+        self,
+        sides: dict[str, Ragged],
+        answers: "dict[str, np.ndarray | Ragged] | None" = None,
+        origins: "dict[str, np.ndarray | Ragged] | None" = None,
+    ):
+        self.sides, self.answers, self.origins = sides, answers or {}, origins or {}
 
     def __len__(self) -> int:
         """Return the number of examples of epoch 0."""
@@ -66,9 +73,22 @@ class Examples:
         return {}
 
     def row(self, epoch: int, index: int) -> dict[str, Any]:
-        """Return one example: its number as `row`, its ids, and its class as `labels` for classification."""
-        example: dict[str, Any] = {"row": index} | {name: side[index] for name, side in self.sides.items()}
-        return example if self.classes is None else example | {"labels": int(self.classes[index])}
+        """Return one example: its number as `row`, its ids, and its answers."""
+        return {"row": index} | {name: values[index] for name, values in (self.sides | self.answers).items()}
+
+    def shortened(self, keep: np.ndarray, longest: int) -> "Examples":
+        """Return some of the examples, each cut before its last token, which ends the text, where it is longer."""
+
+        def cut(values: Any) -> Any:
+            if not isinstance(values, Ragged):
+                return values[keep]
+            rows = (values[row] for row in keep)
+            return Ragged(
+                ids if len(ids) <= longest else np.concatenate([ids[: longest - 1], ids[-1:]]) for ids in rows
+            )
+
+        tables: Any = (self.sides, self.answers, self.origins)
+        return Examples(*({name: cut(values) for name, values in table.items()} for table in tables))
 
 
 class Blocks(Examples):

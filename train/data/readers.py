@@ -20,10 +20,11 @@ from tokenizer.pieces import LONGEST_LINE
 from train import files
 from train.data import causes
 from train.errors import UserError
+from train.tasks import LISTS
 
 LARGEST_ARRAY = 2**32
 """Bytes of a file that holds one JSON array: it is read as a whole."""
-SUFFIXES = {".tsv": "tsv", ".csv": "csv", ".json": "json", ".jsonl": "json"}
+SUFFIXES = {".jsonl": "json"} | {f".{kind}": kind for kind in ("tsv", "csv", "json", "conllu", "conll")}
 Column = int | str
 
 
@@ -34,18 +35,18 @@ class Bad:
     rule: str
 
 
-Values = tuple[str, ...]
+Values = tuple[Any, ...]  # each a text, or a tuple of texts
 Row = tuple[str, int, Values | Bad]  # file, line counted from 1, values
 
 
 def format_of(path: Path) -> str:
-    """Return text, tsv, csv or json by the file's name."""
+    """Return text, or a format that has columns, by the file's name."""
     name = path.name.removesuffix(".gz")
     return SUFFIXES.get(Path(name).suffix.lower(), "text")
 
 
 def read_text(path: Path) -> Iterator[Row]:
-    for line, text in _lines(path):
+    for line, text in read_lines(path):
         yield str(path), line, text if isinstance(text, Bad) else (text,)
 
 
@@ -57,7 +58,7 @@ def read_parallel(paths: Sequence[Path]) -> Iterator[Row]:
     """
     for number, sides in enumerate(itertools.zip_longest(*map(read_text, paths)), start=1):
         if None in sides:
-            counts = [f"{path} has {sum(1 for _ in _lines(path))} lines" for path in paths]
+            counts = [f"{path} has {sum(1 for _ in read_lines(path))} lines" for path in paths]
             raise UserError(f"{paths[0]}:{number}: {', '.join(counts)}; parallel files must have equally many")
         joined: Values = ()
         for side in sides:
@@ -85,7 +86,7 @@ def read_table(path: Path, kind: str, columns: dict[str, Column]) -> Iterator[Ro
         return
     records: Iterator[tuple[int, list[str] | Bad]]
     if kind == "tsv":  # nothing is quoted
-        records = ((line, text if isinstance(text, Bad) else text.split("\t")) for line, text in _lines(path))
+        records = ((line, text if isinstance(text, Bad) else text.split("\t")) for line, text in read_lines(path))
     else:
         records = _csv_records(path)
     header: list[str] | None = None
@@ -145,7 +146,7 @@ def _guard(path: Path, read: Any) -> Any:
         raise UserError(str(error)) from None
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str | Bad]]:
+def read_lines(path: Path) -> Iterator[tuple[int, str | Bad]]:
     """Yield (line number, line) with the line end taken off."""
     with _open(path) as file:
         lines = pieces.read_lines(file, path)
@@ -171,7 +172,7 @@ def _csv_records(path: Path) -> Iterator[tuple[int, list[str] | Bad]]:
     broken: list[tuple[int, Bad]] = []
 
     def feed() -> Iterator[str]:
-        for line, text in _lines(path):
+        for line, text in read_lines(path):
             if isinstance(text, Bad):
                 broken.append((line, text))
                 text = ""  # keeps the reader's count of lines right; csv drops an empty line
@@ -236,7 +237,7 @@ def _json_array(path: Path) -> Iterator[tuple[int, Any]]:
 
 def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
     """Yield an object per line; an empty line is no row."""
-    for line, text in _lines(path):
+    for line, text in read_lines(path):
         if isinstance(text, Bad):
             yield line, text
         elif text.strip():
@@ -247,7 +248,12 @@ def _json_lines(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def pick_fields(record: Any, columns: dict[str, Column]) -> Values | Bad:
-    """Take the columns out of an object; `a.b` reaches into an object inside it, a label may be a number."""
+    """Take the columns out of an object; `a.b` reaches into an object inside it, a label may be a number.
+
+    Args:
+        record: a row.
+        columns: field of the recipe -> name; those of `LISTS` hold lists of texts.
+    """
     if not isinstance(record, dict):
         return Bad(f"{type(record).__name__} found; a row must be a JSON object")
     values = []
@@ -255,16 +261,27 @@ def pick_fields(record: Any, columns: dict[str, Column]) -> Values | Bad:
         value: Any = record
         for key in [column] if column in record else str(column).split("."):
             value = value.get(key) if isinstance(value, dict) else None
-        if isinstance(value, int) and name == "label_column":
-            value = str(int(value))
-        if not isinstance(value, str):
-            return Bad(f"{column!r} is {_shown(value)}; it must be text")
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            return Bad(f"{column!r} holds half of a surrogate pair; it must be Unicode text")
-        values.append(value)
+        is_list, is_label = name.removesuffix("_column") in LISTS, name in ("label_column", "tags_column")
+        if is_list and not isinstance(value, list):
+            return Bad(f"{column!r} is {_shown(value)}; it must be a list of texts")
+        texts = [
+            str(int(one)) if is_label and isinstance(one, int) else one for one in (value if is_list else [value])
+        ]
+        if fault := next((_fault(one) for one in texts if _fault(one)), None):
+            return Bad(f"{column!r} {'has an item that ' * is_list}{fault}")
+        values.append(tuple(texts) if is_list else texts[0])
     return tuple(values)
+
+
+def _fault(value: Any) -> str | None:
+    """Say what is wrong with what should be a text."""
+    if not isinstance(value, str):
+        return f"is {_shown(value)}; it must be text"
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return "holds half of a surrogate pair; it must be Unicode text"
+    return None
 
 
 def _shown(value: Any) -> str:

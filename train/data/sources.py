@@ -8,12 +8,12 @@ from typing import Any
 
 import datasets
 
-from train.data import causes
+from train.data import causes, tagged
 from train.data.readers import Bad, Column, Row, Values, format_of, pick_fields, read_parallel, read_table, read_text
 from train.errors import MissingDataError, UserError
 from train.settings.recipe import Recipe
 from train.settings.sections import DataSection
-from train.tasks import TASKS
+from train.tasks import LISTS, TASKS
 
 logger = logging.getLogger(__name__)
 
@@ -60,15 +60,25 @@ def all_rows(recipe: Recipe, name: str, hub: Any | None = None, before: int = 0)
         rows = _hub_rows(recipe, name, hub_split(recipe, name) if hub is None else hub, before)
     else:
         rows = _file_rows(recipe, name)
-    columns = TASKS[recipe.task].columns
-    # Texts of classification may be empty (<cls> <sep> remains), an empty side of a translation teaches nothing.
-    filled = {"translation": ("source", "target"), "classification": ("label",)}.get(recipe.task, ())
     for file, line, values in rows:
-        if filled and not isinstance(values, Bad):
-            pairs = zip(columns, values, strict=True)
-            empty = next((column for column, value in pairs if column in filled and not value.strip()), None)
-            values = Bad(f"the {empty} is empty; it must hold text") if empty else values
-        yield file, line, values
+        fault = None if isinstance(values, Bad) else _fault(recipe.task, values)
+        yield file, line, Bad(fault) if fault else values
+
+
+def _fault(task: str, values: Values) -> str | None:
+    """Say what is wrong with the values of a row."""
+    row = dict(zip(TASKS[task].columns, values, strict=True))
+    for column in TASKS[task].filled:
+        texts = row[column] if isinstance(row[column], tuple) else (row[column],)
+        blank = next((number for number, text in enumerate(texts, start=1) if not text.strip()), None)
+        if blank or not texts:
+            name = f"{column}: number {blank}" if column in LISTS and blank else f"the {column}"
+            return f"{name} is empty; it must hold text"
+    sizes = {column: len(value) for column, value in row.items() if column in LISTS}
+    if len({*sizes.values()}) > 1:
+        counts = " and ".join(f"{size} {column}" for column, size in sizes.items())
+        return f"{counts} found; there must be one of each for the other"
+    return None
 
 
 def refuse_empty(holds: bool, recipe: Recipe, name: str) -> None:
@@ -93,13 +103,22 @@ def _file_rows(recipe: Recipe, name: str) -> Iterator[Row]:
             rule = "must be [source file, target file], or tsv, csv or json"
             raise UserError(f"data.{name}: {len(paths)} text file(s); {rule}")
         return read_parallel(paths)
-    if TASKS[recipe.task].has_classes and "text" in kinds:
-        raise UserError(f"data.{name}: {paths[0]} is text without columns; classification must have tsv, csv or json")
-    columns = _columns(data, recipe.task)
-    return itertools.chain.from_iterable(
-        read_text(path) if kind == "text" else read_table(path, kind, columns)
-        for path, kind in zip(paths, kinds, strict=True)
-    )
+    formats = TASKS[recipe.task].formats
+    wrong = next((kind for kind in kinds if kind not in formats), None)
+    if wrong:
+        fault = f"{paths[kinds.index(wrong)]} is {'text without columns' if wrong == 'text' else wrong}"
+        rule = f"{recipe.task} must have {', '.join(formats[:-1])} or {formats[-1]} (data.format)"
+        raise UserError(f"data.{name}: {fault}; {rule}")
+    return itertools.chain.from_iterable(_rows_of(path, kind, recipe) for path, kind in zip(paths, kinds, strict=True))
+
+
+def _rows_of(path: Path, kind: str, recipe: Recipe) -> Iterator[Row]:
+    """Yield the rows of one file."""
+    if kind == "text":
+        return read_text(path)
+    if kind in tagged.FORMATS:
+        return tagged.read(path, kind, recipe.data.words_column, recipe.data.tags_column)
+    return read_table(path, kind, _columns(recipe.data, recipe.task))
 
 
 def paths_of(data: DataSection, name: str) -> list[Path]:
@@ -152,10 +171,13 @@ def _refuse_files_of_elsewhere(data: DataSection) -> None:
 def _hub_rows(recipe: Recipe, name: str, rows: Any, before: int) -> Iterator[Row]:
     """Yield the rows of a Hub data set, with their numbers as lines."""
     data, columns = recipe.data, _columns(recipe.data, recipe.task)
-    label = columns.get("label_column")
-    names = rows.features.get(label) if label else None
+    label = columns.get(f"{TASKS[recipe.task].label_column}_column")
+    feature = rows.features.get(label) if label else None
+    is_list = isinstance(feature, datasets.List)
+    names = feature.feature if is_list else feature
     if isinstance(names, datasets.ClassLabel):  # better than their numbers
-        rows = rows.cast_column(label, datasets.Value("int64"))
+        number = datasets.Value("int64")
+        rows = rows.cast_column(label, datasets.List(number) if is_list else number)
     for line, record in enumerate(rows, start=before + 1):
         if isinstance(names, datasets.ClassLabel):
             record = record | {label: names.int2str(record[label])}

@@ -1,27 +1,31 @@
 """The splits of a recipe, as `datasets.Dataset`: rows that were read or made, cut for validation, their labels numbered.
 
-Columns: `source` and `target` for translation, `text` for causal and masked, `text` and `label` for classification. The
-names of the labels are those of the training data, sorted, and stand in `split.features["label"].names`.
+The columns are those of the task, see `train.tasks`; a label of a text is a number, labels of words are a list of numbers. The
+names of the labels are those of the training data, sorted: `label_names` returns them.
 """
 
 import itertools
 import json
 import logging
+import re
 import tempfile
 from collections.abc import Iterator
 from hashlib import sha256
+from typing import Any
 
 import datasets
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from train.data import cache, sources
 from train.data.dates import Rows, generate
 from train.data.readers import Bad, Values, read_whole
-from train.errors import UserError
+from train.errors import UserError, quoted
 from train.files import STAGING
 from train.settings.recipe import Recipe
 from train.settings.sections import SPLITS
-from train.tasks import TASKS
+from train.tasks import ENTITIES, LISTS, TASKS
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +54,7 @@ def load_splits(recipe: Recipe) -> dict[str, datasets.Dataset]:
         splits[name] = _load(recipe, name, limit, generated.get(name))
     if data.validation_fraction > 0 and "validation" not in splits:
         splits["train"], splits["validation"] = _cut(splits["train"], recipe)
-    if TASKS[recipe.task].has_classes:
+    if TASKS[recipe.task].label_column:
         splits = _number_labels(splits, recipe)
     return {name: splits[name] for name in SPLITS if name in splits}
 
@@ -120,7 +124,8 @@ def _dataset(table: pa.Table, name: str, features: datasets.Features | None = No
 
 def _table(rows: Iterator[Values], columns: tuple[str, ...]) -> pa.Table:
     """Gather rows chunk by chunk, so that millions of them never stand in memory as Python objects."""
-    schema = pa.schema([(column, pa.string()) for column in columns])
+    text = pa.string()
+    schema = pa.schema([(column, pa.list_(text) if column in LISTS else text) for column in columns])
     mapped: list[pa.Table] = []
     chunks: list[pa.Table] = []
     for chunk in _chunks(rows):
@@ -188,24 +193,72 @@ def _cut(train: datasets.Dataset, recipe: Recipe) -> tuple[datasets.Dataset, dat
     return first, second
 
 
+def label_names(split: datasets.Dataset) -> list[str] | None:
+    """Return the names of the labels by their numbers; None where rows have none."""
+    for feature in split.features.values():
+        label = feature.feature if isinstance(feature, datasets.List) else feature
+        if isinstance(label, datasets.ClassLabel):
+            return label.names
+    return None
+
+
 def _number_labels(splits: dict[str, datasets.Dataset], recipe: Recipe) -> dict[str, datasets.Dataset]:
     """Replace label names by numbers; the names are the training data's, numbers in numeric order."""
-    names = sorted(set(splits["train"].unique("label")))
+    column = str(TASKS[recipe.task].label_column)
+    names = sorted({*_each(splits["train"], column).unique().to_pylist()})
     if all(name.lstrip("-").isdecimal() for name in names):
         names.sort(key=int)
-    numbers = {name: number for number, name in enumerate(names)}
     if len(names) < 2:
-        raise UserError(f"data.label_column: only {names} in the training data; there must be at least 2 labels")
-    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=names)})
-    numbered = {}
-    for split_name, split in splits.items():
-        labels = split["label"][:]
-        unknown = next((row for row, label in enumerate(labels) if label not in numbers), None)
-        if unknown is not None:
-            rule = f"must be one of the training data's {len(names)}: {', '.join(names)[:200]}"
-            raise UserError(f"{locate(recipe, split_name, unknown)}: label {labels[unknown]!r} {rule}")
-        ids = pa.array([numbers[label] for label in labels], pa.int64())
-        numbered[split_name] = _dataset(
-            pa.table({"text": split.data.table["text"], "label": ids}), split_name, features
-        )
-    return numbered
+        raise UserError(f"data.{column}_column: only {names} in the training data; there must be at least 2 labels")
+    _refuse_no_entities(names, recipe)
+    label = datasets.ClassLabel(names=names)
+    return {name: _numbered(split, name, column, label, recipe) for name, split in splits.items()}
+
+
+def _each(split: datasets.Dataset, column: str) -> pa.ChunkedArray:
+    """Return the labels of a split one after the other."""
+    labels = split.data.table[column]
+    return pc.list_flatten(labels) if column in LISTS else labels
+
+
+def _numbered(
+    split: datasets.Dataset, name: str, column: str, label: datasets.ClassLabel, recipe: Recipe
+) -> datasets.Dataset:
+    """Return a split with numbers in the place of its labels.
+
+    Raises:
+        UserError: a label is none of the training data's.
+    """
+    numbers = pc.index_in(_each(split, column), pa.array(label.names)).combine_chunks()
+    if numbers.null_count:
+        raise UserError(_unknown(split, name, column, label.names, numbers.is_null().index(True).as_py(), recipe))
+    numbers = numbers.cast(pa.int64())
+    feature: Any = label
+    if column in LISTS:
+        sizes = pc.list_value_length(split.data.table[column]).to_numpy()
+        numbers = pa.ListArray.from_arrays(np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32), numbers)
+        feature = datasets.List(label)
+    columns = {one: split.data.table[one] for one in split.column_names} | {column: numbers}
+    return _dataset(pa.table(columns), name, datasets.Features(split.features | {column: feature}))
+
+
+def _unknown(split: datasets.Dataset, name: str, column: str, names: list[str], number: int, recipe: Recipe) -> str:
+    """Say where a label stands that the training data do not have, given its number among all of the split."""
+    row, word = number, ""
+    value = _each(split, column)[number].as_py()
+    if column in LISTS:
+        ends = np.cumsum(pc.list_value_length(split.data.table[column]).to_numpy())
+        row = int(np.searchsorted(ends, number, side="right"))
+        at = number - int(ends[row - 1] if row else 0)
+        word = f"word {at + 1}, {quoted(split[row]['words'][at])}: "
+    rule = f"must be one of the training data's {len(names)}: {', '.join(names)[:200]}"
+    return f"{locate(recipe, name, row)}: {word}label {value!r} {rule}"
+
+
+def _refuse_no_entities(names: list[str], recipe: Recipe) -> None:
+    """Refuse figures of entities where labels mark none, at the start and not at the end of a run."""
+    named = [name for name in (*recipe.eval.metrics, *recipe.eval.during_training) if name in ENTITIES]
+    wrong = next((name for name in names if not re.fullmatch("O|[BI]-.+", name)), None)
+    if named and wrong is not None:
+        rule = "needs labels that are O, B-NAME or I-NAME (BIO)"
+        raise UserError(f"eval.metrics: {named[0]} {rule}; the training data have {wrong!r}")

@@ -35,8 +35,8 @@ def _window(split: "Dataset", tokenizer: "PreTrainedTokenizerBase", recipe: Reci
     if not recipe.batch.packing:
         return encoding.encode(split, tokenizer, recipe, first)
     capacity, longest = encoding.row_capacity(tokenizer, recipe)
-    if TASKS[recipe.task].has_pairs:
-        sequences = encoding.encode(split, tokenizer, recipe, first)
-    else:
+    if TASKS[recipe.task].cuts_blocks:
         sequences = encoding.documents(split, tokenizer, recipe, longest, first)
+    else:
+        sequences = encoding.encode(split, tokenizer, recipe, first)
     return Packed(sequences, capacity, recipe.loop.seed)

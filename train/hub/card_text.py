@@ -81,28 +81,18 @@ def _new_tokens(config: PreTrainedConfig) -> int:
 
 def pipeline_usage(recipe: Recipe, record: Results, config: PreTrainedConfig) -> str:
     """Return the line of Python that uses the pipeline."""
-    if recipe.task == "masked":
-        return 'print(pipe(f"Some text with a {pipe.tokenizer.mask_token} in it"))'
-    limit = f", max_new_tokens={_new_tokens(config)}" if recipe.task == "causal" else ""
-    return f"print(pipe({first_text(record)!r}{limit}))"
+    return _filled_in(TASKS[recipe.task].pipeline_call, record, config)
 
 
 def usage(recipe: Recipe, record: Results, config: PreTrainedConfig) -> str:
     """Return the lines of Python that use the model."""
-    # User text is text: a typed `</s>` must not become the end of the sentence.
-    encode = f'inputs = tokenizer({first_text(record)!r}, return_tensors="pt", split_special_tokens=True)'
-    if TASKS[recipe.task].has_pairs:
-        return f"{encode}\nprint(tokenizer.decode(model.generate(**inputs)[0], skip_special_tokens=True))"
-    if recipe.task == "causal":
-        generate = f"model.generate(**inputs, max_new_tokens={_new_tokens(config)}, do_sample=True)"
-        return f"{encode}\nprint(tokenizer.decode({generate}[0], skip_special_tokens=True))"
-    if TASKS[recipe.task].has_classes:
-        return f"{encode}\nprint(model.config.id2label[model(**inputs).logits.argmax(-1).item()])"
-    return (
-        'inputs = tokenizer(f"Some text with a {tokenizer.mask_token} in it", return_tensors="pt")\n'
-        'hidden = inputs["input_ids"][0] == tokenizer.mask_token_id\n'
-        "print(tokenizer.decode(model(**inputs).logits[0, hidden].argmax(-1)))"
-    )
+    return _filled_in(TASKS[recipe.task].model_call, record, config)
+
+
+def _filled_in(lines: str, record: Results, config: PreTrainedConfig) -> str:
+    """Put numbers and a text in the place of NEW_TOKENS and TEXT."""
+    lines = lines.replace("NEW_TOKENS", str(_new_tokens(config)))
+    return lines.replace("TEXT", repr(first_text(record)))  # last: it may hold any word
 
 
 def search_notes(recipe: Recipe, record: Results) -> list[str]:
@@ -139,7 +129,7 @@ def settings(recipe: Recipe, record: Results, config: PreTrainedConfig) -> list[
         ("precision, seed", f"{loop.precision}, {loop.seed}"),
         ("weights", {"average": f"average of the last {loop.average_last} checkpoints"}.get(loop.final, loop.final)),
     ]
-    if TASKS[recipe.task].has_classes:
+    if TASKS[recipe.task].label_column:
         rows.insert(0, ("classes", ", ".join(cell(name) for name in config.id2label.values())))
     if better := results.passed_over(train, recipe):
         rows.append(("best step", better))

@@ -105,7 +105,7 @@ RULES: dict[str, Rule] = {
     **_every(
         taken,
         "data",
-        "source_column target_column text_column label_column format generator validation_fraction text_unit on_bad_line "
+        "source_column target_column text_column label_column words_column tags_column format generator validation_fraction text_unit on_bad_line "
         "too_long limit_train limit_eval license language",
     ),
     "data.generator_args": arguments,

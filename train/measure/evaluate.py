@@ -9,12 +9,13 @@ from accelerate.utils import broadcast_object_list, gather_object
 
 from train import metrics as scorers
 from train.data import encoding, examples
+from train.data.splits import label_names
 from train.errors import UserError
 from train.measure import scoring
 from train.measure.scoring import Evaluation
 from train.processes import ranks
 from train.settings.rules import bleu_tokenizer
-from train.tasks import CLASSIFICATION, GENERATION, PERPLEXITIES, TASKS, figures_rule
+from train.tasks import CLASSIFICATION, ENTITIES, GENERATION, PERPLEXITIES, TASKS, figures_rule
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 SHOWN_SAMPLES = 20
 # Tokenizers of BLEU for which a word ends at a space.
 BY_SPACES = ("13a", "intl")
+MISSED = -1
+"""The class of a word for which the model gave none."""
 logger = logging.getLogger(__name__)
 
 
@@ -88,11 +91,13 @@ def evaluate(
         if set(figures) & set(GENERATION):
             scoring.check_generate(module, accelerator.mixed_precision != "no")
         if set(figures) - set(GENERATION):
-            totals, classes = scoring.score(evaluation, encoded, epoch)
+            totals, answers = scoring.score(evaluation, encoded, epoch)
             values |= _likelihood(evaluation, totals, rows, figures)
             details["sums"] = totals
             if TASKS[recipe.task].has_classes:
-                values |= _classification(evaluation, classes, rows, details)
+                values |= _classification(evaluation, answers, rows, details)
+            if TASKS[recipe.task].has_tags:
+                values |= _tagging(evaluation, answers, rows, figures, details)
         if set(figures) & set(GENERATION):
             predictions = scoring.generate(evaluation, encoded)
             values |= _compare(evaluation, predictions, rows, figures, details)
@@ -191,20 +196,51 @@ def _warn(message: str) -> None:
     logger.warning("%s", message)
 
 
+def _gathered(answers: scoring.Answers, details: dict[str, Any]) -> list[Any]:
+    """Return what all processes answered, in the order of the examples."""
+    by_id = dict(gather_object(list(answers.items())))
+    scoring.check_count(len(by_id), details["examples"])
+    return [by_id[number] for number in range(len(by_id))]
+
+
 def _classification(
-    evaluation: Evaluation, classes: dict[int, tuple[int, int]], rows: "Dataset", details: dict[str, Any]
+    evaluation: Evaluation, answers: scoring.Answers, rows: "Dataset", details: dict[str, Any]
 ) -> dict[str, float]:
     """Return accuracy and macro F1 over the classes all processes predicted."""
-    by_id = dict(gather_object(list(classes.items())))
-    scoring.check_count(len(by_id), details["examples"])
-    predicted, true = zip(*(by_id[i] for i in range(len(by_id))), strict=True)
+    predicted, true = _gathered(answers, details), rows["label"][:]
     values = {}
     for name in CLASSIFICATION:
-        values |= _on_main(evaluation.accelerator, name, predictions=list(predicted), references=list(true))
+        values |= _on_main(evaluation.accelerator, name, predictions=predicted, references=true)
     texts, names = rows[:SHOWN_SAMPLES]["text"], rows.features["label"].names
     details["samples"] = [
         {"text": text, "label": names[label], "prediction": names[guess]}
         for text, label, guess in zip(texts, true, predicted, strict=False)
+    ]
+    return values
+
+
+def _tagging(
+    evaluation: Evaluation,
+    answers: scoring.Answers,
+    rows: "Dataset",
+    figures: Sequence[str],
+    details: dict[str, Any],
+) -> dict[str, float]:
+    """Return the accuracy of all words of a split and, where they are wanted, the figures of entities.
+
+    A word that the model has not read, because its text was cut, is missed: it belongs to no entity.
+    """
+    names, found, true = label_names(rows), _gathered(answers, details), rows["tags"][:]
+    guesses = [[one.get(word, MISSED) for word in range(len(tags))] for one, tags in zip(found, true, strict=True)]
+    flat = [[number for row in table for number in row] for table in (guesses, true)]
+    result = _on_main(evaluation.accelerator, "accuracy", predictions=flat[0], references=flat[1])
+    values = {"word_accuracy": result["accuracy"]}
+    named = [[[names[one] if one != MISSED else "O" for one in row] for row in table] for table in (guesses, true)]
+    if set(figures) & set(ENTITIES):
+        values |= _on_main(evaluation.accelerator, "entities", predictions=named[0], references=named[1])
+    details["samples"] = [
+        {"text": " ".join(words), "label": " ".join(right), "prediction": " ".join(guess)}
+        for words, right, guess in zip(rows[:SHOWN_SAMPLES]["words"], named[1], named[0], strict=False)
     ]
     return values
 

@@ -12,7 +12,7 @@ import functools
 import random
 import weakref
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from modeling_vanilla.decoding import search
 from modeling_vanilla.doctor import Subject
 from modeling_vanilla.doctor.generation import generate_forward
 from train.data import batching, collate
+from train.data.words import NO_WORD
 from train.errors import GenerationError
 from train.processes import signals
 from train.tasks import TASKS
@@ -136,13 +137,15 @@ def _shares(
     signals.look(accelerator)
 
 
-def score(
-    evaluation: Evaluation, encoded: "Examples", epoch: int
-) -> tuple[dict[str, float], dict[int, tuple[int, int]]]:
-    """Return the sums of a teacher-forced pass over all ranks, and for a classifier {example: (predicted, true)}."""
+Answers = dict[int, Any]
+"""What a model answers, by example: the number of a class; the numbers of the classes of its words, by the word."""
+
+
+def score(evaluation: Evaluation, encoded: "Examples", epoch: int) -> tuple[dict[str, float], Answers]:
+    """Return the sums of a teacher-forced pass over all ranks, and what this rank's examples are answered with."""
     accelerator, task = evaluation.accelerator, evaluation.recipe.task
     batches, collator = evaluation.batches(encoded.lengths(epoch), epoch)
-    sums, classes = np.zeros(4), {}  # nll, tokens, hits, examples
+    sums, answers = np.zeros(4), {}  # nll, tokens, hits, examples
     for ids, counts in _shares(batches, accelerator, evaluation.label):
         batch = collator([encoded.row(epoch, i) for i in ids], epoch)
         inputs = {name: tensor.to(accelerator.device) for name, tensor in batch.inputs.items()}
@@ -152,13 +155,20 @@ def score(
             continue
         best = output.logits.argmax(-1)
         if TASKS[task].has_classes:
-            pairs = zip(best.tolist(), inputs["labels"].tolist(), strict=True)
-            classes |= dict(zip(ids, pairs, strict=True))
+            answers |= dict(zip(ids, best.tolist(), strict=True))
+        elif TASKS[task].has_tags:
+            answers |= {number: _by_word(encoded, number, row) for number, row in zip(ids, best.tolist(), strict=True)}
         nll = float(output.loss) * batch.targets if batch.targets else 0.0  # a mean over nothing may be NaN
         sums += (nll, batch.targets, _hits(best, inputs["labels"], task), len(ids))
     totals = dict(zip(("nll", "tokens", "hits", "examples"), _sum_over_ranks(sums, accelerator), strict=True))
     check_count(totals["examples"], len(encoded))
-    return totals, classes
+    return totals, answers
+
+
+def _by_word(encoded: "Examples", number: int, best: list[int]) -> dict[int, int]:
+    """Return the class at the first token of each word of an example; one that was cut off has none."""
+    owners = encoded.origins["words"][number].tolist()
+    return {word: best[place] for place, word in enumerate(owners) if word != NO_WORD}
 
 
 def _hits(best: torch.Tensor, labels: torch.Tensor, task: str) -> int:

@@ -10,8 +10,8 @@ from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 import modeling_vanilla
 from modeling_vanilla.file_checks import check_tokenizer
+from tokenizer import KEEP_SPACES, write
 from tokenizer import build as build_tokenizer
-from tokenizer import write
 from train import files
 from train.errors import UserError
 from train.model import start, template
@@ -46,7 +46,7 @@ def outline(recipe: "Recipe", vocab_size: int, num_labels: int | None = None) ->
     Args:
         recipe: as for `make_model`; weights of `model.init_from` are not read.
         vocab_size: size of the vocabulary where the recipe gives none.
-        num_labels: number of classes, for classification.
+        num_labels: number of classes, of a text or of its words.
 
     Raises:
         UserError: a number is out of range.
@@ -80,13 +80,14 @@ def make_tokenizer(recipe: "Recipe", train: "Dataset", folder: Path) -> None:
 
 def _built_tokenizer(recipe: "Recipe", train: "Dataset", longest: int) -> PreTrainedTokenizerFast:
     """Return a tokenizer built from the training rows; source and target share it (sec. 5.1)."""
-    section = recipe.tokenizer
-    columns = ("source", "target") if TASKS[recipe.task].has_pairs else ("text",)
-    texts = (row for column in columns for row in train[column])
+    section, task = recipe.tokenizer, TASKS[recipe.task]
+    texts = (row if isinstance(row, str) else " ".join(row) for column in task.texts for row in train[column])
     options: dict[str, Any] = {name: getattr(section, name) for name in ("lowercase", "normalize", "min_frequency")}
     options |= {"model_max_length": longest, "show_progress": sys.stderr.isatty()}
+    # To these kinds a space is a character like any other, and words that are given one by one have none (decision 042).
+    options["add_prefix_space"] = task.has_tags and section.kind in KEEP_SPACES
     try:
-        return build_tokenizer(section.kind, texts, section.vocab_size, TASKS[recipe.task].template, **options)
+        return build_tokenizer(section.kind, texts, section.vocab_size, task.template, **options)
     except ValueError as error:
         raise UserError(f"tokenizer: {error}") from None
 
@@ -115,7 +116,7 @@ def make_model(
     Args:
         recipe: its `task` decides variant and head, its `model` section the numbers.
         tokenizer: gives the size of the vocabulary and the special ids.
-        labels: names of the classes, for classification.
+        labels: names of the classes, of a text or of its words.
 
     Raises:
         UserError: the tokenizer is larger than the model's vocabulary, or a number is out of range.
@@ -126,8 +127,8 @@ def make_model(
         values["decoder_start_token_id"] = tokenizer.bos_token_id
     if recipe.task == "causal" and recipe.data.text_unit == "file":
         values["bos_token_id"] = _line_end(tokenizer)
-    if TASKS[recipe.task].has_classes:
-        values |= {"id2label": dict(enumerate(labels or [])), "label2id": {n: i for i, n in enumerate(labels or [])}}
+    if labels is not None:
+        values |= {"id2label": dict(enumerate(labels)), "label2id": {name: i for i, name in enumerate(labels)}}
     config = _config(recipe, len(tokenizer), **values)
     if len(tokenizer) > config.vocab_size:
         rule = f"must be at least the size of the tokenizer, {len(tokenizer)} tokens"

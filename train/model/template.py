@@ -1,6 +1,7 @@
 """The tokenizer that a task can use: judged at one place, and given the task's template where it has another."""
 
 import logging
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from tokenizer import around, extra_special, fits, with_template
@@ -45,8 +46,31 @@ def judged(
         tokenizer = with_template(tokenizer, template)
         change = f"puts {before} around a text; for {recipe.task} this run's copy puts {_around(tokenizer)}"
         logger.warning("tokenizer.path: %s: %s", origin, change)
+    if TASKS[recipe.task].has_tags:
+        require_spaces(tokenizer, origin, train["words"])
     _warn_of_split(tokenizer, origin, train)
     return tokenizer
+
+
+def require_spaces(tokenizer: "PreTrainedTokenizerBase", origin: str, sentences: Iterable[list[str]]) -> None:
+    """Refuse a tokenizer to which words that are given one by one have no space between them (decision 042).
+
+    Args:
+        tokenizer: as it was loaded.
+        origin: where it comes from.
+        sentences: lists of words, of which the first with two words is tried.
+
+    Raises:
+        UserError: it reads "thecat" for "the cat".
+    """
+    words = next((words[:2] for words in sentences if len(words) > 1), ["a", "a"])
+    apart, whole = (
+        tokenizer(text, is_split_into_words=not isinstance(text, str)) for text in (words, " ".join(words))
+    )
+    if apart["input_ids"] != whole["input_ids"]:
+        remedy = "load it with AutoTokenizer.from_pretrained(..., add_prefix_space=True), and save it"
+        rule = "puts no space between words that are given one by one, as the task tagging gives them"
+        raise UserError(f"tokenizer.path: {origin}: {rule}; {remedy}")
 
 
 def require(tokenizer: "PreTrainedTokenizerBase", task: str, origin: str, but: tuple[str, ...] = ()) -> None:
@@ -77,7 +101,8 @@ def _warn_of_split(tokenizer: "PreTrainedTokenizerFast", origin: str, train: "Da
     """Warn of special tokens without a role, such as <2ko>, that stand in the text: there they are text, character by character."""
     extra = extra_special(tokenizer)
     texts = train.select(range(min(_SEEN, len(train)))) if extra else {}
-    columns = [column for column in ("source", "target", "text") if extra and column in train.column_names]
+    # A word of a list of words counts where it is such a token.
+    columns = [column for task in TASKS.values() for column in task.texts if extra and column in train.column_names]
     split_tokens = [token for token in extra if any(token in text for column in columns for text in texts[column])]
     if split_tokens:
         remedy = "tokenizer.add_tokens([...]) adds a token that stays whole"

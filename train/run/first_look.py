@@ -5,8 +5,10 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
+from train.data.splits import label_names
 from train.errors import MOST_QUOTED, quoted
 from train.tasks import TASKS
 
@@ -49,7 +51,7 @@ def doubts(recipe: "Recipe", splits: "dict[str, Dataset]") -> Iterator[str]:
     if TASKS[recipe.task].has_pairs and len(train) > 1 and train["source"].equals(train["target"]):
         yield "train data: source and target are the same text in each row; is one column read twice?"
     if TASKS[recipe.task].has_classes:
-        labels = splits["train"].features["label"].names
+        labels = label_names(splits["train"])
         if len(labels) > max(10, len(set(splits["train"]["text"]))):
             yield f"train data: {len(labels):,} labels, more than different texts; are text and label swapped?"
     warmup, steps = recipe.optim.warmup_steps, recipe.loop.max_steps
@@ -59,10 +61,18 @@ def doubts(recipe: "Recipe", splits: "dict[str, Dataset]") -> Iterator[str]:
 
 def _first(split: "Dataset") -> dict[str, str]:
     """Return the first row, a text up to what is shown of it, and a label by its name."""
-    row, label = split.with_format("arrow")[:1], split.features.get("label")
-    texts = (name for name in row.column_names if name != "label")
-    first = {name: pc.utf8_slice_codeunits(row[name], 0, MOST_QUOTED + 1)[0].as_py() for name in texts}
-    return first if label is None else first | {"label": label.int2str(row["label"][0].as_py())}
+    row, names = split.with_format("arrow")[:1], label_names(split)
+    first = {}
+    for name in row.column_names:
+        value = row[name]
+        if pa.types.is_list(value.type):
+            value = pc.list_slice(value, 0, MOST_QUOTED)[0].as_py()  # of many words, the first
+            first[name] = " ".join(str(one) if isinstance(one, str) else names[one] for one in value)
+        elif pa.types.is_integer(value.type):
+            first[name] = names[value[0].as_py()]
+        else:
+            first[name] = pc.utf8_slice_codeunits(value, 0, MOST_QUOTED + 1)[0].as_py()
+    return first
 
 
 def _is_header(values: list[str]) -> bool:

@@ -22,7 +22,6 @@ from train.run import folder as run_folder
 from train.run.run import Progress, Publishing, Run
 from train.settings.recipe import Recipe
 from train.settings.rules import require_splits
-from train.tasks import TASKS
 
 
 @contextlib.contextmanager
@@ -105,8 +104,7 @@ def _build(recipe: Recipe, folder: Path, accelerator: Accelerator, splits: dict[
     ranks.on_main(accelerator, lambda: build.make_tokenizer(recipe, splits["train"], folder / files.TOKENIZER))
     tokenizer = build.load_tokenizer(folder / files.TOKENIZER)
     random_state.seed_everything(recipe.loop.seed)
-    labels = splits["train"].features["label"].names if TASKS[recipe.task].has_classes else None
-    model = build.make_model(recipe, tokenizer, labels)
+    model = build.make_model(recipe, tokenizer, data.label_names(splits["train"]))
     encoded = training.encode(splits["train"], tokenizer, recipe)
     # The model as the processes share it, each with dropout of its own.
     if recipe.loop.compile:

@@ -205,6 +205,7 @@ def smoothed_entropy(smoothing: float, uniform: float) -> float:
 
 def of_run(recipe: "Recipe", config: Any, progress: "Progress") -> Watchdog:
     """Return the watchdog of a run, where its checkpoint left it."""
-    uniform = math.log(config.num_labels if TASKS[recipe.task].has_classes else config.vocab_size)
-    smoothing = 0.0 if TASKS[recipe.task].has_classes else config.label_smoothing
+    has_labels = TASKS[recipe.task].label_column is not None
+    uniform = math.log(config.num_labels if has_labels else config.vocab_size)
+    smoothing = 0.0 if has_labels else config.label_smoothing
     return Watchdog(recipe, uniform, smoothing, progress.watch)

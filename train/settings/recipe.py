@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
@@ -18,7 +18,10 @@ from train.settings.sections import (
 )
 from train.tasks import TASKS
 
-Task = Literal["translation", "causal", "masked", "classification"]
+if TYPE_CHECKING:
+    Task = str
+else:
+    Task = Literal[tuple(TASKS)]
 PAPERS_WARMUP = 4000
 
 
@@ -28,7 +31,7 @@ class Recipe:
 
     Attributes:
         name: of the run; the run's folder is `runs/<name>` unless `run_dir` says otherwise.
-        task: translation, causal, masked or classification; it decides the model's variant and the tokenizer's template.
+        task: what is learned, one of `train.tasks.TASKS`; it decides the model's variant and the tokenizer's template.
         run_dir: folder of the run.
         model: the architecture.
         tokenizer: text to ids.

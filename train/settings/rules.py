@@ -128,10 +128,10 @@ def _data_problems(recipe: "Recipe") -> Iterator[Problem]:
         yield "data.text_unit", data.text_unit, f"must be line for the task {recipe.task}"
     if recipe.tokenizer.lowercase and recipe.tokenizer.kind == "byte_bpe":
         yield "tokenizer.lowercase", True, "must be false for byte_bpe, which promises the text back unchanged"
-    for name in ("source_column", "target_column", "text_column", "label_column"):
-        value = getattr(data, name)
+    for name in sorted({column for task in TASKS.values() for column in task.columns}):
+        value = getattr(data, f"{name}_column")
         if isinstance(value, int) and value < 0:
-            yield f"data.{name}", value, "must be at least 0, or the column's name"
+            yield f"data.{name}_column", value, "must be at least 0, or the column's name"
 
 
 def _streaming_problems(recipe: "Recipe") -> Iterator[Problem]:
@@ -145,8 +145,8 @@ def _streaming_problems(recipe: "Recipe") -> Iterator[Problem]:
         yield "data.stream_rows", rows, "must be null where data.validation_fraction is set; name data.validation"
     if data.text_unit == "file":
         yield "data.stream_rows", rows, "must be null where data.text_unit is file, which is one row"
-    if TASKS[recipe.task].has_classes:
-        yield "data.stream_rows", rows, "must be null for the task classification, whose labels are counted first"
+    if TASKS[recipe.task].label_column:
+        yield "data.stream_rows", rows, f"must be null for the task {recipe.task}, whose labels are counted first"
     if recipe.loop.num_workers:
         yield (
             "loop.num_workers",
@@ -160,7 +160,7 @@ def _packing_problems(recipe: "Recipe") -> Iterator[Problem]:
     if not recipe.batch.packing:
         return
     if TASKS[recipe.task].has_classes:
-        yield "batch.packing", True, "must be false for the task classification, which has one label a row"
+        yield "batch.packing", True, f"must be false for the task {recipe.task}, which has one label a row"
     if recipe.data.text_unit == "file":
         yield "batch.packing", True, "must be false where data.text_unit is file, which is one text"
     kernel = recipe.model.attn_implementation

@@ -91,7 +91,10 @@ class DataSection:
         target_column: likewise the target text.
         text_column: likewise the text of the other tasks.
         label_column: likewise the label of classification.
-        format: text, tsv, csv or json; null = by the file's name, `.gz` aside; `.txt` and unknown endings are text.
+        words_column: likewise the words of tagging, a list in json; null = FORM of conllu, the first of conll.
+        tags_column: likewise their labels; null = UPOS of conllu, the last of conll.
+        format: text, tsv, csv, json, conllu (Universal Dependencies) or conll (a word and its labels in a line, an empty line
+            after a sentence); null = by the file's name, `.gz` aside; `.txt` and unknown endings are text.
         hub: data set id, or folder, for `datasets.load_dataset`.
         hub_config: its configuration.
         generator: name of a generator of `train.data.dates`.
@@ -118,7 +121,9 @@ class DataSection:
     target_column: Column = None
     text_column: Column = None
     label_column: Column = None
-    format: Literal["text", "tsv", "csv", "json"] | None = None
+    words_column: Column = None
+    tags_column: Column = None
+    format: Literal["text", "tsv", "csv", "json", "conllu", "conll"] | None = None
     hub: str | None = None
     hub_config: str | None = None
     generator: str | None = None

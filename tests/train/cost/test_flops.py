@@ -10,6 +10,7 @@ from modeling_vanilla import (
     VanillaForConditionalGeneration,
     VanillaForMaskedLM,
     VanillaForSequenceClassification,
+    VanillaForTokenClassification,
 )
 from train.cost import flops, gpus
 from train.measure import provenance
@@ -20,6 +21,7 @@ MODELS = {
     "causal": (VanillaForCausalLM, "decoder"),
     "masked": (VanillaForMaskedLM, "encoder"),
     "classification": (VanillaForSequenceClassification, "encoder"),
+    "tagging": (VanillaForTokenClassification, "encoder"),
 }
 
 
@@ -31,8 +33,8 @@ def batch_of(task, config, rows=3, source=7, target=5):
         return inputs | {"labels": torch.randint(5, config.vocab_size, (rows, target))}
     if task == "classification":
         return inputs | {"labels": torch.zeros(rows, dtype=torch.long)}
-    labels = ids.clone()
-    if task == "masked":
+    labels = ids % config.num_labels if task == "tagging" else ids.clone()
+    if task in ("masked", "tagging"):
         labels[:, 2:] = -100
     return inputs | {"labels": labels}
 
@@ -47,13 +49,13 @@ def test_forward_and_training_are_what_torch_counts(task):
         loss = model(**inputs).loss
     with FlopCounterMode(display=False) as backward:
         loss.backward()
-    counted = flops.of_batch(config, inputs)
+    counted = flops.of_batch(config, task, inputs)
     assert counted == 3 * forward.get_total_flops()
     # The backward pass of torch is two products for each one of the forward pass, exactly.
     assert counted == forward.get_total_flops() + backward.get_total_flops()
 
 
-@pytest.mark.parametrize("task", ["translation", "causal", "masked"])
+@pytest.mark.parametrize("task", ["translation", "causal", "masked", "tagging"])
 def test_padding_costs_nothing_and_rows_add_up(task):
     config = VanillaConfig.tiny(variant=MODELS[task][1], **SIZES)
     short, long = batch_of(task, config, 1, 4, 3), batch_of(task, config, 1, 9, 6)
@@ -64,8 +66,8 @@ def test_padding_costs_nothing_and_rows_add_up(task):
         together[name] = torch.cat([torch.nn.functional.pad(short[name], (0, padding), value=filling), value])
     if task == "causal":
         together["labels"][0, 4:] = -100
-    expected = flops.of_batch(config, short) + flops.of_batch(config, long)
-    assert flops.of_batch(config, together) == expected
+    expected = flops.of_batch(config, task, short) + flops.of_batch(config, task, long)
+    assert flops.of_batch(config, task, together) == expected
 
 
 def test_packed_rows_cost_as_much_as_their_sequences():
@@ -85,7 +87,7 @@ def test_packed_rows_cost_as_much_as_their_sequences():
         if task == "translation":
             packed["labels"] = torch.tensor([[5, 5, 5, 5, 5, -100]])
             packed["decoder_position_ids"] = torch.tensor([[0, 1, 2, 0, 1, 0]])
-        assert flops.of_batch(config, packed) == sum(flops.of_batch(config, batch) for batch in apart)
+        assert flops.of_batch(config, task, packed) == sum(flops.of_batch(config, task, batch) for batch in apart)
 
 
 def test_a_token_nears_six_times_the_matrices():
@@ -94,7 +96,7 @@ def test_a_token_nears_six_times_the_matrices():
     matrices = 12 * config.num_layers * config.d_model**2 + config.vocab_size * config.d_model
 
     def per_token(length):
-        return flops.of_batch(config, batch_of("causal", config, 1, length)) / length
+        return flops.of_batch(config, "causal", batch_of("causal", config, 1, length)) / length
 
     assert per_token(1) == pytest.approx(6 * matrices, rel=1e-3)
     # ... and 12 * layers * context * width beside it (Chowdhery et al. 2022, appendix B).

@@ -20,6 +20,7 @@ from modeling_vanilla import (
     VanillaForConditionalGeneration,
     VanillaForMaskedLM,
     VanillaForSequenceClassification,
+    VanillaForTokenClassification,
 )
 from train import files
 from train.errors import UserError
@@ -35,6 +36,7 @@ HEADS = {
     "causal": (VanillaForCausalLM, "decoder", "AutoModelForCausalLM"),
     "masked": (VanillaForMaskedLM, "encoder", "AutoModelForMaskedLM"),
     "classification": (VanillaForSequenceClassification, "encoder", "AutoModelForSequenceClassification"),
+    "tagging": (VanillaForTokenClassification, "encoder", "AutoModelForTokenClassification"),
 }
 FIGURES = {"loss": 1.23456, "bleu": 41.0234, "exact_match": 0.9871}
 
@@ -252,7 +254,13 @@ def test_the_card_holds_the_measured_figures(run, drawn):
     assert "None" not in card.text
 
 
-LABELS = {"translation": "token", "causal": "token", "masked": "hidden token", "classification": "text"}
+LABELS = {
+    "translation": "token",
+    "causal": "token",
+    "masked": "hidden token",
+    "classification": "text",
+    "tagging": "word",
+}
 
 
 @pytest.mark.parametrize("task", HEADS)
@@ -272,7 +280,7 @@ def test_the_card_names_the_unit_of_the_loss_and_the_best_step(tmp_path, task):
     assert [result.metric_name for result in card.data.eval_results] == [f"loss (nats per {LABELS[task]})"]
     assert "| best step | the validation loss has not been better since step 3 (0.5000), and the weights" in card.text
     assert "| 1 | bad | good |\n| b | bad | good |" in card.text
-    assert ("| classes | good, bad |" in card.text) == (task == "classification")
+    assert ("| classes | good, bad |" in card.text) == (TASKS[task].label_column is not None)
     assert re.search(r"It needs transformers\s+5\.17 or newer; transformers 4 loads the tokenizer alone\.", card.text)
 
 

@@ -18,10 +18,17 @@ from train.settings.recipe import Recipe
 from train.settings.sections import ModelSection, TokenizerSection
 from train.tasks import TASKS
 
-TEMPLATES = {"translation": "seq2seq", "causal": "causal", "masked": "encoder", "classification": "encoder"}
+TEMPLATES = {
+    "translation": "seq2seq",
+    "causal": "causal",
+    "masked": "encoder",
+    "classification": "encoder",
+    "tagging": "encoder",
+}
 TEXTS = ["the dog runs", "a cat sits", "날씨가 좋다"] * 3
 ROWS = Dataset.from_dict(
-    {"source": ["<2ko> the dog"], "target": ["a cat"], "text": ["the dog"]}, split=NamedSplit("train")
+    {"source": ["<2ko> the dog"], "target": ["a cat"], "text": ["the dog"], "words": [["the", "dog"]]},
+    split=NamedSplit("train"),
 )
 
 

@@ -28,7 +28,7 @@ def test_flops_per_second_are_those_of_the_real_tokens(write_recipe, fit, capsys
     reports, original = [], loop.train_step
 
     def train_step(run, delivery, request):
-        expected = sum(flops.of_batch(run.bare.config, batch.inputs) for batch in delivery.micro)
+        expected = sum(flops.of_batch(run.bare.config, "translation", batch.inputs) for batch in delivery.micro)
         reports.append((original(run, delivery, request), expected))
         return reports[-1][0]
 
