@@ -79,23 +79,16 @@ class Count:
 
 
 def _run(task: Task, options: Namespace) -> int:
-    """Answer all lines."""
+    """Load the model, answer all lines, and tell how fast."""
     pipe, files = _loaded(task, options)
-    total, content = (None, "") if options.file is None else count_and_hash(options.file)
+    total, content = count_and_hash(options.file) if options.file and options.file.is_file() else (None, "")
     if getattr(options, "sample", False):
         set_seed(options.seed)
-    count, limit = Count(), longest_input(pipe.model, pipe.tokenizer)
+    count = Count()
     try:
         with _written(options, content, files) as (file, done), _bar(options, total, done) as bar:
-            number = done
-            for window in windows(lines(options.file, done)):
-                places = _measured(task, pipe, window, number, options, count)
-                results = _answered(task, pipe, window, places, options, bar)
-                rows = [
-                    row for text, answers in zip(window, results, strict=True) for row in _rows(text, answers, options)
-                ]
+            for rows in _rows(task, pipe, options, count, done, bar):
                 writing.write(file, rows)
-                number, count.lines = number + len(window), count.lines + len(window)
     except BrokenPipeError:  # who reads has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -106,8 +99,18 @@ def _run(task: Task, options: Namespace) -> int:
         print(f"modeling_vanilla: interrupted{resumes}", file=sys.stderr)
         return INTERRUPTED
     if not options.quiet:
-        print(count.told(limit, options.long), file=sys.stderr)
+        print(count.told(longest_input(pipe.model, pipe.tokenizer), options.long), file=sys.stderr)
     return 0
+
+
+def _rows(task: Task, pipe: Any, options: Namespace, count: Count, done: int, bar: Any) -> Iterator[list[str]]:
+    """Yield what is written for each window of lines behind the first `done`."""
+    number = done
+    for window in windows(lines(options.file, done)):
+        lengths = _measured(task, pipe, window, number, options, count)
+        results = _answered(task, pipe, window, lengths, options, bar)
+        number, count.lines = number + len(window), count.lines + len(window)
+        yield [row for text, answers in zip(window, results, strict=True) for row in _shown(text, answers, options)]
 
 
 def _loaded(task: Task, options: Namespace) -> tuple[Any, list[Path]]:
@@ -193,7 +196,7 @@ def _answered(task: Task, pipe: Any, window: list[str], lengths: list[int], opti
     return answers
 
 
-def _rows(text: str, answers: list[Answer], options: Namespace) -> list[str]:
+def _shown(text: str, answers: list[Answer], options: Namespace) -> list[str]:
     """Return what is written of the answers to one text; a blank text has none, and gets blank lines."""
     if options.json:
         found = [{name: value for name, value in asdict(one).items() if value is not None} for one in answers]
@@ -230,8 +233,10 @@ def _parsed(task: Task, parser: ArgumentParser, words: Sequence[str]) -> Namespa
     for name in ("batch_size", "n_best"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name.replace('_', '-')}: {getattr(options, name)} must be at least 1")
-    if options.resume and (options.file is None or options.output is None):
-        raise ValueError("--resume: needs FILE and --output; standard input cannot be read again")
+    if options.file is not None and not options.file.exists():
+        raise ValueError(f"{options.file}: no such file")
+    if options.resume and (options.output is None or options.file is None or not options.file.is_file()):
+        raise ValueError("--resume: needs a FILE and --output; a pipe cannot be read again")
     if options.resume and getattr(options, "sample", False):
         raise ValueError("--resume and --sample exclude each other: what is drawn depends on where the run began")
     if options.output is not None:

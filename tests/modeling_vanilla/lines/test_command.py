@@ -54,9 +54,9 @@ def test_lines_come_out_in_their_order(translator, expected, file, run, window):
     assert to.read_text("utf-8") == out
 
 
-def test_a_process_of_its_own_reads_a_pipe(translator, expected):
+def test_a_process_of_its_own_reads_a_pipe_by_its_name(translator, expected):
     words = [sys.executable, "-m", "modeling_vanilla", "translate", str(translator)]
-    done = subprocess.run(words, input=GIVEN.encode(), capture_output=True, check=True)
+    done = subprocess.run([*words, "/dev/stdin"], input=GIVEN.encode(), capture_output=True, check=True)
     assert done.stdout.decode().split("\n")[:-1] == expected
     assert b"Traceback" not in done.stderr
 
@@ -145,7 +145,8 @@ def test_a_line_that_is_wrong_is_named(translator, file, run):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--resume",), "--resume: needs FILE and --output"),
+        (("--resume",), "--resume: needs a FILE and --output"),
+        (("no/file",), "no/file: no such file"),
         (("--batch-size", "0"), "--batch-size: 0 must be at least 1"),
         (("--n-best", "0"), "--n-best: 0 must be at least 1"),
         (("--device", "cuda:7"), "model: "),
