@@ -35,12 +35,13 @@ print(*project["dependencies"], *(line for name in sys.argv[1:] for line in extr
 endef
 export REQUIREMENTS
 
-.PHONY: help demo space has-model learn notebooks test test-slow test-newest test-vllm check format venv clean
+.PHONY: help demo space has-model learn notebooks bench test test-slow test-newest test-vllm check format venv clean
 
 help:
 	@echo "make demo       train, look at and load the embedded example, in minutes on a CPU"
 	@echo "make space      a page in the browser that asks that model and shows where it looks    MODEL=FOLDER_OR_HUB_ID"
 	@echo "make learn      run the labs of the course and fill its pages, in hours     LABS='ladder scale' LAB_ARGS='--seeds 1' shortens it"
+	@echo "make bench      speed and memory beside stock classes, in half an hour, into benchmarks/RESULTS.md (after make demo)"
 	@echo "make notebooks  the chapters of docs/learn/ as notebooks, in build/notebooks"
 	@echo "make test       the test suite               PYTEST_ARGS='-k attention' narrows it"
 	@echo "make test-slow  the tests that take minutes each"
@@ -70,6 +71,10 @@ learn: $(STAMP)
 
 notebooks: $(LEARN)
 	$(BIN)/python -m lab.pages notebooks build/notebooks
+
+# The figures of benchmarks/RESULTS.md, on this machine, where nothing else should run; NAMES='step loss' takes some.
+bench: $(CLIENTS)
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m benchmarks $(NAMES)
 
 # One thread per worker: two workers with many threads each would fight for the same cores.
 test: $(CLIENTS)

@@ -35,7 +35,9 @@ def build(variant: str, size: str):
     torch.manual_seed(0)
     # Marian's class holds the default's weights, GPT-2's those of its own options.
     options = SIZES[size] | {"variant": variant}
-    model = CLASSES[variant](VanillaConfig(**options) if variant == "encoder-decoder" else VanillaConfig.gpt2(**options))
+    model = CLASSES[variant](
+        VanillaConfig(**options) if variant == "encoder-decoder" else VanillaConfig.gpt2(**options)
+    )
     for weight in model.parameters():
         if weight.dim() > 1:
             torch.nn.init.normal_(weight, std=0.1)
@@ -59,7 +61,9 @@ def ctranslate2_of(model, ids: torch.Tensor) -> Callable[..., list]:
         for_ctranslate2(model).save_pretrained(Path(folder) / "marian")
         words.save_pretrained(Path(folder) / "marian")
         TransformersConverter(str(Path(folder) / "marian")).convert(str(Path(folder) / "fast"))
-        fast = ctranslate2.Translator(str(Path(folder) / "fast"), compute_type="float32", inter_threads=1, intra_threads=1)
+        fast = ctranslate2.Translator(
+            str(Path(folder) / "fast"), compute_type="float32", inter_threads=1, intra_threads=1
+        )
     pieces = [words.convert_ids_to_tokens(row) for row in ids.tolist()]
 
     def translate(beams: int, tokens: int) -> list:
@@ -100,7 +104,9 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     size, rounds, tokens = ("smoke", 1, 4) if options.smoke else ("small", options.rounds, options.tokens)
     print(f"{machine(options.threads)}, transformers {transformers.__version__}; {size}: {SIZES[size]}\n")
-    print("| model | search | rows | ms, ours | their class's `generate` / ours | our class's `generate` / ours ", end="")
+    print(
+        "| model | search | rows | ms, ours | their class's `generate` / ours | our class's `generate` / ours ", end=""
+    )
     print("| their class's / our class's `generate` | CTranslate2 / ours | MiB, ours | MiB, theirs |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     for variant in CLASSES:
@@ -114,7 +120,7 @@ def main() -> None:
             ratios = [ratio(seconds[way], seconds["search"]) for way in ("peer", "generate")]
             ratios.append(ratio(seconds["peer"], seconds["generate"]))
             ratios.append(ratio(seconds["ctranslate2"], seconds["search"]) if "ctranslate2" in seconds else "-")
-            memory = [f"{raised(prepared, way, *case):.0f}" for way in ("search", "peer")]
+            memory = [f"{raised(prepared, way, *case, smoke=options.smoke):.0f}" for way in ("search", "peer")]
             row = (variant, name, str(rows), milliseconds(seconds["search"]), *ratios, *memory)
             print(f"| {' | '.join(row)} |", flush=True)
 

@@ -73,7 +73,10 @@ def main() -> None:
             seconds = in_turns(passes(model_of(length), length), rounds)
         for name, taken in seconds.items():
             relative = f"1 ({milliseconds(taken)} ms)" if name == "plain" else ratio(taken, seconds["plain"])
-            print(f"| {length:,} | {name} | {relative} | {raised(watched, name, length):,.0f} |", flush=True)
+            print(
+                f"| {length:,} | {name} | {relative} | {raised(watched, name, length, smoke=options.smoke):,.0f} |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

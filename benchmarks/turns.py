@@ -67,8 +67,10 @@ def peak_memory() -> float:
     return int(re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]) / 2**10
 
 
-def raised(prepare: Callable[..., Callable[[], object]], *arguments) -> float:
+def raised(prepare: Callable[..., Callable[[], object]], *arguments, smoke: bool = False) -> float:
     """Return how far the work that `prepare` makes raises the peak memory, in MiB, in a process of its own."""
+    if smoke:
+        return _raised(prepare, arguments)
     with multiprocessing.get_context("spawn").Pool(1) as pool:  # what another has taken stays taken
         return pool.apply(_raised, (prepare, arguments))
 
