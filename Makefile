@@ -138,7 +138,7 @@ $(LEARN): $(STAMP)
 # name; its tests skip.
 $(CLIENTS): $(STAMP)
 	@echo "installing the programs that tests/clients runs, once"
-	$(BIN)/python -c "$$REQUIREMENTS" clients space learn look > $(VENV)/requirements-clients.txt
+	$(BIN)/python -c "$$REQUIREMENTS" clients space learn look serve > $(VENV)/requirements-clients.txt
 	$(PIP_INSTALL) -r $(VENV)/requirements-clients.txt || while read -r package; do \
 	  $(PIP_INSTALL) "$$package" || echo "left out: $$package"; done < $(VENV)/requirements-clients.txt
 	$(BIN)/python tests/upstream/fetch.py || echo "left out: the tests of transformers"

@@ -14,6 +14,7 @@ from .doctor.command import doctor
 from .doctor.subject import printable
 from .lines.command import classify, fill, generate, translate
 from .look.command import command as look
+from .serve.command import serve
 
 USAGE = """usage: python -m modeling_vanilla COMMAND ...
 
@@ -21,6 +22,7 @@ USAGE = """usage: python -m modeling_vanilla COMMAND ...
   generate MODEL [FILE]    go on writing behind each line
   fill MODEL [FILE]        what stands in the place of the mask of each line
   classify MODEL [FILE]    the class of each line
+  serve MODEL              a decoder behind the interface of OpenAI, by transformers' own server
   convert SOURCE TARGET    BERT, RoBERTa, GPT-2, BART or Marian to Vanilla, or back
   doctor MODEL             look for what goes wrong in any text model without an error
   look MODEL TEXT          see where the heads of any text model look: a page, a picture, numbers
@@ -36,6 +38,7 @@ COMMANDS: dict[str, Callable[[argparse.ArgumentParser, Sequence[str]], int]] = {
     "generate": generate,
     "fill": fill,
     "classify": classify,
+    "serve": serve,
     "convert": convert,
     "doctor": doctor,
     "look": look,
