@@ -15,7 +15,8 @@ import datasets
 import pyarrow as pa
 
 from train.data import cache, sources
-from train.data.dates import Rows, generate
+from train.data.generators import generate
+from train.data.made import Rows
 from train.data.readers import Bad, Values, read_whole
 from train.errors import UserError
 from train.files import STAGING
