@@ -156,6 +156,16 @@ def test_texts_without_spaces_are_warned_of_where_words_end_at_one(write, accele
     assert caplog.messages == []
 
 
+def test_bleu_of_korean_says_what_it_took_for_words(write, accelerator, caplog):
+    """The tagger where it is installed, else characters."""
+    recipe = load_recipe(write(data={"train": "a.tsv", "language": ["en", "ko"]}))
+    values, details, said = compared(recipe, accelerator, CHINESE, "bleu", caplog)
+    assert values == {"bleu": pytest.approx(100)}
+    assert f"|tok:{recipe.eval.bleu_tokenizer}|" in details["signatures"]["bleu"]
+    assert recipe.eval.bleu_tokenizer in ("ko-mecab", "char")
+    assert said == []
+
+
 def compared(recipe, accelerator, predictions, name, caplog):
     """Return the figure of predictions for Chinese, what is noted beside it, and the warnings."""
     caplog.clear()
