@@ -55,6 +55,9 @@ FIGURES = {
         needs_generation=True,
         takes_best=True,
     ),
+    "distinct": Figure(
+        "distinct", "share of distinct texts among those written (0-1)", 3, "0.05", needs_generation=True, takes_best=True
+    ),
     "accuracy": Figure("accuracy", "accuracy (0-1)", 4, "0.01"),
     "f1": Figure("f1", "macro F1 (0-1)", 4, "0.01"),
     "masked_accuracy": Figure("accuracy", "accuracy of the predicted tokens (0-1)", 4, "0.01"),

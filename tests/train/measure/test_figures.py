@@ -19,7 +19,7 @@ from train.tasks import FIGURES, TASKS
 ALL = sorted(FIGURES)
 # Written down by hand: what a task's own output can be judged by.
 OF_TASK = {
-    "translation": "bits_per_byte bleu bleu_lowercase chrf exact_match loss per perplexity rouge1 rouge2 rougeL wer "
+    "translation": "bits_per_byte bleu bleu_lowercase chrf distinct exact_match loss per perplexity rouge1 rouge2 rougeL wer "
     "word_perplexity",
     "causal": "bits_per_byte loss perplexity word_perplexity",
     "masked": "loss masked_accuracy perplexity",

@@ -96,6 +96,11 @@ def test_word_error_rate_by_hand():
     assert result["signature"] == f"refs:best|version:{importlib.metadata.version('jiwer')}"
 
 
+def test_distinct_answers_by_hand():
+    predictions = ["네", "네 ", "아니요", "글쎄요"]
+    assert metrics.load("distinct").compute(predictions=predictions, references=[["x"]] * 4)["distinct"] == 3 / 4
+
+
 def test_accuracy_and_macro_f1_by_hand():
     predictions, references = [0, 0, 1, 2, 2, 2], [0, 1, 1, 2, 2, 0]
     accuracy = metrics.load("accuracy").compute(predictions=predictions, references=references)
@@ -135,7 +140,7 @@ def test_a_metric_module_can_be_used_twice():
 
 
 def test_unknown_name_lists_the_known_ones():
-    with pytest.raises(ValueError, match="bleu, chrf, exact_match"):
+    with pytest.raises(ValueError, match="bleu, chrf, distinct, exact_match"):
         metrics.load("meteor")
 
 
@@ -155,4 +160,4 @@ def test_every_module_loads_by_its_path_with_no_network(tmp_path):
         [sys.executable, "-c", script, *paths], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.split()) == len(metrics.NAMES) == 8
+    assert len(done.stdout.split()) == len(metrics.NAMES) == 9
