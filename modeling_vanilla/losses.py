@@ -69,7 +69,9 @@ class _LinearLoss(torch.autograd.Function):
             if to_states is not None:
                 to_states[rows] = (slopes @ weight).to(states.dtype)
             if to_weight is not None and to_weight.dtype == slopes.dtype:
-                to_weight.addmm_(slopes.T, states[rows])  # a sum in place: the head is as large as all logits of the chunk
+                to_weight.addmm_(
+                    slopes.T, states[rows]
+                )  # a sum in place: the head is as large as all logits of the chunk
             elif to_weight is not None:
                 to_weight += slopes.T @ states[rows]
             if to_bias is not None:

@@ -26,6 +26,7 @@ SHIPPED = {
     "scan-simple",
     "scan-turn-left",
     "scitldr",
+    "sentences-ko-en",
     "multi30k-en-de",
     "multi30k-en-de-cpu",
     "tatoeba-en-de",
