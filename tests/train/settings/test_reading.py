@@ -37,6 +37,9 @@ SHIPPED = {
     "nsmc",
     "wmt14-en-de-base",
     "wmt14-en-de-big",
+    "ud-english-ewt-tags",
+    "ud-korean-gsd-tags",
+    "wnut17",
 }
 SMALL = "name: small\ntask: causal\ndata:\n  train: text.txt\n"
 
