@@ -24,6 +24,7 @@ OF_TASK = {
     "causal": "bits_per_byte loss perplexity word_perplexity",
     "masked": "loss masked_accuracy perplexity",
     "classification": "accuracy f1 loss",
+    "tagging": "entity_f1 entity_precision entity_recall loss word_accuracy",
 }
 CHINESE = ["今天天气很好", "我喜欢学习语言", "他在公园里跑步", "猫在睡觉"]
 
