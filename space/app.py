@@ -6,6 +6,7 @@ python app.py --model FOLDER_OR_HUB_ID [--revision COMMIT] [--port N]      (or M
 
 import argparse
 import gc
+import html
 import importlib.util
 import os
 import sys
@@ -28,7 +29,7 @@ gc.enable()
 
 MOST_BYTES = 1 << 24
 MEAN = "mean"
-LABELS = ("examples", "settings", "layer", "head", "guesses", "beams", "beams_info", "most", "temperature")
+LABELS = ("inside", "examples", "settings", "layer", "head", "guesses", "beams", "beams_info", "most", "temperature")
 LABELS += ("temperature_info", "top_p", "top_p_info", "seed", "seed_info")
 SAY = gr.I18n(**{language: {} for language in LANGUAGES})  # filled when the model is known
 
@@ -46,8 +47,12 @@ FONTS = ("Space Hangul", "ui-sans-serif", "system-ui", "sans-serif")
 STYLE = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
 
 
-def build_page(model: Model, name: str) -> gr.Blocks:
-    """Lay out the page of a model; its parts follow from what the model does."""
+def build_page(model: Model, name: str, inside: str = "") -> gr.Blocks:
+    """Lay out the page of a model; its parts follow from what the model does.
+
+    Args:
+        inside: a page that `python -m modeling_vanilla look` wrote, shown as it is: framed, and able to reach nothing.
+    """
     _learn_words(model)
     kind, examples = model.kind, _examples(model)
     with gr.Blocks(title=f"{LANGUAGES['en'][kind]}: {name}", analytics_enabled=False) as page:
@@ -80,6 +85,9 @@ def build_page(model: Model, name: str) -> gr.Blocks:
                     head = gr.Dropdown(heads, value=MEAN, label=SAY("head"), elem_id="head", min_width=120)
                 picture = gr.HTML(elem_id="picture")
                 gr.Markdown(SAY("looked"), elem_id="looked")
+        if inside:
+            with gr.Accordion(SAY("inside"), elem_id="inside"):
+                gr.HTML(f'<iframe sandbox="allow-scripts" srcdoc="{html.escape(inside)}"></iframe>')
         _connect(model, page, shown, (text, *settings, layer, head), button, (output, guesses, note, picture, answer))
     return page
 
@@ -214,6 +222,9 @@ def main() -> int:
     parser.add_argument("--model", default=os.environ.get("MODEL_ID"), help="folder or Hub id, default MODEL_ID")
     parser.add_argument("--revision", default=os.environ.get("MODEL_REVISION"), help="default MODEL_REVISION")
     parser.add_argument("--port", type=int, help="default: GRADIO_SERVER_PORT, or the first free one from 7860")
+    parser.add_argument(
+        "--look", type=Path, help="page of `modeling_vanilla look` to show; default look.html beside this file"
+    )
     options = parser.parse_args()
     if not options.model:
         print("No model: set MODEL_ID, or give --model FOLDER_OR_HUB_ID.", file=sys.stderr)
@@ -223,7 +234,11 @@ def main() -> int:
     except (OSError, ValueError) as error:
         print(f"{options.model} cannot be served: {error}", file=sys.stderr)
         return 2
-    page = build_page(model, options.model)
+    look = options.look or Path(__file__).parent / "look.html"
+    if options.look and not look.is_file():
+        print(f"--look {look}: no such file", file=sys.stderr)
+        return 2
+    page = build_page(model, options.model, look.read_text(encoding="utf-8") if look.is_file() else "")
     theme = gr.themes.Default(
         primary_hue="indigo", font=FONTS, font_mono=("Space Hangul", "ui-monospace", "monospace")
     )

@@ -156,7 +156,7 @@ def serve(command, tmp_path):
     """Return a context in which the page of a model runs; it gives the address."""
 
     @contextmanager
-    def run(model: Path, **variables: str):
+    def run(model: Path, *options: str, **variables: str):
         words, surroundings = command
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -164,7 +164,7 @@ def serve(command, tmp_path):
         output = tmp_path / "output.txt"
         with output.open("wb") as stream:
             process = subprocess.Popen(
-                [*words, "--model", str(model), "--port", str(port)],
+                [*words, "--model", str(model), "--port", str(port), *options],
                 cwd=tmp_path,
                 env=surroundings | variables,
                 stdin=subprocess.DEVNULL,

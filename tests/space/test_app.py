@@ -13,6 +13,7 @@ import torch
 from transformers import AutoTokenizer
 
 from modeling_vanilla import VanillaForCausalLM, VanillaForConditionalGeneration, VanillaForTokenClassification
+from modeling_vanilla.__main__ import main
 
 DATE, KOREAN = "Friday, November 20, 2026", "2026년 11월 20일 금요일"
 
@@ -96,6 +97,16 @@ def test_a_translator_answers_and_shows_where_it_looked(serve, visit, translator
             page.press("#text textarea", "Enter")
             page.locator("#note", has_text="읽을 것이 없습니다").wait_for()
             assert not re.search("[가-힣]", visitor.page.inner_text("#looked"))
+
+
+def test_the_page_of_look_is_framed_and_reaches_nothing(serve, visit, translator, tmp_path):
+    page = tmp_path / "inside.html"
+    assert main(["look", str(translator), DATE, "--to", str(page)]) == 0
+    with serve(translator, "--look", str(page)) as address, visit(address) as visitor:
+        visitor.expect_answer(DATE, KOREAN)
+        frame = visitor.page.frame_locator("#inside iframe")
+        assert frame.locator("canvas, svg").count() > 0
+        assert "allow-same-origin" not in visitor.page.locator("#inside iframe").get_attribute("sandbox")
 
 
 def test_what_a_translator_cannot_take(serve, visit, translator):
