@@ -56,7 +56,12 @@ FIGURES = {
         takes_best=True,
     ),
     "distinct": Figure(
-        "distinct", "share of distinct texts among those written (0-1)", 3, "0.05", needs_generation=True, takes_best=True
+        "distinct",
+        "share of distinct texts among those written (0-1)",
+        3,
+        "0.05",
+        needs_generation=True,
+        takes_best=True,
     ),
     "accuracy": Figure("accuracy", "accuracy (0-1)", 4, "0.01"),
     "f1": Figure("f1", "macro F1 (0-1)", 4, "0.01"),
