@@ -8,6 +8,9 @@ import unicodedata
 
 import pytest
 
+from modeling_vanilla import VanillaConfig, VanillaForConditionalGeneration
+from modeling_vanilla.look.examples import example
+from tokenizer import build
 from train.data import sentences as module
 from train.data.generators import generate
 from train.data.sentences import Combination, pools, sentence, sentences, split_of, with_gold
@@ -67,6 +70,25 @@ def test_gold_says_which_word_translates_which():
         ("school", "학교"),
         ("last", "지난주"),
         ("week", "지난주"),
+    ]
+
+
+def test_a_report_finds_the_tokens_that_gold_names():
+    """As `look --report --gold` reads it: the tokens of the translator's own tokenizer, love beside those of 사랑해."""
+    rows = sentences(train=4000, validation=1, test=1)["train"]
+    tokenizer = build("bpe", [*rows["source"], *rows["target"]], 2000, "seq2seq", show_progress=False)
+    sizes = {"d_model": 24, "d_ff": 29, "num_heads": 4, "num_layers": 1, "max_position_embeddings": 48}
+    model = VanillaForConditionalGeneration(VanillaConfig(vocab_size=len(tokenizer), **sizes)).eval()
+    source, target, gold = sentence(LOVE, 0, True)
+    read = tokenizer.tokenize(source)
+    first, second, third = (place for place, token in enumerate(read) if token.startswith("▁"))
+    written = tokenizer.convert_ids_to_tokens(tokenizer(text_target=target)["input_ids"])
+    assert written == ["▁I", "▁love", "▁you", "</s>"]
+    assert example(model, tokenizer, source, target, gold).gold == [
+        {first},
+        {*range(third, len(read))},
+        {second},  # the particle behind it, where it is a token of its own, is none of it
+        set(),
     ]
 
 

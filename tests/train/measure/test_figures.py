@@ -2,11 +2,13 @@
 
 import json
 import logging
+from pathlib import Path
 
 import pytest
 import sacrebleu
 import yaml
 
+from modeling_vanilla.configuration_vanilla import PIPELINES
 from train import __main__ as command
 from train.commands import reproduction
 from train.errors import UserError
@@ -14,8 +16,9 @@ from train.measure import evaluate, scoring
 from train.run import folder
 from train.settings import rules
 from train.settings.reading import load_recipe
-from train.tasks import FIGURES, TASKS
+from train.tasks import FIGURES, TASKS, shown_as
 
+RECIPES = Path(__file__).resolve().parents[3] / "train" / "recipes"
 ALL = sorted(FIGURES)
 # Written down by hand: what a task's own output can be judged by.
 OF_TASK = {
@@ -165,6 +168,27 @@ def test_bleu_of_korean_says_what_it_took_for_words(write, accelerator, caplog):
     assert f"|tok:{recipe.eval.bleu_tokenizer}|" in details["signatures"]["bleu"]
     assert recipe.eval.bleu_tokenizer in ("ko-mecab", "char")
     assert said == []
+
+
+@pytest.mark.parametrize(
+    ("name", "pipeline"),
+    [
+        ("multi30k-de-en", "translation"),
+        ("dates-en-ko", "translation"),
+        ("scitldr", "summarization"),
+        ("cmudict-g2p", "text2text-generation"),
+        ("korean-chatbot", "text2text-generation"),
+        ("nsmc", "text-classification"),
+    ],
+)
+def test_a_card_names_the_pipeline_of_the_recipe(name, pipeline):
+    recipe = load_recipe(RECIPES / f"{name}.yaml")
+    shown = shown_as(recipe.task, recipe.eval.metrics, recipe.data.language)
+    assert shown.pipeline == pipeline
+    assert (shown is TASKS[recipe.task]) == (pipeline == TASKS[recipe.task].pipeline)
+    if TASKS[recipe.task].has_pairs:
+        assert pipeline in PIPELINES
+        assert ("translation" in shown.summary) == (pipeline == "translation")
 
 
 def compared(recipe, accelerator, predictions, name, caplog):
