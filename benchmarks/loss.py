@@ -1,20 +1,16 @@
 """The loss of a large vocabulary with all logits, and without: time and memory of head and loss, forward and backward.
 
-CPU milliseconds, in turns; equal losses are checked first. Memory is what the process held at its peak beyond what it held
-before, each way in a process of its own.
+CPU milliseconds, in turns; equal losses are checked first. Memory is how far one step raises the peak of a process of its own.
 
     python -m benchmarks.loss
 """
 
-import argparse
-import multiprocessing
-import resource
-import statistics
+from collections.abc import Callable
 from functools import partial
 
 import torch
 
-from benchmarks.turns import in_turns, machine, ratio
+from benchmarks.turns import in_turns, machine, milliseconds, parser, raised, ratio
 from modeling_vanilla.losses import linear_loss, token_loss
 
 WIDTH, ROWS, SMOOTHING = 512, 2048, 0.1
@@ -33,45 +29,31 @@ def problem(rows: int, vocabulary: int) -> tuple[torch.Tensor, torch.nn.Linear, 
 
 def step(way: str, inputs: tuple) -> None:
     """Compute a loss, and go back."""
+    inputs[0].grad = inputs[1].weight.grad = None
     WAYS[way](*inputs)[0].backward()
 
 
-def peak(way: str, rows: int, vocabulary: int, threads: int) -> float:
-    """Return the MiB that one step takes at its peak."""
-    torch.set_num_threads(threads)
-    inputs = problem(rows, vocabulary)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    step(way, inputs)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
-
-
-def alone(*arguments) -> float:
-    """Return `peak` of a process of its own: what another way has taken stays taken."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(peak, arguments)
+def prepare(way: str, rows: int, vocabulary: int) -> Callable[[], None]:
+    """Return a step to take."""
+    return partial(step, way, problem(rows, vocabulary))
 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--smoke", action="store_true")
-    options = parser.parse_args()
+    options = parser(__doc__, 7).parse_args()
     torch.set_num_threads(options.threads)
-    rows = 300 if options.smoke else ROWS
+    rows, rounds = (300, 1) if options.smoke else (ROWS, options.rounds)
     print(f"{machine(options.threads)}; {rows} rows of {WIDTH}, label smoothing {SMOOTHING}\n")
-    print("| vocabulary | ms with logits | ms without | ratio | MiB with | MiB without |\n|---|---|---|---|---|---|")
+    print(
+        "| vocabulary | ms with logits | ms without | with / without | MiB with | MiB without |\n|---|---|---|---|---|---|"
+    )
     for vocabulary in (500,) if options.smoke else (8000, 32_768):
         inputs = problem(rows, vocabulary)
-        losses = [way(*inputs)[0] for way in WAYS.values()]
-        torch.testing.assert_close(*losses, rtol=1e-5, atol=0)
-        steps = {name: partial(step, name, inputs) for name in WAYS}
-        seconds = in_turns(steps, 1 if options.smoke else options.rounds)
-        sizes = [] if options.smoke else [alone(name, rows, vocabulary, options.threads) for name in WAYS]
-        times = " | ".join(f"{1000 * statistics.median(each):.0f}" for each in seconds.values())
-        memory = " | ".join(f"{size:.0f}" for size in sizes) or "- | -"
-        print(f"| {vocabulary} | {times} | {ratio(*seconds.values())} | {memory} |")
+        torch.testing.assert_close(*(way(*inputs)[0] for way in WAYS.values()), rtol=1e-5, atol=0)
+        seconds = in_turns({name: partial(step, name, inputs) for name in WAYS}, rounds)
+        memory = [raised(prepare, name, rows, vocabulary, smoke=options.smoke) for name in WAYS]
+        times = " | ".join(map(milliseconds, seconds.values()))
+        print(f"| {vocabulary:,} | {times} | {ratio(*seconds.values())} | {memory[0]:.0f} | {memory[1]:.0f} |")
 
 
 if __name__ == "__main__":

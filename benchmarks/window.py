@@ -5,14 +5,13 @@ Forward and backward of one attention, causal, CPU microseconds a token, in turn
     python -m benchmarks.window
 """
 
-import argparse
 import statistics
 from functools import partial
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from benchmarks.turns import in_turns, machine
+from benchmarks.turns import in_turns, machine, parser
 from modeling_vanilla.windows import Window, windowed_attention
 
 HEADS, WIDTH, WINDOW = 4, 64, 128
@@ -31,11 +30,7 @@ def step(attend, tensors: list[torch.Tensor]):
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--smoke", action="store_true")
-    options = parser.parse_args()
+    options = parser(__doc__, 5).parse_args()
     torch.set_num_threads(options.threads)
     print(f"{machine(options.threads)}; {HEADS} heads of {WIDTH}, window {WINDOW}\n")
     print("| tokens | in chunks | as a mask | full |\n|---|---|---|---|")
@@ -51,14 +46,10 @@ def main() -> None:
         }
         with torch.no_grad():
             torch.testing.assert_close(ways["chunks"](*tensors), ways["mask"](*tensors), atol=1e-5, rtol=1e-5)
-        seconds = in_turns(
-            {name: step(way, tensors) for name, way in ways.items()}, 1 if options.smoke else options.rounds
-        )
-        print(
-            f"| {length} | "
-            + " | ".join(f"{1e6 * statistics.median(s) / length:.0f}" for s in seconds.values())
-            + " |"
-        )
+        rounds = 1 if options.smoke else options.rounds
+        seconds = in_turns({name: step(way, tensors) for name, way in ways.items()}, rounds)
+        microseconds = [f"{1e6 * statistics.median(taken) / length:.0f}" for taken in seconds.values()]
+        print(f"| {length:,} | {' | '.join(microseconds)} |")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 # Copyright 2026 The modeling_vanilla authors. Licensed under the Apache License, Version 2.0.
 """The Transformer of "Attention Is All You Need" as a Hugging Face model, in three variants."""
 
+from typing import TYPE_CHECKING, Any
+
 import transformers
 from transformers import AutoConfig
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .configuration_vanilla import PIPELINES, VERSION, VanillaConfig
-from .convert import assemble, cut, for_ctranslate2, from_transformers, to_transformers
 from .modeling_vanilla import (
     AUTO_CLASSES,
     VanillaForCausalLM,
@@ -22,6 +23,9 @@ from .modeling_vanilla import (
 from .pipeline_calls import PipelineNames
 from .pipeline_question_answering import QuestionAnsweringPipeline
 from .pipeline_text2text import SummarizationPipeline, Text2TextGenerationPipeline, TranslationPipeline
+
+if TYPE_CHECKING:
+    from .convert import assemble, cut, for_ctranslate2, from_transformers, to_transformers
 
 __version__ = VERSION
 
@@ -46,6 +50,16 @@ __all__ = [
     "from_transformers",
     "to_transformers",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the bridges to other models when they are asked for: few programs cross one, and they import much."""
+    if name in ("assemble", "cut", "for_ctranslate2", "from_transformers", "to_transformers"):
+        from . import convert
+
+        return getattr(convert, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 # `exist_ok` makes a second import (a reload, a notebook) harmless.
 AutoConfig.register(VanillaConfig.model_type, VanillaConfig, exist_ok=True)

@@ -12,10 +12,17 @@ from transformers.utils import logging
 from .convert.command import convert
 from .doctor.command import doctor
 from .doctor.subject import printable
+from .lines.command import classify, fill, generate, translate
 from .look.command import command as look
+from .serve.command import serve
 
 USAGE = """usage: python -m modeling_vanilla COMMAND ...
 
+  translate MODEL [FILE]   each line of a file or of standard input, to standard output or --output
+  generate MODEL [FILE]    go on writing behind each line
+  fill MODEL [FILE]        what stands in the place of the mask of each line
+  classify MODEL [FILE]    the class of each line
+  serve MODEL              a decoder behind the interface of OpenAI, by transformers' own server
   convert SOURCE TARGET    BERT, RoBERTa, GPT-2, BART or Marian to Vanilla, or back
   doctor MODEL             look for what goes wrong in any text model without an error
   look MODEL TEXT          see where the heads of any text model look: a page, a picture, numbers
@@ -27,6 +34,11 @@ Exit codes: 0 done, 1 a check failed, 2 a mistake in the input: one line says wh
 
 # One word, one function: it adds its options to the parser, parses the words behind its own, and returns the exit code.
 COMMANDS: dict[str, Callable[[argparse.ArgumentParser, Sequence[str]], int]] = {
+    "translate": translate,
+    "generate": generate,
+    "fill": fill,
+    "classify": classify,
+    "serve": serve,
     "convert": convert,
     "doctor": doctor,
     "look": look,

@@ -56,7 +56,7 @@ class VanillaConfig(PreTrainedConfig):
 
     Args:
         variant: "encoder-decoder" (the paper's translator), "encoder" (BERT-like) or "decoder" (GPT-like: masked
-            self-attention and feed-forward, no cross-attention).
+            self-attention and feed-forward, and no cross-attention unless `add_cross_attention` asks for it).
         vocab_size: Number of token ids, shared by source and target (sec. 3.4; 37,000 is sec. 5.1).
         d_model: Width of every sub-layer's output (sec. 3.1).
         d_ff: Inner width of the feed-forward network (sec. 3.3).
@@ -87,6 +87,9 @@ class VanillaConfig(PreTrainedConfig):
             always reports the true likelihood.
         lm_head_bias: Give the translator's pre-softmax projection a bias, as Marian and BART have it; only for
             "encoder-decoder".
+        add_cross_attention: Give a decoder alone the attention over an encoder's output (sec. 3.2.3), which each call
+            then brings as `encoder_hidden_states`, as transformers' EncoderDecoderModel, VisionEncoderDecoderModel
+            and SpeechEncoderDecoderModel do; only for "decoder".
 
     Raises:
         ValueError: A number is out of range, or two fields contradict each other. The message names both.
@@ -144,6 +147,7 @@ class VanillaConfig(PreTrainedConfig):
     attention_window: int | None = None
     label_smoothing: float | int = 0.1
     lm_head_bias: bool = False
+    add_cross_attention: bool = False
 
     use_cache: bool = True
     is_decoder: bool = False
@@ -208,10 +212,24 @@ class VanillaConfig(PreTrainedConfig):
             raise ValueError(f"type_vocab_size={self.type_vocab_size} must be 0 (none) or more")
         if self.lm_head_bias and self.variant != "encoder-decoder":
             raise ValueError(f"lm_head_bias={self.lm_head_bias} needs variant='encoder-decoder', not {self.variant!r}")
+        if self.add_cross_attention and self.variant != "decoder":
+            raise ValueError(
+                f"add_cross_attention={self.add_cross_attention} needs variant='decoder', not {self.variant!r}"
+            )
         if self.activation not in ACT2FN:
             raise ValueError(f"activation={self.activation!r} must be one of {', '.join(sorted(ACT2FN))}")
         if self.positions == "sinusoidal" and self.d_model % 2:
             raise ValueError(f"d_model={self.d_model} must be even for positions='sinusoidal' (pairs of sine, cosine)")
+
+    @property
+    def has_cross_attention(self) -> bool:
+        """Whether the decoder looks at an encoder's output: that of a translator always does."""
+        return self.is_encoder_decoder or self.add_cross_attention
+
+    @property
+    def decoder_depth(self) -> int:
+        """Layers of the decoder, beside an encoder or alone."""
+        return self.num_decoder_layers if self.is_encoder_decoder else self.num_layers
 
     def _pipelines(self) -> dict[str, dict]:
         """Return the pipelines that the saved class can run, as config.json names them.

@@ -24,7 +24,7 @@ from transformers.modeling_outputs import (
 from transformers.utils.generic import can_return_tuple
 
 from .heads import ClassificationHead, pool, shift_right, start_places, states
-from .input_checks import check_labels
+from .input_checks import check_labels, check_unknown
 from .losses import classification_loss, reduce, span_loss, token_loss
 
 
@@ -52,6 +52,7 @@ class TextReader:
         Raises:
             ValueError: See `input_checks.check_inputs`; embeddings alone where the decoder has embeddings of its own.
         """
+        check_unknown({name: value for name, value in inputs.items() if name == "labels"})  # an encoder lets them pass
         inputs |= {"position_ids": position_ids, "token_type_ids": token_type_ids, "return_dict": True}
         if self.config.variant == "encoder":
             out = self.model(input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds, **inputs)

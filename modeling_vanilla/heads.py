@@ -141,5 +141,6 @@ class ClassificationHead(nn.Module):
         self.out_proj = nn.Linear(config.d_model, num_outputs)
 
     def forward(self, pooled: torch.Tensor) -> torch.Tensor:
-        """Map (B, D) to (B, C)."""
+        """Map (B, D), or (B, 1, D) as vLLM gives it, to (B, C)."""
+        pooled = pooled[:, 0] if pooled.dim() == 3 else pooled
         return self.out_proj(self.dropout(torch.tanh(self.dense(pooled))))

@@ -32,7 +32,7 @@ KERNEL_INPUTS = {
     "logits_indices": "generate_batch: tokens whose logits it looks at; it picks them itself",
     "logits_processor_args": "generate_batch: settings of each request, for its own logits processors",
 }
-# What generate hands to the encoder of an encoder-decoder from what it was called with, for the rest of the model.
+# What generate hands to an encoder from what it was called with, for the rest of an encoder-decoder, ours or assembled.
 GENERATES_ENCODER_INPUTS = {"labels": "Seq2SeqTrainer", "cross_attention_mask": "packed sources"}
 
 
@@ -80,27 +80,57 @@ def check_unknown(inputs: dict[str, Any], of_generate: bool = False) -> None:
             )
 
 
-def check_variant(variant: str, **inputs: Any) -> None:
-    """Check that a model of one stack is not given what only two stacks read.
+def check_variant(variant: str, reader: str, **inputs: Any) -> None:
+    """Check that a model is not given what only another variant, `reader`, reads.
 
     Raises:
         ValueError: It is, and would be ignored.
     """
     names = [name for name, value in inputs.items() if value is not None]
-    if names and variant != "encoder-decoder":
-        raise ValueError(f"{names[0]} must be None with variant={variant!r}; only an encoder-decoder reads it")
+    if names and variant != reader:
+        raise ValueError(f"{names[0]} must be None with variant={variant!r}; only variant={reader!r} reads it")
 
 
-def check_source_mask(attention_mask: torch.Tensor | None, memory: torch.Tensor) -> None:
+def check_source_mask(mask: torch.Tensor | None, memory: torch.Tensor, name: str = "attention_mask") -> None:
     """Check that a mask of a source is as long as what the encoder gave (B, S, D).
 
     Raises:
         ValueError: It is not, with both shapes.
     """
-    if attention_mask is not None and attention_mask.dim() == 2 and attention_mask.shape != memory.shape[:2]:
+    if mask is not None and mask.dim() == 2 and mask.shape != memory.shape[:2]:
+        raise ValueError(f"{name} has shape {tuple(mask.shape)}, the encoder gave {tuple(memory.shape[:2])}")
+
+
+def check_memory(
+    config: VanillaConfig, reads_memory: bool, memory: torch.Tensor | None, mask: torch.Tensor | None
+) -> None:
+    """Check what a decoder is given of an encoder.
+
+    Args:
+        config: The model's numbers.
+        reads_memory: The decoder has cross-attention.
+        memory: The encoder's output (B, S, D).
+        mask: (B, S), nonzero = real token; or (B, 1, T, S).
+
+    Raises:
+        ValueError: A decoder without cross-attention is given something, which it would ignore; a decoder alone that has
+            it is given nothing; another width; a mask of another length.
+    """
+    inputs = {"encoder_hidden_states": memory, "encoder_attention_mask": mask}
+    names = [name for name, value in inputs.items() if value is not None]
+    if names and not reads_memory:
         raise ValueError(
-            f"attention_mask has shape {tuple(attention_mask.shape)}, the encoder gave {tuple(memory.shape[:2])}"
+            f"{names[0]} must be None for a decoder without cross-attention; build it with add_cross_attention=True"
         )
+    if memory is None:
+        if reads_memory and not config.is_encoder_decoder:
+            raise ValueError("encoder_hidden_states are missing: a decoder with add_cross_attention=True reads them")
+        return
+    if memory.dim() != 3 or memory.shape[-1] != config.d_model:
+        raise ValueError(
+            f"encoder_hidden_states have shape {tuple(memory.shape)}, expected (batch, length, d_model={config.d_model})"
+        )
+    check_source_mask(mask, memory, "encoder_attention_mask")
 
 
 def check_bias(lm_head: nn.Module) -> None:

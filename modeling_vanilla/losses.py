@@ -57,19 +57,22 @@ class _LinearLoss(torch.autograd.Function):
             for tensor, need in zip((states, weight, bias), needed, strict=True)
         )
         for rows in (slice(first, first + ROWS) for first in range(0, len(labels), ROWS)):
-            logits = F.linear(states[rows], weight, bias).float()  # (R, V)
+            scores = F.linear(states[rows], weight, bias).float().log_softmax(-1)  # (R, V)
             chosen = labels[rows][:, None]
-            scale = logits.logsumexp(-1, keepdim=True)
-            total += (scale - (1 - smoothing) * logits.gather(1, chosen) - smoothing * logits.mean(-1, True)).sum()
+            total -= ((1 - smoothing) * scores.gather(1, chosen) + smoothing * scores.mean(-1, True)).sum()
             if not any(needed):
                 continue
             # d loss / d logits: the probabilities less the smoothed target.
-            slopes = logits.sub_(scale).exp_().sub_(smoothing / logits.shape[-1])
+            slopes = scores.exp_().sub_(smoothing / scores.shape[-1])
             slopes.scatter_add_(1, chosen, torch.full_like(chosen, -(1 - smoothing), dtype=slopes.dtype))
             slopes = slopes.to(states.dtype)
             if to_states is not None:
                 to_states[rows] = (slopes @ weight).to(states.dtype)
-            if to_weight is not None:
+            if to_weight is not None and to_weight.dtype == slopes.dtype:
+                to_weight.addmm_(
+                    slopes.T, states[rows]
+                )  # a sum in place: the head is as large as all logits of the chunk
+            elif to_weight is not None:
                 to_weight += slopes.T @ states[rows]
             if to_bias is not None:
                 to_bias += slopes.sum(0)

@@ -39,7 +39,7 @@ class VanillaModel(VanillaPreTrainedModel):
     def __init__(self, config: VanillaConfig):
         super().__init__(config)
         self.encoder = VanillaEncoder(config) if config.variant != "decoder" else None
-        decoder = VanillaCrossDecoder if config.is_encoder_decoder else VanillaDecoder
+        decoder = VanillaCrossDecoder if config.has_cross_attention else VanillaDecoder
         self.decoder = decoder(config) if config.variant != "encoder" else None
         self.post_init()
 
@@ -81,6 +81,8 @@ class VanillaModel(VanillaPreTrainedModel):
         decoder_inputs_embeds: torch.FloatTensor | None = None,
         cross_attention_mask: torch.Tensor | None = None,
         use_cache: bool | None = None,
+        encoder_hidden_states: torch.FloatTensor | None = None,
+        encoder_attention_mask: torch.Tensor | None = None,
         **kwargs,
     ) -> BaseModelOutput | BaseModelOutputWithPastAndCrossAttentions | Seq2SeqModelOutput:
         """Run the stacks that the variant has.
@@ -92,13 +94,18 @@ class VanillaModel(VanillaPreTrainedModel):
             cross_attention_mask: (B, S) or (B, 1, T, S), what the decoder sees of the source; by default as
                 attention_mask. Packed rows need it: each target sees its own source only.
             encoder_outputs: What the encoder gave before, instead of the source.
+            encoder_hidden_states: (B, S, D), what another encoder gave to a decoder with `add_cross_attention`.
+            encoder_attention_mask: (B, S), nonzero = real place of it; or (B, 1, T, S).
 
         Returns:
             Hidden states (B, S, D) of the encoder, or (B, T, D) of the decoder; the cache where there is one.
         """
-        check_unknown(kwargs)
+        check_unknown(kwargs, of_generate=self.config.variant == "encoder")
+        memory = {"encoder_hidden_states": encoder_hidden_states, "encoder_attention_mask": encoder_attention_mask}
+        check_variant(self.config.variant, "decoder", **memory)
         check_variant(
             self.config.variant,
+            "encoder-decoder",
             decoder_input_ids=decoder_input_ids,
             decoder_attention_mask=decoder_attention_mask,
             decoder_position_ids=decoder_position_ids,
@@ -114,18 +121,18 @@ class VanillaModel(VanillaPreTrainedModel):
                 raise ValueError(f"{CACHE} must be None with variant='encoder': an encoder reads no cache")
             return self.encoder(input_ids, **source, **kwargs)
         if self.encoder is None:
-            return self.decoder(input_ids, cache=cache, use_cache=use_cache, **source, **kwargs)
+            return self.decoder(input_ids, cache=cache, use_cache=use_cache, **source, **memory, **kwargs)
         if encoder_outputs is None:
             encoder_outputs = self.encoder(input_ids, **source, **kwargs)
         elif not isinstance(encoder_outputs, BaseModelOutput):
             encoder_outputs = BaseModelOutput(*encoder_outputs[:3])
-        memory = encoder_outputs.last_hidden_state
-        check_source_mask(attention_mask, memory)
+        encoded = encoder_outputs.last_hidden_state
+        check_source_mask(attention_mask, encoded)
         decoded = self.decoder(
             decoder_input_ids,
             attention_mask=decoder_attention_mask,
             position_ids=decoder_position_ids,
-            encoder_hidden_states=memory,
+            encoder_hidden_states=encoded,
             encoder_attention_mask=attention_mask if cross_attention_mask is None else cross_attention_mask,
             cache=cache,
             inputs_embeds=decoder_inputs_embeds,
@@ -276,9 +283,11 @@ class VanillaForCausalLM(_Head, GenerationMixin):
         logits_to_keep: int | torch.Tensor = 0,
         num_items_in_batch: torch.Tensor | int | None = None,
         skip_logits: bool = False,
+        encoder_hidden_states: torch.FloatTensor | None = None,
+        encoder_attention_mask: torch.Tensor | None = None,
         **kwargs,
     ) -> CausalLMOutputWithCrossAttentions:
-        """Predict each next token.
+        """Predict each next token, with `add_cross_attention` from an encoder's output as well.
 
         Args:
             labels: (B, T), -100 = ignore; usually the input_ids: the shift by one happens here.
@@ -296,6 +305,7 @@ class VanillaForCausalLM(_Head, GenerationMixin):
             if targets is not None:
                 check_labels(targets, self.config.vocab_size)
         kwargs |= {"cache": cache, "inputs_embeds": inputs_embeds, "use_cache": use_cache, "return_dict": True}
+        kwargs |= {"encoder_hidden_states": encoder_hidden_states, "encoder_attention_mask": encoder_attention_mask}
         out = self.model(input_ids, attention_mask, position_ids, token_type_ids, **kwargs)
         if labels is not None and shift_labels is None:
             shift_labels = shifted(labels)

@@ -89,7 +89,12 @@ class Text2TextGenerationPipeline(ChunkPipeline):
             raise TypeError(f"{1 + len(others)} texts must be given as one list, not as {1 + len(others)} arguments")
         self.has_told_unknown = False
         if isinstance(inputs, list | tuple):
-            results = super().__call__(list(inputs), **kwargs) if inputs else []
+            # Texts about as long share a batch, which has little padding then; the longest first, to run out of memory soon.
+            order = sorted(range(len(inputs)), key=lambda number: -len(str(inputs[number])))
+            results: list = [None] * len(inputs)
+            answers = super().__call__([inputs[number] for number in order], **kwargs) if inputs else []
+            for number, answer in zip(order, answers, strict=True):
+                results[number] = answer
             return [result[0] for result in results] if all(len(result) == 1 for result in results) else results
         return super().__call__(inputs, **kwargs)
 
@@ -137,7 +142,12 @@ class Text2TextGenerationPipeline(ChunkPipeline):
         if not isinstance(text, str):
             raise TypeError(f"a text must be a string, not {type(text).__name__}: {str(text)[:80]!r}")
         limit = longest_input(self.model, self.tokenizer)
-        pieces = self._pieces(text, limit, split, truncation) or [("", "")]
+        cut = {"truncation": True, "max_length": limit} if truncation and limit else {}
+        whole = dict(self._encode(text, languages, **cut)) if text.strip() and not split else None
+        if whole is not None and (limit is None or whole["input_ids"].shape[1] <= limit):
+            pieces = [(text, "")]
+        else:
+            pieces, whole = self._pieces(text, limit, split, truncation) or [("", "")], None
         settings = self.task_settings | only_given({"num_return_sequences": hypotheses})
         hypotheses = settings.get("num_return_sequences") or self.model.generation_config.num_return_sequences or 1
         if hypotheses > 1 and sum(bool(piece) for piece, _ in pieces) > 1:
@@ -145,9 +155,8 @@ class Text2TextGenerationPipeline(ChunkPipeline):
                 f"num_return_sequences={hypotheses} for a text that is translated in {len(pieces)} pieces: their "
                 "hypotheses cannot be combined; give one sentence at a time"
             )
-        cut = {"truncation": True, "max_length": limit} if truncation and limit else {}
         for number, (piece, space) in enumerate(pieces, start=1):
-            encoded = dict(self._encode(piece or ".", languages, **cut))
+            encoded = whole or dict(self._encode(piece or ".", languages, **cut))
             self._tell_unknown(encoded["input_ids"], text)
             encoded.pop("token_type_ids", None)  # many a tokenizer gives them, and `generate` takes none
             yield {"is_last": number == len(pieces), "space": space, "blank": not piece, **encoded}
@@ -164,7 +173,7 @@ class Text2TextGenerationPipeline(ChunkPipeline):
 
     def _encode(self, text: str, languages: dict, **cut) -> dict:
         """Return the row of ids of a text behind its prefix, with or without languages."""
-        return self.tokenizer(self.prefix + text, return_tensors="pt", **cut)
+        return self.tokenizer(self.prefix + text, return_tensors="pt", verbose=False, **cut)
 
     def _pieces(self, text: str, limit: int | None, split: bool | None, truncation: bool) -> list[tuple[str, str]]:
         """Return the text in (piece, white space behind it), each of which the model can read."""

@@ -21,7 +21,7 @@ from .base import VanillaPreTrainedModel
 from .cache_name import as_installed, check_cache, is_paged, takes_cache
 from .configuration_vanilla import VanillaConfig
 from .embeddings import Embeddings, TokenEmbedding, default_position_ids, look_up
-from .input_checks import can_read, check_inputs, check_places, check_unknown, check_variant, may_be_packed
+from .input_checks import can_read, check_inputs, check_memory, check_places, check_unknown, may_be_packed
 from .layers import DecoderLayer, EncoderLayer
 from .masks import neighbourhood
 from .windows import window_of
@@ -99,7 +99,7 @@ class VanillaEncoder(_Stack):
             position_ids: (B or 1, S). By default counted over the real tokens.
             token_type_ids: (B, S) segment types, for models that have them.
         """
-        check_unknown(kwargs, of_generate=self.config.is_encoder_decoder)
+        check_unknown(kwargs, of_generate=True)
         vectors, hidden_states = self.enter(input_ids, inputs_embeds, attention_mask, position_ids, token_type_ids)
         if input_ids is not None and can_read(input_ids):
             self.warn_if_padding_and_no_attention_mask(input_ids, attention_mask)
@@ -115,19 +115,21 @@ class VanillaEncoder(_Stack):
 class VanillaDecoder(_Stack):
     """The right half of figure 1 (Vaswani et al. 2017, sec. 3.1) as it is in a decoder-only model (GPT-2)."""
 
+    reads_memory = False  # the class says what was built; the config of an assembled model is written after that
     _can_record_outputs = {
         "hidden_states": DecoderLayer,
         "attentions": OutputRecorder(MultiHeadAttention, index=1, layer_name="self_attn"),
     }
 
     def __init__(self, config: VanillaConfig):
-        cross = config.is_encoder_decoder
-        if cross != isinstance(self, VanillaCrossDecoder):
+        cross = config.has_cross_attention
+        if cross != self.reads_memory:
             raise ValueError(
-                f"variant={config.variant!r} has no {type(self).__name__}; VanillaModel builds the right one"
+                f"variant={config.variant!r} with add_cross_attention={config.add_cross_attention} has no "
+                f"{type(self).__name__}; VanillaModel builds the right one"
             )
-        depth = config.num_decoder_layers if cross else config.num_layers
-        super().__init__(config, [DecoderLayer(config, i, cross) for i in range(depth)])
+        super().__init__(config, [DecoderLayer(config, i, cross) for i in range(config.decoder_depth)])
+        self._prefix = "decoder_" if config.is_encoder_decoder else ""
 
     @takes_cache
     @merge_with_config_defaults
@@ -151,14 +153,15 @@ class VanillaDecoder(_Stack):
             attention_mask: (B, past + T), nonzero = real token; or (B, 1, T, past + T).
             position_ids: (B or 1, T). By default counted over the real tokens. Positions that restart within a row
                 mark packed sequences, which do not see each other.
-            encoder_hidden_states: (B, S, D), for an encoder-decoder.
+            encoder_hidden_states: (B, S, D), the encoder's output, for a decoder with cross-attention.
             encoder_attention_mask: (B, S), nonzero = real token; or (B, 1, T, S).
             cache: Keys and values of the tokens before.
         """
         check_unknown(kwargs)
-        memory = {"encoder_hidden_states": encoder_hidden_states, "encoder_attention_mask": encoder_attention_mask}
-        check_variant(self.config.variant, **memory)
+        check_memory(self.config, self.reads_memory, encoder_hidden_states, encoder_attention_mask)
         check_cache(cache, self.config.is_encoder_decoder)
+        if self.reads_memory and cache is not None and not isinstance(cache, EncoderDecoderCache):
+            cache = EncoderDecoderCache(cache, self._one_cache())  # generate makes one half for a decoder alone
         vectors, hidden_states = self.enter(
             input_ids, inputs_embeds, attention_mask, position_ids, token_type_ids, cache
         )
@@ -212,15 +215,15 @@ class VanillaDecoder(_Stack):
             **as_installed(getattr(cache, "self_attention_cache", cache)),
         )
 
+    def _one_cache(self) -> Cache:
+        return DynamicCache(config=self.config.get_text_config(decoder=True))
+
     def _new_cache(self) -> Cache:
-        config = self.config.get_text_config(decoder=True)
-        if self.config.is_encoder_decoder:
-            return EncoderDecoderCache(DynamicCache(config=config), DynamicCache(config=config))
-        return DynamicCache(config=config)
+        return EncoderDecoderCache(self._one_cache(), self._one_cache()) if self.reads_memory else self._one_cache()
 
 
 # Where the depth of this decoder stands. transformers 5.17 has no such field, and does not need it.
-DEPTH = {"num_hidden_layers_key": "num_decoder_layers"}
+DEPTH = {"num_hidden_layers_key": "decoder_depth"}
 if "num_hidden_layers_key" not in {field.name for field in fields(OutputRecorder)}:
     DEPTH = {}
 
@@ -231,7 +234,7 @@ class VanillaCrossDecoder(VanillaDecoder):
     A class of its own, since transformers keeps one table of what can be recorded for all models of a class.
     """
 
-    _prefix = "decoder_"
+    reads_memory = True
     _can_record_outputs = VanillaDecoder._can_record_outputs | {
         "hidden_states": OutputRecorder(DecoderLayer, **DEPTH),
         "cross_attentions": OutputRecorder(MultiHeadAttention, index=1, layer_name="cross_attn"),

@@ -17,7 +17,7 @@ from typing import Any
 from transformers.utils import logging
 
 from train import files
-from train.data import dates
+from train.data import generators
 from train.errors import print_anything
 from train.hub.check import alone
 from train.measure import results
@@ -96,7 +96,7 @@ def _say(line: str) -> None:
 
 def _translate_as_stranger(folder: Path, recipe) -> int:
     """Translate dates the model has never seen, in a process that has only the folder and transformers."""
-    rows = dates.generate(recipe.data.generator, recipe.data.generator_args)["test"]
+    rows = generators.generate(recipe.data.generator, recipe.data.generator_args)["test"]
     pairs = zip(rows["source"][:SHOWN], rows["target"][:SHOWN], strict=True)
     texts = [text for pair in pairs for text in pair]
     with tempfile.TemporaryDirectory() as elsewhere:

@@ -1,6 +1,7 @@
 """The tasks that a recipe can name, and the figures that a model is judged by: what depends on either stands here."""
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,8 @@ class Figure:
         lower_is_better: which way is up.
         needs_generation: it compares texts that the model writes.
         needs_entities: it compares entities, which labels mark as `B-NAME` and `I-NAME`, and `O` outside.
+        takes_best: several rows with the same source are several references of one text, and the best of them counts.
+            Otherwise each row is compared with its own, as sacrebleu's signature says.
     """
 
     metric: str
@@ -25,6 +28,7 @@ class Figure:
     lower_is_better: bool = False
     needs_generation: bool = False
     needs_entities: bool = False
+    takes_best: bool = False
 
 
 FIGURES = {
@@ -37,7 +41,30 @@ FIGURES = {
     "bleu": Figure("sacrebleu", "BLEU (0-100)", 2, "0.5", needs_generation=True),
     "bleu_lowercase": Figure("sacrebleu", "BLEU in lower case (0-100)", 2, "0.5", needs_generation=True),
     "chrf": Figure("chrf", "chrF (0-100)", 2, "0.5", needs_generation=True),
-    "exact_match": Figure("exact_match", "exact match (0-1)", 4, "0.01", needs_generation=True),
+    "exact_match": Figure("exact_match", "exact match (0-1)", 4, "0.01", needs_generation=True, takes_best=True),
+    "rouge1": Figure("rouge", "ROUGE-1 F1 (0-100)", 2, "0.5", needs_generation=True, takes_best=True),
+    "rouge2": Figure("rouge", "ROUGE-2 F1 (0-100)", 2, "0.5", needs_generation=True, takes_best=True),
+    "rougeL": Figure("rouge", "ROUGE-L F1 (0-100)", 2, "0.5", needs_generation=True, takes_best=True),
+    "wer": Figure(
+        *("wer", "word error rate (edits per word of the reference)", 4, "0.01"),
+        lower_is_better=True,
+        needs_generation=True,
+        takes_best=True,
+    ),
+    "per": Figure(
+        *("wer", "phoneme error rate (edits per sound of the reference; spaces stand between sounds)", 4, "0.01"),
+        lower_is_better=True,
+        needs_generation=True,
+        takes_best=True,
+    ),
+    "distinct": Figure(
+        "distinct",
+        "share of distinct texts among those written (0-1)",
+        3,
+        "0.05",
+        needs_generation=True,
+        takes_best=True,
+    ),
     "accuracy": Figure("accuracy", "accuracy (0-1)", 4, "0.01"),
     "f1": Figure("f1", "macro F1 (0-1)", 4, "0.01"),
     "masked_accuracy": Figure("accuracy", "accuracy of the predicted tokens (0-1)", 4, "0.01"),
@@ -267,6 +294,28 @@ TASKS = {
         formats=("json", "squad", "slots"),
     ),
 }
+
+
+def shown_as(task: str, figures: Collection[str], languages: Collection[str]) -> Task:
+    """Return a task as a card names it: any text written for another is the task translation, but not everywhere else.
+
+    Args:
+        task: its name.
+        figures: that are measured; a summary is measured by ROUGE.
+        languages: that the recipe states; a text and its translation have two.
+    """
+    shown = TASKS[task]
+    if not shown.has_pairs:
+        return shown
+    summary = "A sequence-to-sequence Transformer: it reads a text and writes {}."
+    intended_use = "{} text like that of its training data, and studying or fine-tuning a small Transformer."
+    if any(FIGURES[name].metric == "rouge" for name in figures):
+        words = (summary.format("a summary of it"), intended_use.format("Summarising"))
+        return replace(shown, pipeline="summarization", summary=words[0], intended_use=words[1])
+    if len({*languages}) == 1:
+        words = (summary.format("the text that belongs to it"), intended_use.format("Rewriting"))
+        return replace(shown, pipeline="text2text-generation", summary=words[0], intended_use=words[1])
+    return shown
 
 
 def figures_rule(task: str) -> str:

@@ -190,6 +190,7 @@ LAYOUTS = {
             "scale_embeddings": False,
             "embedding_norm": False,
             "type_vocab_size": 0,
+            "add_cross_attention": False,
         },
         theirs={
             "scale_attn_weights": True,

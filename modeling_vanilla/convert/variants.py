@@ -20,7 +20,7 @@ AGREE = (
 def assemble(encoder: VanillaPreTrainedModel, decoder: VanillaPreTrainedModel) -> VanillaForConditionalGeneration:
     """Make an encoder-decoder of a pretrained encoder and a pretrained decoder (Rothe et al. 2020).
 
-    Cross-attention is new, drawn as the decoder's config says. The embeddings stay three matrices
+    Cross-attention is the decoder's where it has one, else new, drawn as its config says. The embeddings stay three matrices
     (`tie_word_embeddings=False`) unless both sides hold the same one. Training options are the decoder's.
 
     Args:
@@ -49,6 +49,7 @@ def assemble(encoder: VanillaPreTrainedModel, decoder: VanillaPreTrainedModel) -
         "encoder-decoder",
         num_layers=encoder.config.num_layers,
         num_decoder_layers=decoder.config.num_layers,
+        add_cross_attention=False,  # a translator has it anyway
         tie_word_embeddings=same and decoder.config.tie_word_embeddings,
         decoder_start_token_id=decoder.config.bos_token_id if start is None else start,
     )

@@ -4,10 +4,10 @@ import sys
 
 import pytest
 
-from benchmarks import decoding, loss, window
+from benchmarks import decoding, look, loss, step, window
 
 
-@pytest.mark.parametrize("script", [decoding, loss, window], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("script", [decoding, look, loss, step, window], ids=lambda module: module.__name__)
 def test_a_benchmark_prints_its_table(script, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [script.__name__, "--smoke"])
     script.main()

@@ -73,3 +73,11 @@ def test_padding_on_the_left_changes_no_loss_and_no_logit(
         for i, out in enumerate(alone):
             kept = logits[i, -lengths[i] :] if side == "left" else logits[i, : lengths[i]]
             torch.testing.assert_close(kept, out.logits[0], atol=1e-5, rtol=1e-5)
+
+
+def test_a_classifier_takes_one_vector_in_the_place_of_a_sequence(config_of):
+    """vLLM pools, and then hands the classifier (B, 1, D)."""
+    head = heads.ClassificationHead(config_of("encoder"), 3).eval()
+    pooled = torch.randn(2, 24)
+    assert torch.equal(head(pooled[:, None]), head(pooled))
+    assert head(pooled[:, None]).shape == (2, 3)

@@ -95,7 +95,7 @@ def test_28_what_transformers_reads_of_a_class_stands_in_the_class(build):
             for name in ("_can_record_outputs", "_tied_weights_keys"):
                 assert name not in vars(part), f"{type(part).__name__} of {variant}: {name}"
     for wrong, variant in ((VanillaDecoder, "encoder-decoder"), (VanillaCrossDecoder, "decoder")):
-        with pytest.raises(ValueError, match=f"variant='{variant}' has no {wrong.__name__}"):
+        with pytest.raises(ValueError, match=f"variant='{variant}' .* has no {wrong.__name__}"):
             wrong(build(variant).config)
 
 

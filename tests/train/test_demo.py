@@ -9,14 +9,14 @@ from pathlib import Path
 import tokenizer as tokenizers
 from modeling_vanilla import VanillaConfig, VanillaForConditionalGeneration
 from train import demo
-from train.data import dates
+from train.data import generators
 from train.settings.reading import load_recipe
 
 
 def test_a_stranger_translates_unseen_dates(tmp_path, capfd):
     recipe = load_recipe([str(demo.ROOT / demo.RECIPE)])
     recipe.data.generator_args = {"train": 200, "validation": 1, "test": 7}
-    rows = dates.generate("dates", recipe.data.generator_args)
+    rows = generators.generate("dates", recipe.data.generator_args)
     texts = rows["train"]["source"] + rows["train"]["target"]
     built = tokenizers.build("char", texts, 200, "seq2seq", min_frequency=1, show_progress=False)
     sizes = {"d_model": 24, "d_ff": 29, "num_heads": 4, "num_layers": 2, "max_position_embeddings": 64}

@@ -1,14 +1,10 @@
-"""Data sets that are made, not read: named by `data.generator` in a recipe, with `data.generator_args`.
+"""Pairs of a date in English and in Korean.
 
 `python -m train.data.dates 200` prints 200 pairs of the test days with their gold alignment, one JSON object a line:
 what `python -m modeling_vanilla look --report --gold FILE` reads.
 """
 
-import inspect
-import json
 import re
-import sys
-from collections.abc import Callable
 from datetime import date
 from functools import lru_cache
 from hashlib import sha256
@@ -17,9 +13,7 @@ import numpy as np
 from babel import Locale
 from babel.dates import format_date
 
-from train.errors import UserError
-
-Rows = dict[str, list[str]]
+from train.data.made import Rows, as_lines, print_gold, require
 
 # How English writes a date, as LDML patterns: full, long and medium of America and Britain, ISO 8601, day-month-year with
 # an abbreviated month, and ordinals. No pattern leaves open which number is the day (as 03/04/2020 would).
@@ -75,10 +69,10 @@ def dates(
     """
     sizes = {"train": train, "validation": validation, "test": test}
     for name, size in sizes.items():
-        _require(size >= 1, name, size, "must be at least 1")
+        require(size >= 1, name, size, "must be at least 1")
     rule = f"must be in 1000..last_year ({last_year})"
-    _require(1000 <= first_year <= last_year <= 9999, "first_year", first_year, rule)
-    _require(0 <= recased <= 1, "recased", recased, "must be in 0..1")
+    require(1000 <= first_year <= last_year <= 9999, "first_year", first_year, rule)
+    require(0 <= recased <= 1, "recased", recased, "must be in 0..1")
     pools = _pools(first_year, last_year)
     return {
         name: _pairs(pools[name], size, recased, np.random.default_rng([seed, number]))
@@ -166,7 +160,7 @@ def _longest_first(names: dict[str, dict[int, str]]) -> list[str]:
 
 def _pairs(days: list[date], size: int, recased: float, random: np.random.Generator) -> Rows:
     """Draw days (each once, if there are enough), a format for each, and now and then a change of case."""
-    _require(len(days) > 0, "first_year", "too few years", "must leave days for every split")
+    require(len(days) > 0, "first_year", "too few years", "must leave days for every split")
     chosen = random.choice(len(days), size, replace=size > len(days))
     formats = random.integers(len(ENGLISH_DATES), size=size)
     cases = random.random(size)
@@ -180,42 +174,12 @@ def _pairs(days: list[date], size: int, recased: float, random: np.random.Genera
     return rows
 
 
-def _require(holds: bool, name: str, value: object, rule: str) -> None:
-    if not holds:
-        raise UserError(f"data.generator_args.{name}: {value!r} {rule}")
-
-
-GENERATORS: dict[str, Callable[..., dict[str, Rows]]] = {"dates": dates}
-
-
-def generate(name: str, arguments: dict[str, bool | int | float | str]) -> dict[str, Rows]:
-    """Call a generator by name.
-
-    Raises:
-        UserError: the name or an argument is unknown, or an argument has the wrong type.
-    """
-    if name not in GENERATORS:
-        raise UserError(f"data.generator: {name!r} must be one of {', '.join(GENERATORS)}")
-    known = inspect.signature(GENERATORS[name]).parameters
-    for key, value in arguments.items():
-        _require(key in known, key, value, f"is no argument of {name}; its arguments are {', '.join(known)}")
-        kind = known[key].annotation
-        fits = isinstance(value, kind) or (kind is float and isinstance(value, int))
-        _require(fits and not isinstance(value, bool), key, value, f"must be {kind.__name__}")
-    return GENERATORS[name](**arguments)
-
-
 def with_gold(size: int) -> list[str]:
     """Return pairs of the test days as lines of JSON: `source`, `target` and `gold`, their `alignment`."""
     rows = dates(train=1, validation=1, test=size)["test"]
     pairs = zip(rows["source"], rows["target"], strict=True)
-    return [
-        json.dumps({"source": source, "target": target, "gold": alignment(source, target)}, ensure_ascii=False)
-        for source, target in pairs
-    ]
+    return as_lines((source, target, alignment(source, target)) for source, target in pairs)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or not sys.argv[1].isdecimal() or not int(sys.argv[1]):
-        sys.exit("usage: python -m train.data.dates PAIRS; PAIRS must be a number of at least 1")
-    print("\n".join(with_gold(int(sys.argv[1]))))
+    print_gold("dates", with_gold)

@@ -19,7 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from train.data import cache, sources
-from train.data.dates import Rows, generate
+from train.data.generators import generate
+from train.data.made import Rows
 from train.data.readers import Bad, Values, read_whole
 from train.errors import UserError, quoted
 from train.files import STAGING

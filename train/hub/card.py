@@ -12,7 +12,7 @@ from modeling_vanilla.configuration_vanilla import TESTED
 from train import files
 from train.hub import card_text, fetch
 from train.settings.recipe import Recipe
-from train.tasks import FIGURES, TASKS, in_words
+from train.tasks import FIGURES, TASKS, in_words, shown_as
 
 TEMPLATE = Path(__file__).resolve().parents[2] / "model_card.md"
 WIDGET_SAMPLES = 3
@@ -30,7 +30,7 @@ def render(
         model: the model that is published.
         pictures: names of the pictures beside the card, of curves.png and attention.png.
     """
-    task = TASKS[recipe.task]
+    task = shown_as(recipe.task, recipe.eval.metrics, recipe.data.language)
     columns, rows = card_text.samples(record, model.config)
     notes = [f"{name}: `{signature}`" for name, signature in record["settings"]["signatures"].items()]
     values = {
@@ -75,7 +75,8 @@ def render(
 
 def _card_data(repo_id: str, recipe: Recipe, record: dict[str, Any]) -> ModelCardData:
     """Return the front matter, measured figures as the model index included."""
-    task, names = TASKS[recipe.task], list(record["metrics"])
+    task = shown_as(recipe.task, recipe.eval.metrics, recipe.data.language)
+    names = list(record["metrics"])
     source = _source(recipe)
     results = [
         EvalResult(
@@ -107,7 +108,7 @@ def _card_data(repo_id: str, recipe: Recipe, record: dict[str, Any]) -> ModelCar
 
 def of_checkpoint(repo_id: str, recipe: Recipe, step: int) -> ModelCard:
     """Return the short card of a checkpoint that is sent while its run goes on: nothing of it is measured."""
-    task = TASKS[recipe.task]
+    task = shown_as(recipe.task, recipe.eval.metrics, recipe.data.language)
     data = ModelCardData(
         language=languages(recipe),
         license=license_of(recipe),

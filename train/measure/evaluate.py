@@ -12,11 +12,11 @@ from train.data import encoding, examples
 from train.data.splits import label_names
 from train.errors import UserError
 from train.measure import answers as spans
-from train.measure import scoring
+from train.measure import references, scoring
 from train.measure.scoring import Evaluation
 from train.processes import ranks
 from train.settings.rules import bleu_tokenizer
-from train.tasks import ANSWERS, CLASSIFICATION, ENTITIES, GENERATION, PERPLEXITIES, TASKS, figures_rule
+from train.tasks import ANSWERS, CLASSIFICATION, ENTITIES, FIGURES, GENERATION, PERPLEXITIES, TASKS, figures_rule
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -31,6 +31,8 @@ SHOWN_SAMPLES = 20
 BY_SPACES = ("13a", "intl")
 MISSED = -1
 """The class of a word for which the model gave none."""
+# Modules of train.metrics that have another name than the Hub has for their figures.
+MODULES = {"sacrebleu": "bleu"}
 logger = logging.getLogger(__name__)
 
 
@@ -103,8 +105,10 @@ def evaluate(
             if task.has_spans:
                 values |= _answering(evaluation, answers, rows, encoded, figures, details)
         if set(figures) & set(GENERATION):
-            predictions = scoring.generate(evaluation, encoded)
-            values |= _compare(evaluation, predictions, rows, figures, details)
+            several = references.by_source(rows)
+            written = scoring.generate(evaluation, encoded, [row for row, _ in several.values()])
+            texts = dict(zip(several, written, strict=True))
+            values |= _compare(evaluation, texts, rows, figures, details)
     return Results({name: float(values[name]) for name in figures}, details)
 
 
@@ -264,9 +268,9 @@ def _answering(
         return {}
     may_be_empty = any(not answer for answer in rows["answer"][:])
     found = spans.best(rows, encoded, logits, evaluation.recipe.eval.answer_tokens, may_be_empty)
-    references = [{"texts": one["answer"], "starts": one["start"]} for one in rows.select_columns(["answer", "start"])]
-    predictions = [{"text": one["answer"], "start": one["start"]} for one in found]
-    values = _on_main(evaluation.accelerator, "answers", predictions=predictions, references=references)
+    right = [{"texts": one["answer"], "starts": one["start"]} for one in rows.select_columns(["answer", "start"])]
+    guesses = [{"text": one["answer"], "start": one["start"]} for one in found]
+    values = _on_main(evaluation.accelerator, "answers", predictions=guesses, references=right)
     for name, value in values.pop("no_answer").items():
         if name in figures:
             details["signatures"][name] = f"without any answer {value:.4f}"
@@ -283,27 +287,40 @@ def _answering(
 
 
 def _compare(
-    evaluation: Evaluation, predictions: list[str], rows: "Dataset", figures: Sequence[str], details: dict[str, Any]
+    evaluation: Evaluation, answers: dict[str, str], rows: "Dataset", figures: Sequence[str], details: dict[str, Any]
 ) -> dict[str, float]:
-    """Score translations against the references and keep the first few to look at."""
-    references, sources = rows["target"][:], rows["source"][:]
-    values, signatures, tokenize = {}, details["signatures"], bleu_tokenizer(evaluation.recipe)
+    """Score what was written for each source against its references and keep the first few to look at."""
+    several, targets, tokenize = references.by_source(rows), rows["target"][:], bleu_tokenizer(evaluation.recipe)
+    predictions = [answers[source] for source in rows["source"][:]]
     accelerator = evaluation.accelerator
     if {"bleu", "bleu_lowercase"} & set(figures) and tokenize in BY_SPACES:
         remedy = "name the language in data.language, such as [en, zh], or set eval.bleu_tokenizer, such as char"
-        _warn_of_unspaced(references, f"bleu with the tokenizer {tokenize}", remedy, accelerator)
+        _warn_of_unspaced(targets, f"bleu with the tokenizer {tokenize}", remedy, accelerator)
+    best_of = {"predictions": [*answers.values()], "references": [right for _, right in several.values()]}
+    values, computed = {}, {}
     for name in (name for name in figures if name in GENERATION):
-        module = "bleu" if name == "bleu_lowercase" else name
-        options = {"lowercase": name != module, "tokenize": tokenize} if module == "bleu" else {}
-        result = _on_main(accelerator, module, predictions=predictions, references=references, **options)
-        values[name] = result[module]
-        if "signature" in result:
-            signatures[name] = result["signature"]
+        figure, is_lower = FIGURES[name], name == "bleu_lowercase"
+        module = MODULES.get(figure.metric, figure.metric)
+        if (module, is_lower) not in computed:
+            options = {"lowercase": is_lower, "tokenize": tokenize} if module == "bleu" else {}
+            compared = best_of if figure.takes_best else {"predictions": predictions, "references": targets}
+            computed[module, is_lower] = _on_main(accelerator, module, **compared, **options)
+        result = computed[module, is_lower]
+        values[name] = result.get(name, result.get(module))
+        counted = [f"sources:{len(several)}"] if figure.takes_best and len(several) < len(rows) else []
+        if signature := "|".join([*counted, *([result["signature"]] if "signature" in result else [])]):
+            details["signatures"][name] = signature
+    if ("rouge", False) in computed:
+        for name, sentences in references.baselines([*several]).items():
+            result = _on_main(accelerator, "rouge", predictions=sentences, references=best_of["references"])
+            details.setdefault("baselines", {})[name] = {
+                figure: result[figure] for figure in values if figure in result
+            }
     details["length_penalty"] = scoring.LENGTH_PENALTY_FORMS[evaluation.recipe.eval.length_penalty_form]
     details["predictions"] = predictions
     details["samples"] = [
-        {"source": source, "reference": reference, "prediction": prediction}
-        for source, reference, prediction in zip(sources, references, predictions, strict=True)
+        {"source": source, "reference": right[0], "prediction": answers[source]}
+        for source, (_, right) in several.items()
     ][:SHOWN_SAMPLES]
     return values
 

@@ -65,6 +65,7 @@ def build(
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "train": train,
         "samples": details["samples"],
+        **({"baselines": details["baselines"]} if "baselines" in details else {}),
     }
 
 
@@ -141,6 +142,9 @@ def table(record: dict[str, Any]) -> str:
     width = max([len(name) for name, _ in rows], default=0)
     lines = [f"{record['settings']['examples']} examples of split {record['split']!r}"]
     lines += [f"  {name:<{width}}  {value:>12}" for name, value in rows]
+    for name, values in record.get("baselines", {}).items():
+        figures = ", ".join(f"{figure} {value:.2f}" for figure, value in values.items())
+        lines.append(f"  {name}: {figures}")
     lines += [f"  {name}: {signature}" for name, signature in record["settings"]["signatures"].items()]
     return "\n".join(lines)
 

@@ -240,15 +240,21 @@ def check_generate(module: PreTrainedModel, mixed_precision: bool = False) -> No
     _checked.add(module)
 
 
-def generate(evaluation: Evaluation, encoded: "Examples") -> list[str]:
-    """Translate every source with beam search; the texts come back in the order of the split, on every process."""
-    lengths = encoded.lengths(0)[:, :1]  # the source side: what the model reads, and what limits the output
+def generate(evaluation: Evaluation, encoded: "Examples", asked: Sequence[int]) -> list[str]:
+    """Translate sources with beam search; the texts come back on every process.
+
+    Args:
+        evaluation: of the split.
+        encoded: its rows.
+        asked: the rows to translate, in the order of the texts that come back.
+    """
+    lengths = encoded.lengths(0)[asked, :1]  # the source side: what the model reads, and what limits the output
     module, recipe, accelerator = evaluation.module, evaluation.recipe, evaluation.accelerator
     batches, collator = evaluation.batches(lengths, 0)
     longest_output = getattr(module.config, "max_position_embeddings", None) or 1 << 20
     texts = {}
     for ids, counts in _shares(batches, accelerator, f"{evaluation.label}: generate"):
-        inputs = collator([encoded.row(0, i) for i in ids], 0).inputs
+        inputs = collator([encoded.row(0, asked[i]) for i in ids], 0).inputs
         inputs = {name: inputs[name].to(accelerator.device) for name in ("input_ids", "attention_mask")}
         # sec. 6.1: at most the input's length + 50. One position is the decoder's start.
         limit = min(int(lengths[ids].max()) + recipe.eval.max_extra_tokens, longest_output - 1)
@@ -265,5 +271,5 @@ def generate(evaluation: Evaluation, encoded: "Examples") -> list[str]:
         if counts:
             texts |= dict(zip(ids, evaluation.tokenizer.batch_decode(output, skip_special_tokens=True), strict=True))
     by_id = dict(gather_object(list(texts.items())))
-    check_count(len(by_id), len(encoded))
+    check_count(len(by_id), len(asked))
     return [by_id[i] for i in range(len(by_id))]

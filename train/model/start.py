@@ -34,8 +34,10 @@ SHAPING = (
     "vocab_size d_model d_ff num_heads head_dim v_head_dim num_layers num_decoder_layers max_position_embeddings norm_order "
     "positions embedding_norm type_vocab_size tie_word_embeddings"
 ).split()
-# What the new run decides: its classes, and what is written about a model rather than read.
+# What the new run decides: its classes, that no task reads the output of another encoder, and what is written about a
+# model rather than read.
 NOT_INHERITED = (
+    "add_cross_attention",
     *("architectures", "auto_map", "model_type", "dtype", "transformers_version"),
     *("id2label", "label2id", "problem_type"),
 )

@@ -102,7 +102,7 @@ class DataSection:
             after a sentence); null = by the file's name, `.gz` aside; `.txt` and unknown endings are text.
         hub: data set id, or folder, for `datasets.load_dataset`.
         hub_config: its configuration.
-        generator: name of a generator of `train.data.dates`.
+        generator: name of a generator of `train.data.generators`.
         generator_args: its arguments.
         validation_fraction: share of the training rows (of the characters, for `text_unit: file`) kept for validation.
         text_unit: causal and masked text is a row per line, or the file as it stands, line ends included.

@@ -246,7 +246,7 @@ def test_mistakes_on_the_command_line(bert, tmp_path, capsys):
     )
     assert (
         run("transform", capsys=capsys)[2]
-        == "modeling_vanilla: transform: no such command; one of convert, doctor, look"
+        == "modeling_vanilla: transform: no such command; one of translate, generate, fill, classify, serve, convert, doctor, look"
     )
     assert run(capsys=capsys)[0] == 2
     assert run("--help", capsys=capsys)[0] == 0

@@ -8,7 +8,8 @@ from datetime import date
 
 import pytest
 
-from train.data.dates import ENGLISH_DATES, alignment, dates, english, generate, korean, split_of
+from train.data.dates import ENGLISH_DATES, alignment, dates, english, korean, split_of
+from train.data.generators import generate
 from train.errors import UserError
 
 MONTHS = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"]

@@ -19,10 +19,12 @@ from train.tasks import FIGURES, TASKS
 ALL = sorted(FIGURES)
 # Written down by hand: what a task's own output can be judged by.
 OF_TASK = {
-    "translation": "bits_per_byte bleu bleu_lowercase chrf exact_match loss perplexity word_perplexity",
+    "translation": "bits_per_byte bleu bleu_lowercase chrf distinct exact_match loss per perplexity rouge1 rouge2 rougeL wer "
+    "word_perplexity",
     "causal": "bits_per_byte loss perplexity word_perplexity",
     "masked": "loss masked_accuracy perplexity",
     "classification": "accuracy f1 loss",
+    "tagging": "entity_f1 entity_precision entity_recall loss word_accuracy",
 }
 CHINESE = ["今天天气很好", "我喜欢学习语言", "他在公园里跑步", "猫在睡觉"]
 
@@ -155,14 +157,25 @@ def test_texts_without_spaces_are_warned_of_where_words_end_at_one(write, accele
     assert caplog.messages == []
 
 
+def test_bleu_of_korean_says_what_it_took_for_words(write, accelerator, caplog):
+    """The tagger where it is installed, else characters."""
+    recipe = load_recipe(write(data={"train": "a.tsv", "language": ["en", "ko"]}))
+    values, details, said = compared(recipe, accelerator, CHINESE, "bleu", caplog)
+    assert values == {"bleu": pytest.approx(100)}
+    assert f"|tok:{recipe.eval.bleu_tokenizer}|" in details["signatures"]["bleu"]
+    assert recipe.eval.bleu_tokenizer in ("ko-mecab", "char")
+    assert said == []
+
+
 def compared(recipe, accelerator, predictions, name, caplog):
     """Return the figure of predictions for Chinese, what is noted beside it, and the warnings."""
     caplog.clear()
     details = {"signatures": {}}
-    rows = {"source": ["x"] * len(CHINESE), "target": CHINESE}
+    rows = {"source": [*map(str, range(len(CHINESE)))], "target": CHINESE}
     with caplog.at_level(logging.WARNING, logger="train.measure.evaluate"):
         evaluation = scoring.Evaluation(None, None, recipe, accelerator, "")
-        values = evaluate._compare(evaluation, predictions, rows, [name], details)
+        answers = dict(zip(rows["source"], predictions, strict=True))
+        values = evaluate._compare(evaluation, answers, rows, [name], details)
     return values, details, list(caplog.messages)
 
 

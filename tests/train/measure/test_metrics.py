@@ -1,5 +1,6 @@
 """The metric modules against sacrebleu called directly, and against figures worked out by hand."""
 
+import importlib.metadata
 import math
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import sacrebleu
+from rouge_score.rouge_scorer import RougeScorer
 
 from train import metrics
 
@@ -60,6 +62,45 @@ def test_exact_match_wants_every_character():
     assert metrics.load("exact_match").compute(predictions=predictions, references=references)["exact_match"] == 0.5
 
 
+def test_exact_match_with_one_of_several():
+    references = [["가", "나"], ["다"], ["x", "ja "]]
+    result = metrics.load("exact_match").compute(predictions=["나", "나", "ja"], references=references)
+    assert result["exact_match"] == pytest.approx(2 / 3)
+
+
+def test_rouge_is_rouge_scores_over_the_best_reference_of_each_text():
+    predictions = ["The cat sat on the mat.", "Two dogs, running!"]
+    references = [["A cat is on the mat", "the mat sat"], ["dogs run"]]
+    result = metrics.load("rouge").compute(predictions=predictions, references=references)
+    scorer = RougeScorer(["rouge1", "rouge2", "rougeL"])  # with its own words, which are those of ASCII text
+    for name in ("rouge1", "rouge2", "rougeL"):
+        best = [
+            max(scorer.score(reference, text)[name].fmeasure for reference in right)
+            for text, right in zip(predictions, references, strict=True)
+        ]
+        assert 0 < result[name] == pytest.approx(100 * sum(best) / 2)
+    assert "refs:best" in result["signature"].split("|")
+
+
+def test_rouge_knows_the_words_of_korean():
+    """Two of three words and one of two pairs of words on either side; rouge_score's own words are none."""
+    result = metrics.load("rouge").compute(predictions=["나는 너를 사랑해."], references=[["나는 너를 좋아해"]])
+    assert [result["rouge1"], result["rouge2"], result["rougeL"]] == pytest.approx([200 / 3, 50, 200 / 3])
+
+
+def test_word_error_rate_by_hand():
+    """One missing of four words (the other reference asks for an edit of two), one wrong of one, and all of two missing."""
+    predictions, references = ["AA1 B ER0", "T", ""], [["AA1 B", "AA1 B ER0 G"], ["D"], ["K AA1"]]
+    result = metrics.load("wer").compute(predictions=predictions, references=references)
+    assert result["wer"] == pytest.approx((1 + 1 + 2) / (4 + 1 + 2))
+    assert result["signature"] == f"refs:best|version:{importlib.metadata.version('jiwer')}"
+
+
+def test_distinct_answers_by_hand():
+    predictions = ["네", "네 ", "아니요", "글쎄요"]
+    assert metrics.load("distinct").compute(predictions=predictions, references=[["x"]] * 4)["distinct"] == 3 / 4
+
+
 def test_accuracy_and_macro_f1_by_hand():
     predictions, references = [0, 0, 1, 2, 2, 2], [0, 1, 1, 2, 2, 0]
     accuracy = metrics.load("accuracy").compute(predictions=predictions, references=references)
@@ -99,8 +140,8 @@ def test_a_metric_module_can_be_used_twice():
 
 
 def test_unknown_name_lists_the_known_ones():
-    with pytest.raises(ValueError, match="bleu, chrf, exact_match"):
-        metrics.load("rouge")
+    with pytest.raises(ValueError, match="accuracy, bleu, chrf, distinct, entities, exact_match"):
+        metrics.load("meteor")
 
 
 def test_every_module_loads_by_its_path_with_no_network(tmp_path):
@@ -119,4 +160,4 @@ def test_every_module_loads_by_its_path_with_no_network(tmp_path):
         [sys.executable, "-c", script, *paths], env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.split()) == len(metrics.NAMES) == 6
+    assert len(done.stdout.split()) == len(metrics.NAMES) == 10

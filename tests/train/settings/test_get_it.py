@@ -17,9 +17,17 @@ from train.settings.reading import load_recipe
 RECIPES = Path(__file__).resolve().parents[3] / "train" / "recipes"
 WITH_FILES = sorted(path.name for path in RECIPES.glob("*.yaml") if load_recipe(path).data.root != ".")
 
-# Stand-ins for what the network gives: curl with the braces and numbers of its own, unzip of one table.
+# Stand-ins for what the network gives: curl with the braces and numbers of its own, unzip of one table. A file has the form
+# that its name promises, with enough rows for each part of a split.
 CURL = r"""
-import gzip, itertools, pathlib, re, sys
+import gzip, itertools, json, pathlib, re, sys
+FORMS = {
+    "dict": "".join(f"word{n} W ER1 D  # one\nword{n}(2) W AO1 R D\n" for n in range(100)),
+    "json": json.dumps({split: [["a text", "intent"]] for split in ("train", "val", "test")}),
+    "jsonl": json.dumps({"source": ["One.", "Two."], "target": ["First.", "Second."]}),
+    "csv": "text,label\n" + "".join(f"text {n},label\n" for n in range(100)),
+    "txt": "".join(f"IN: walk {n} OUT: I_WALK\n" for n in range(100)),
+}
 words, output, url = sys.argv[1:], None, None
 while words:
     word = words.pop(0)
@@ -29,7 +37,7 @@ while words:
         url = word
 braces = [group.split(",") for group in re.findall(r"\{([^}]*)\}", url)]
 for parts in itertools.product(*braces):
-    content = b"one\ntwo\nthree\n"
+    content = FORMS.get(url.rpartition(".")[2], "one\ntwo\nthree\n").encode()
     content = gzip.compress(content) if url.endswith(".gz") else content
     if output is None:
         sys.stdout.buffer.write(content)
@@ -55,6 +63,7 @@ def stand_ins(tmp_path):
         path = folder / name
         path.write_text(f"#!{sys.executable} -IS\n{code}", encoding="utf-8")
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    (folder / "python").symlink_to(sys.executable)
     return os.environ | {"PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
 
 

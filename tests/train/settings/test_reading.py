@@ -14,7 +14,19 @@ from train.settings.recipe import Recipe
 
 RECIPES = Path(__file__).parents[3] / "train" / "recipes"
 SHIPPED = {
+    "banking77",
+    "clinc150",
+    "cmudict-g2p",
+    "cogs",
     "dates-en-ko",
+    "korean-chatbot",
+    "multi30k-de-en",
+    "multi30k-en-fr",
+    "scan-length",
+    "scan-simple",
+    "scan-turn-left",
+    "scitldr",
+    "sentences-ko-en",
     "multi30k-en-de",
     "multi30k-en-de-cpu",
     "tatoeba-en-de",

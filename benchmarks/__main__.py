@@ -1,0 +1,56 @@
+"""Run the benchmarks one after another and write RESULTS.md beside them: `make bench`, about half an hour.
+
+python -m benchmarks                     all of them
+python -m benchmarks step decoding       some; the results of the others stay
+"""
+
+import argparse
+import datetime
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+NAMES = ("step", "decoding", "pipeline", "loss", "window", "look", "look_page", "loading", "trainer")
+HERE = Path(__file__).parent
+HEAD = """# What the benchmarks said
+
+Each section is what its command printed; `make bench` runs them all. Ratios are medians of paired turns within one run, with their
+quartiles; absolute figures hold for the machine of their run only. What the figures mean, and which aims they reach, is in
+[docs/speed.md](../docs/speed.md).
+"""
+
+
+def run(name: str) -> str:
+    """Run one benchmark and return its section."""
+    command = [sys.executable, "-m", f"benchmarks.{name}"]
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True, cwd=HERE.parent)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command[1:])} ended with {done.returncode}")
+    text = (importlib.import_module(f"benchmarks.{name}").__doc__ or "").strip().splitlines()
+    title, *rest = text
+    prose = "\n".join(rest).strip().partition("\n\n    python")[0]
+    day = datetime.date.today().isoformat()
+    return f"## {name}: {title}\n\n{prose}\n\n`python -m benchmarks.{name}`, {day}: {done.stdout.strip()}\n"
+
+
+def main() -> None:
+    """Run what the command line names, and write all sections."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all by default")
+    names = parser.parse_args().names or list(NAMES)
+    if unknown := set(names) - set(NAMES):
+        parser.error(f"{', '.join(sorted(unknown))} must be of {', '.join(NAMES)}")
+    store = HERE / "results.json"
+    sections = json.loads(store.read_text(encoding="utf-8")) if store.exists() else {}
+    for number, name in enumerate(names, start=1):
+        print(f"{number}/{len(names)} {name}", file=sys.stderr)
+        sections[name] = run(name)
+        store.write_text(json.dumps(sections, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        known = [sections[key] for key in NAMES if key in sections]
+        (HERE / "RESULTS.md").write_text("\n".join([HEAD, *known]), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
