@@ -69,6 +69,9 @@ FIGURES = {
     "f1": Figure("f1", "macro F1 (0-1)", 4, "0.01"),
     "masked_accuracy": Figure("accuracy", "accuracy of the predicted tokens (0-1)", 4, "0.01"),
     "word_accuracy": Figure("accuracy", "accuracy per word (0-1)", 4, "0.01"),
+    "answer_exact_match": Figure("exact_match", "exact match of the answer (0-1)", 4, "0.02"),
+    "answer_f1": Figure("f1", "F1 of the words of the answer (0-1)", 4, "0.02"),
+    "span_f1": Figure("f1", "micro F1 of exact spans (0-1)", 4, "0.02"),
     "entity_precision": Figure("seqeval", "precision of whole entities (0-1)", 4, "0.03", needs_entities=True),
     "entity_recall": Figure("seqeval", "recall of whole entities (0-1)", 4, "0.03", needs_entities=True),
     "entity_f1": Figure("seqeval", "F1 of whole entities (0-1)", 4, "0.03", needs_entities=True),
@@ -77,8 +80,11 @@ PERPLEXITIES = ("perplexity", "word_perplexity", "bits_per_byte")
 GENERATION = tuple(name for name, figure in FIGURES.items() if figure.needs_generation)
 CLASSIFICATION = ("accuracy", "f1")
 ENTITIES = tuple(name for name, figure in FIGURES.items() if figure.needs_entities)
-LISTS = ("words", "tags")
-"""Columns that hold a list of texts in each row."""
+ANSWERS = ("answer_exact_match", "answer_f1", "span_f1")
+LISTS = ("words", "tags", "answer", "start")
+"""Columns that hold a list in each row."""
+NUMBERS = ("start",)
+"""Those of them that hold numbers; the others hold texts."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +109,7 @@ class Task:
         summary: what the model is, for its card.
         intended_use: what it is for, for its card.
         pipeline_call: the line of Python that asks the pipeline `pipe`, for its card. TEXT stands for a text to try, NEW_TOKENS
-            for how many tokens may be written.
+            for how many tokens may be written, QUESTION for a question about the text.
         model_call: likewise the lines that ask `model`, with `tokenizer`.
     """
 
@@ -144,6 +150,11 @@ class Task:
     def has_tags(self) -> bool:
         """Tell whether each word of a row has a class."""
         return "tags" in self.columns
+
+    @property
+    def has_spans(self) -> bool:
+        """Tell whether a row is a text and a question that a span of it answers."""
+        return "answer" in self.columns
 
     @property
     def label_column(self) -> str | None:
@@ -259,6 +270,28 @@ TASKS = {
         pipeline_call='print(pipe(TEXT, aggregation_strategy="first"))',
         filled=("words", "tags"),
         formats=("conllu", "conll", "json"),
+    ),
+    "answering": Task(
+        variant="encoder",
+        head="VanillaForQuestionAnswering",
+        auto_class="AutoModelForQuestionAnswering",
+        columns=("context", "question", "answer", "start"),
+        texts=("question", "context"),
+        template="encoder",
+        roles=("pad", "cls", "sep"),
+        figures=("loss", *ANSWERS),
+        label="position",
+        scored_column=None,
+        pipeline="question-answering",
+        summary="It answers a question about a text with a span of the text.",
+        intended_use="Answering questions like those of its training data, about text like that of its training data.",
+        model_call='inputs = tokenizer(QUESTION, TEXT, return_tensors="pt", split_special_tokens=True)\n'
+        "outputs = model(**inputs)\n"
+        "first, last = outputs.start_logits.argmax().item(), outputs.end_logits.argmax().item()\n"
+        'print(tokenizer.decode(inputs["input_ids"][0, first : last + 1]))',
+        pipeline_call="print(pipe(question=QUESTION, context=TEXT))",
+        filled=("context", "question"),
+        formats=("json", "squad", "slots"),
     ),
 }
 

@@ -1,5 +1,6 @@
 """A tiny translation task with its model, for the tests of evaluation: thirteen dates to score."""
 
+import json
 from pathlib import Path
 
 import torch
@@ -38,3 +39,26 @@ def model_and_tokenizer(head, recipe, splits, **more):
         variant=recipe.variant, vocab_size=len(built), dropout=0.3, label_smoothing=0.1, **SIZES, **more
     )
     return head(config), built
+
+
+TWO = """
+import json, sys
+from pathlib import Path
+from accelerate import Accelerator
+from train.data.splits import load_splits
+from train.measure.evaluate import evaluate
+from train.model import loading
+from train.settings.reading import load_recipe
+recipe, accelerator = load_recipe(sys.argv[1]), Accelerator(cpu=True)
+model, tokenizer = loading.load(Path(sys.argv[2]) / "final", recipe.task)
+figures = dict(evaluate(model, tokenizer, load_splits(recipe), recipe, accelerator, "validation"))
+if accelerator.is_main_process:
+    print(json.dumps(figures))
+"""
+
+
+def measured_by_two(starter, folder: Path, recipe: Path, run: Path) -> dict[str, float]:
+    """Return the validation figures of a run as two processes measure them."""
+    script = folder / "two.py"
+    script.write_text(TWO)
+    return json.loads(starter.ranks(script, recipe, run).strip().splitlines()[-1])

@@ -28,7 +28,7 @@ def load_of(inputs: dict[str, torch.Tensor], variant: str) -> formulas.Load:
     their borders.
     """
     first = _sequence_lengths(inputs.get("attention_mask"), inputs.get("position_ids"))
-    labels = inputs["labels"]
+    labels = inputs.get("labels", inputs["input_ids"])
     tokens, pairs = int(first.sum()), int((first * first).sum())
     if variant == "encoder":
         outputs = int((labels != IGNORE).sum()) if labels.dim() == 2 else len(labels)
@@ -67,7 +67,7 @@ def of_step(model: "PreTrainedModel", micro: Sequence["Batch"]) -> int:
 def of_batch(config: "VanillaConfig", task: str, inputs: dict[str, torch.Tensor]) -> int:
     """Return the training FLOPs of a batch's real tokens."""
     load = load_of(inputs, config.variant)
-    if TASKS[task].has_tags:
+    if TASKS[task].has_tags or TASKS[task].has_spans:
         load.outputs = load.source  # every token has scores, also one without a label
     forward = formulas.forward_flops(config, task, load)
     return round(formulas.training_flops(forward))

@@ -78,6 +78,8 @@ def forward_flops(config: "VanillaConfig", task: str, load: Load) -> dict[str, f
     head = d * config.vocab_size
     if task == "masked":
         head += d * d
+    elif TASKS[task].has_spans:
+        head = 2 * d
     elif TASKS[task].label_column:
         head = d * config.num_labels + (d * d if TASKS[task].has_classes else 0)
     return {"encoder": encoders * source, "decoder": decoders * target, "head": 2 * load.outputs * head}
@@ -178,6 +180,8 @@ def head_bytes(config: "VanillaConfig", task: str, load: Load, keeping: Keeping)
     The loss is taken in fp32 and keeps the log-probabilities; their gradient and that of the scores come on top, the latter
     also in bf16 under autocast.
     """
+    if TASKS[task].has_spans:
+        return load.outputs * 2 * 4, load.outputs * 2 * 8
     if TASKS[task].label_column:
         width = config.d_model * (3 if TASKS[task].has_classes else 1) + config.num_labels
         return load.outputs * width * 4, load.outputs * config.num_labels * 8

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+LEARNED = ("labels", "start_positions", "end_positions")
+"""Arguments of a model's forward that hold what is learned."""
+
+
 @dataclass
 class Batch:
     """A batch, ready for the model.
@@ -62,6 +66,8 @@ class Collator:
             raise ValueError("rows: [] must hold at least one row; use filler(row) for a process without rows")
         if "parts" in rows[0]:
             return self._packed(rows, epoch)
+        if TASKS[self.task].has_spans:
+            return self._spans(rows)
         pairs = [self._pair(row, epoch) for row in rows]
         ids, labels = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
         inputs = {
@@ -77,6 +83,17 @@ class Collator:
             counted = inputs["labels"][:, 1:] if self.task == "causal" else inputs["labels"]
             targets = int((counted != IGNORE).sum())
         return Batch(inputs, targets, *self._size(ids, labels))
+
+    def _spans(self, rows: list[dict[str, Any]]) -> Batch:
+        """Collate questions with their contexts: a first and a last place for each row."""
+        ids = [row["input_ids"] for row in rows]
+        inputs = {
+            "input_ids": _padded(ids, self.pad),
+            "attention_mask": _padded([np.ones_like(one) for one in ids], 0),
+            "token_type_ids": _padded([row["token_type_ids"] for row in rows], 0),
+        }
+        inputs |= {name: torch.tensor([int(row[name]) for row in rows]) for name in LEARNED if name in rows[0]}
+        return Batch(inputs, 2 * len(rows), *self._size(ids, []))
 
     def _packed(self, rows: list[dict[str, Any]], epoch: int) -> Batch:
         """Collate rows of several sequences: positions restart with each, masks and labels keep them apart."""
@@ -104,7 +121,9 @@ class Collator:
     def filler(self, row: dict[str, Any]) -> Batch:
         """Make a batch that has the shapes of one row but counts for nothing, for a process that has no rows left."""
         batch = self([row], epoch=0)
-        batch.inputs["labels"].fill_(IGNORE)
+        for name in LEARNED:
+            if name in batch.inputs:  # a place behind the end of a row is ignored, as the label -100 is
+                batch.inputs[name].fill_(IGNORE if name == "labels" else batch.inputs["input_ids"].shape[1])
         return Batch(batch.inputs, targets=0, real_tokens=0, padded_tokens=batch.padded_tokens)
 
     def _pair(self, row: dict[str, Any], epoch: int) -> tuple[np.ndarray, Any]:

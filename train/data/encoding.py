@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from tokenizer import pieces
-from train.data import cache, words
+from train.data import cache, windows, words
 from train.data.examples import Blocks, Examples, Ragged
 from train.data.splits import locate
 from train.errors import UserError
@@ -49,6 +49,9 @@ def encode(split: "Dataset", tokenizer: "PreTrainedTokenizerBase", recipe: Recip
     if task.has_tags:
         examples = words.encode(split, tokenizer)
         _warn_of_unknown(examples.sides["input_ids"], split, "words", tokenizer)
+    elif task.has_spans:
+        limit = _longest(tokenizer, recipe, name)
+        return windows.encode(split, tokenizer, recipe, limit, lambda row: locate(recipe, name, first + row))
     else:
         columns = {"input_ids": "source", "labels": "target"} if task.has_pairs else {"input_ids": "text"}
         sides = {side: _tokens(split, column, tokenizer, recipe, first) for side, column in columns.items()}

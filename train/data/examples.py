@@ -1,7 +1,7 @@
 """Examples of a split, as token ids: one per row, or blocks of a stream (causal, masked)."""
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -52,10 +52,12 @@ class Examples:
     def __init__(
         self,
         sides: dict[str, Ragged],
-        answers: "dict[str, np.ndarray | Ragged] | None" = None,
-        origins: "dict[str, np.ndarray | Ragged] | None" = None,
+        answers: "Mapping[str, np.ndarray | Ragged] | None" = None,
+        origins: "Mapping[str, np.ndarray | Ragged] | None" = None,
     ):
-        self.sides, self.answers, self.origins = sides, answers or {}, origins or {}
+        self.sides = sides
+        self.answers: dict[str, Any] = dict(answers or {})
+        self.origins: dict[str, Any] = dict(origins or {})
 
     def __len__(self) -> int:
         """Return the number of examples of epoch 0."""

@@ -20,7 +20,7 @@ from tokenizer.pieces import LONGEST_LINE
 from train import files
 from train.data import causes
 from train.errors import UserError
-from train.tasks import LISTS
+from train.tasks import LISTS, NUMBERS
 
 LARGEST_ARRAY = 2**32
 """Bytes of a file that holds one JSON array: it is read as a whole."""
@@ -252,7 +252,7 @@ def pick_fields(record: Any, columns: dict[str, Column]) -> Values | Bad:
 
     Args:
         record: a row.
-        columns: field of the recipe -> name; those of `LISTS` hold lists of texts.
+        columns: field of the recipe -> name; those of `LISTS` hold lists. An answer may stand alone, or be none.
     """
     if not isinstance(record, dict):
         return Bad(f"{type(record).__name__} found; a row must be a JSON object")
@@ -262,19 +262,25 @@ def pick_fields(record: Any, columns: dict[str, Column]) -> Values | Bad:
         for key in [column] if column in record else str(column).split("."):
             value = value.get(key) if isinstance(value, dict) else None
         is_list, is_label = name.removesuffix("_column") in LISTS, name in ("label_column", "tags_column")
+        is_number = name.removesuffix("_column") in NUMBERS
+        if name in ("answer_column", "start_column") and not isinstance(value, list):
+            value = [] if value in (None, "") else [value]
         if is_list and not isinstance(value, list):
             return Bad(f"{column!r} is {_shown(value)}; it must be a list of texts")
         texts = [
             str(int(one)) if is_label and isinstance(one, int) else one for one in (value if is_list else [value])
         ]
-        if fault := next((_fault(one) for one in texts if _fault(one)), None):
+        if fault := next((_fault(one, is_number) for one in texts if _fault(one, is_number)), None):
             return Bad(f"{column!r} {'has an item that ' * is_list}{fault}")
         values.append(tuple(texts) if is_list else texts[0])
     return tuple(values)
 
 
-def _fault(value: Any) -> str | None:
-    """Say what is wrong with what should be a text."""
+def _fault(value: Any, is_number: bool = False) -> str | None:
+    """Say what is wrong with what should be a text, or a number."""
+    if is_number:
+        is_right = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**31
+        return None if is_right else f"is {_shown(value)}; it must be a whole number"
     if not isinstance(value, str):
         return f"is {_shown(value)}; it must be text"
     try:

@@ -8,7 +8,7 @@ from typing import Any
 
 import datasets
 
-from train.data import causes, tagged
+from train.data import causes, questions, tagged
 from train.data.readers import Bad, Column, Row, Values, format_of, pick_fields, read_parallel, read_table, read_text
 from train.errors import MissingDataError, UserError
 from train.settings.recipe import Recipe
@@ -78,7 +78,7 @@ def _fault(task: str, values: Values) -> str | None:
     if len({*sizes.values()}) > 1:
         counts = " and ".join(f"{size} {column}" for column, size in sizes.items())
         return f"{counts} found; there must be one of each for the other"
-    return None
+    return questions.fault(row) if TASKS[task].has_spans else None
 
 
 def refuse_empty(holds: bool, recipe: Recipe, name: str) -> None:
@@ -118,6 +118,8 @@ def _rows_of(path: Path, kind: str, recipe: Recipe) -> Iterator[Row]:
         return read_text(path)
     if kind in tagged.FORMATS:
         return tagged.read(path, kind, recipe.data.words_column, recipe.data.tags_column)
+    if kind in questions.FORMATS:
+        return questions.read(path, kind, tuple(paths_of(recipe.data, "train")))
     return read_table(path, kind, _columns(recipe.data, recipe.task))
 
 

@@ -26,7 +26,7 @@ from train.errors import UserError, quoted
 from train.files import STAGING
 from train.settings.recipe import Recipe
 from train.settings.sections import SPLITS
-from train.tasks import ENTITIES, LISTS, TASKS
+from train.tasks import ENTITIES, LISTS, NUMBERS, TASKS
 
 logger = logging.getLogger(__name__)
 
@@ -125,8 +125,8 @@ def _dataset(table: pa.Table, name: str, features: datasets.Features | None = No
 
 def _table(rows: Iterator[Values], columns: tuple[str, ...]) -> pa.Table:
     """Gather rows chunk by chunk, so that millions of them never stand in memory as Python objects."""
-    text = pa.string()
-    schema = pa.schema([(column, pa.list_(text) if column in LISTS else text) for column in columns])
+    values = {column: pa.int64() if column in NUMBERS else pa.string() for column in columns}
+    schema = pa.schema([(name, pa.list_(kind) if name in LISTS else kind) for name, kind in values.items()])
     mapped: list[pa.Table] = []
     chunks: list[pa.Table] = []
     for chunk in _chunks(rows):

@@ -148,6 +148,8 @@ def _widget(recipe: Recipe, record: dict[str, Any]) -> list[dict[str, Any]]:
     samples = (record.get("samples") or [])[:WIDGET_SAMPLES]
     if TASKS[recipe.task].has_pairs:
         return [{"text": one["source"], "output": {"text": one["prediction"]}} for one in samples if "source" in one]
+    if TASKS[recipe.task].has_spans:
+        return [{"text": one["question"], "context": one["text"]} for one in samples if "question" in one]
     return [{"text": one["text"]} for one in samples if "text" in one]
 
 

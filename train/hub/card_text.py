@@ -68,10 +68,11 @@ def cell(value: Any) -> str:
     return re.sub(r":(?=//)", "&#58;", re.sub(r"(?i)(?<=www)\.", "&#46;", text))
 
 
-def first_text(record: Results) -> str:
-    """Return the text of the first sample, to try the model with."""
+def first_text(record: Results, kind: str = "text") -> str:
+    """Return the text of the first sample, or the question about it, to try the model with."""
     samples = record.get("samples") or []
-    return next((sample[key] for sample in samples[:1] for key in ("source", "text") if key in sample), "Some text")
+    keys = ("source", "text") if kind == "text" else (kind,)
+    return next((sample[key] for sample in samples[:1] for key in keys if key in sample), f"Some {kind}")
 
 
 def _new_tokens(config: PreTrainedConfig) -> int:
@@ -90,9 +91,10 @@ def usage(recipe: Recipe, record: Results, config: PreTrainedConfig) -> str:
 
 
 def _filled_in(lines: str, record: Results, config: PreTrainedConfig) -> str:
-    """Put numbers and a text in the place of NEW_TOKENS and TEXT."""
-    lines = lines.replace("NEW_TOKENS", str(_new_tokens(config)))
-    return lines.replace("TEXT", repr(first_text(record)))  # last: it may hold any word
+    """Put a number and texts, which may hold any word, in the place of NEW_TOKENS, TEXT and QUESTION."""
+    values = {"NEW_TOKENS": str(_new_tokens(config))}
+    values |= {mark: repr(first_text(record, mark.lower())) for mark in ("TEXT", "QUESTION")}
+    return re.sub("|".join(values), lambda match: values[match[0]], lines)
 
 
 def search_notes(recipe: Recipe, record: Results) -> list[str]:

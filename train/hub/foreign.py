@@ -105,7 +105,8 @@ RULES: dict[str, Rule] = {
     **_every(
         taken,
         "data",
-        "source_column target_column text_column label_column words_column tags_column format generator validation_fraction text_unit on_bad_line "
+        "source_column target_column text_column label_column words_column tags_column context_column question_column answer_column "
+        "start_column window stride format generator validation_fraction text_unit on_bad_line "
         "too_long limit_train limit_eval license language",
     ),
     "data.generator_args": arguments,
@@ -135,6 +136,7 @@ RULES: dict[str, Rule] = {
     "eval.length_penalty": at_most(100),
     "eval.max_extra_tokens": at_most(GENERATION_LIMITS["max_new_tokens"]),
     "eval.batch_tokens": at_most(MOST_TOKENS),
+    "eval.answer_tokens": at_most(512),
 }
 
 

@@ -11,11 +11,12 @@ from train import metrics as scorers
 from train.data import encoding, examples
 from train.data.splits import label_names
 from train.errors import UserError
+from train.measure import answers as spans
 from train.measure import references, scoring
 from train.measure.scoring import Evaluation
 from train.processes import ranks
 from train.settings.rules import bleu_tokenizer
-from train.tasks import CLASSIFICATION, ENTITIES, FIGURES, GENERATION, PERPLEXITIES, TASKS, figures_rule
+from train.tasks import ANSWERS, CLASSIFICATION, ENTITIES, FIGURES, GENERATION, PERPLEXITIES, TASKS, figures_rule
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -82,7 +83,8 @@ def evaluate(
     rows, encoded = encoded_split(splits, split, recipe.eval.limit if limit is None else limit, tokenizer, recipe)
     if accelerator.is_main_process:
         _warn_of_unknown(encoded, tokenizer, split)
-    if not TASKS[recipe.task].cuts_blocks and len(encoded) != len(rows):
+    task = TASKS[recipe.task]
+    if not task.cuts_blocks and not task.has_spans and len(encoded) != len(rows):
         raise UserError(
             f"data.too_long: {recipe.data.too_long!r} left rows of split {split!r} out; must be truncate here"
         )
@@ -96,10 +98,12 @@ def evaluate(
             totals, answers = scoring.score(evaluation, encoded, epoch)
             values |= _likelihood(evaluation, totals, rows, figures)
             details["sums"] = totals
-            if TASKS[recipe.task].has_classes:
+            if task.has_classes:
                 values |= _classification(evaluation, answers, rows, details)
-            if TASKS[recipe.task].has_tags:
+            if task.has_tags:
                 values |= _tagging(evaluation, answers, rows, figures, details)
+            if task.has_spans:
+                values |= _answering(evaluation, answers, rows, encoded, figures, details)
         if set(figures) & set(GENERATION):
             several = references.by_source(rows)
             written = scoring.generate(evaluation, encoded, [row for row, _ in several.values()])
@@ -245,6 +249,39 @@ def _tagging(
     details["samples"] = [
         {"text": " ".join(words), "label": " ".join(right), "prediction": " ".join(guess)}
         for words, right, guess in zip(rows[:SHOWN_SAMPLES]["words"], named[1], named[0], strict=False)
+    ]
+    return values
+
+
+def _answering(
+    evaluation: Evaluation,
+    answers: scoring.Answers,
+    rows: "Dataset",
+    encoded: examples.Examples,
+    figures: Sequence[str],
+    details: dict[str, Any],
+) -> dict[str, float]:
+    """Return the figures of the best spans, and those of a model that never answers, where they are wanted."""
+    logits = _gathered(answers, details)
+    details["examples"] = len(rows)
+    if not set(figures) & set(ANSWERS):
+        return {}
+    may_be_empty = any(not answer for answer in rows["answer"][:])
+    found = spans.best(rows, encoded, logits, evaluation.recipe.eval.answer_tokens, may_be_empty)
+    right = [{"texts": one["answer"], "starts": one["start"]} for one in rows.select_columns(["answer", "start"])]
+    guesses = [{"text": one["answer"], "start": one["start"]} for one in found]
+    values = _on_main(evaluation.accelerator, "answers", predictions=guesses, references=right)
+    for name, value in values.pop("no_answer").items():
+        if name in figures:
+            details["signatures"][name] = f"without any answer {value:.4f}"
+    details["samples"] = [
+        {
+            "text": row["context"],
+            "question": row["question"],
+            "answer": " / ".join(row["answer"]),
+            "prediction": one["answer"],
+        }
+        for row, one in zip(rows.select(range(min(SHOWN_SAMPLES, len(rows)))), found, strict=False)
     ]
     return values
 

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 import transformers
 from accelerate.utils import gather_object
+from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 from transformers import GenerationConfig, PreTrainedModel
 
@@ -138,7 +139,7 @@ def _shares(
 
 
 Answers = dict[int, Any]
-"""What a model answers, by example: the number of a class; the numbers of the classes of its words, by the word."""
+"""What a model answers, by example: the number of a class; the classes of its words, by the word; the logits of its tokens."""
 
 
 def score(evaluation: Evaluation, encoded: "Examples", epoch: int) -> tuple[dict[str, float], Answers]:
@@ -153,16 +154,39 @@ def score(evaluation: Evaluation, encoded: "Examples", epoch: int) -> tuple[dict
             output = evaluation.module(**inputs)
         if not counts:
             continue
+        if TASKS[task].has_spans:
+            sums += (_span_nll(output, inputs), batch.targets, 0, len(ids))
+            answers |= _span_logits(encoded, ids, output)
+            continue
         best = output.logits.argmax(-1)
+        nll = float(output.loss) * batch.targets if batch.targets else 0.0  # a mean over nothing may be NaN
+        sums += (nll, batch.targets, _hits(best, inputs["labels"], task), len(ids))
         if TASKS[task].has_classes:
             answers |= dict(zip(ids, best.tolist(), strict=True))
         elif TASKS[task].has_tags:
             answers |= {number: _by_word(encoded, number, row) for number, row in zip(ids, best.tolist(), strict=True)}
-        nll = float(output.loss) * batch.targets if batch.targets else 0.0  # a mean over nothing may be NaN
-        sums += (nll, batch.targets, _hits(best, inputs["labels"], task), len(ids))
     totals = dict(zip(("nll", "tokens", "hits", "examples"), _sum_over_ranks(sums, accelerator), strict=True))
     check_count(totals["examples"], len(encoded))
     return totals, answers
+
+
+def _span_nll(output: Any, inputs: dict[str, torch.Tensor]) -> float:
+    """Return the nats of first and last places among the real tokens: the model's own loss, as BERT's, counts padding as a choice."""
+    padding = inputs["attention_mask"] == 0
+    sides = ((output.start_logits, "start_positions"), (output.end_logits, "end_positions"))
+    return sum(
+        float(cross_entropy(logits.float().masked_fill(padding, -torch.inf), inputs[name], reduction="sum"))
+        for logits, name in sides
+    )
+
+
+def _span_logits(encoded: "Examples", ids: Sequence[int], output: Any) -> Answers:
+    """Return the start and end logits of the tokens of each example, without padding."""
+    both = torch.stack([output.start_logits, output.end_logits], dim=1).float().tolist()  # (B, 2, S)
+    lengths = (len(encoded.sides["input_ids"][number]) for number in ids)
+    return {
+        number: [side[:length] for side in sides] for number, sides, length in zip(ids, both, lengths, strict=True)
+    }
 
 
 def _by_word(encoded: "Examples", number: int, best: list[int]) -> dict[int, int]:

@@ -12,6 +12,8 @@ from train.data.splits import label_names
 from train.errors import MOST_QUOTED, quoted
 from train.tasks import TASKS
 
+LABELS = {task.label_column for task in TASKS.values()}
+
 if TYPE_CHECKING:
     from datasets import Dataset
 
@@ -67,7 +69,7 @@ def _first(split: "Dataset") -> dict[str, str]:
         value = row[name]
         if pa.types.is_list(value.type):
             value = pc.list_slice(value, 0, MOST_QUOTED)[0].as_py()  # of many words, the first
-            first[name] = " ".join(str(one) if isinstance(one, str) else names[one] for one in value)
+            first[name] = " ".join(names[one] if name in LABELS else str(one) for one in value)
         elif pa.types.is_integer(value.type):
             first[name] = names[value[0].as_py()]
         else:

@@ -68,7 +68,7 @@ def look(run: "Run") -> Looked | None:
     with scoring.undisturbed(module), run.accelerator.autocast():
         for inputs in rows:
             with capture(run.bare, reduce=entropy_of) as seen:
-                module(**{name: value for name, value in inputs.items() if name != LABELS})
+                module(**{name: value for name, value in inputs.items() if name not in collate.LEARNED})
             for (kind, layer), found in seen.items():
                 for head, value in enumerate(found.calls[0].tolist()):
                     if not math.isnan(value):  # a row of one token has none
@@ -92,14 +92,14 @@ def _view(run: "Run", module: torch.nn.Module, inputs: Inputs) -> View:
     config: Any = run.bare.config
     kind: Kind = "cross" if config.variant == "encoder-decoder" else config.variant
     layers = config.num_decoder_layers if kind == "cross" else config.num_layers
-    labels = inputs.pop(LABELS)
+    learned = [inputs.pop(name) for name in collate.LEARNED if name in inputs]
     with capture(run.bare, [layers - 1], kind=kind, reduce=_whole) as seen:
         module(**inputs)
     found = seen[kind, layers - 1]
     weights, hidden = found.calls[0]
     read = labels_of(run.tokenizer, inputs["input_ids"][0].tolist())
     reads = labels_of(run.tokenizer, inputs["decoder_input_ids"][0].tolist()) if kind == "cross" else read
-    rows = labels_of(run.tokenizer, labels[0].tolist()) if kind == "cross" else read
+    rows = labels_of(run.tokenizer, learned[0][0].tolist()) if kind == "cross" else read
     rows = [*read[1:], END] if kind == "decoder" else rows
     seen_map = Map(kind, rows, read, reads, [layers - 1], found.heads, weights[None], hidden)
     return View(run.folder.name, type(run.bare).__name__, "".join(read), None, [seen_map])

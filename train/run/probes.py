@@ -67,14 +67,14 @@ def look(run: "Run") -> list[Alarm]:
         return []
     batch = collate.Collator(recipe.task, run.tokenizer, recipe)(rows, epoch=0)
     inputs = {name: value.to(run.accelerator.device) for name, value in batch.inputs.items()}
-    labels = inputs.pop("labels")
+    learned = [inputs.pop(name) for name in collate.LEARNED if name in inputs]
     if TASKS[recipe.task].has_pairs:
-        inputs["decoder_input_ids"] = shift_right(labels, config)
+        inputs["decoder_input_ids"] = shift_right(learned[0], config)
     with scoring.undisturbed(module), run.accelerator.autocast():
         with heads_of(run.bare) as heads:
-            logits = module(**inputs).logits
+            output = module(**inputs)
         alarms = [Alarm("dead_head", head.fault, head.share) for head in heads if head.fault]
-        change = change_from_later(module, inputs, logits) if config.variant != "encoder" else 0.0
+        change = change_from_later(module, inputs, output.logits) if config.variant != "encoder" else 0.0
     if change > LEAK_CHANGE:
         text = f"the logits of a place change by {change:.1e} with a token after it: the causal mask is broken"
         alarms.append(Alarm("leak", text, change))

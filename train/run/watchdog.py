@@ -27,6 +27,7 @@ figures that a step reports anyway, so it costs no transfer from the device; its
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from modeling_vanilla.pipeline_question_answering import WINDOW
 from train.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -205,7 +206,11 @@ def smoothed_entropy(smoothing: float, uniform: float) -> float:
 
 def of_run(recipe: "Recipe", config: Any, progress: "Progress") -> Watchdog:
     """Return the watchdog of a run, where its checkpoint left it."""
-    has_labels = TASKS[recipe.task].label_column is not None
-    uniform = math.log(config.num_labels if has_labels else config.vocab_size)
-    smoothing = 0.0 if has_labels else config.label_smoothing
+    task = TASKS[recipe.task]
+    has_logits = task.label_column is None and not task.has_spans  # one for each token of the vocabulary
+    choices = config.vocab_size if has_logits else config.num_labels
+    if task.has_spans:  # the tokens of a window, which may be shorter
+        choices = min(recipe.data.window or WINDOW, config.max_position_embeddings)
+    uniform = math.log(choices)
+    smoothing = config.label_smoothing if has_logits else 0.0
     return Watchdog(recipe, uniform, smoothing, progress.watch)

@@ -39,9 +39,10 @@ def problems(recipe: "Recipe") -> Iterator[Problem]:
 _COUNTS = (
     "tokenizer.vocab_size tokenizer.min_frequency data.stream_rows data.limit_train data.limit_eval batch.max_tokens "
     "batch.max_rows batch.block_size loop.max_steps loop.accumulate loop.eval_every loop.save_every loop.log_every "
-    "loop.keep_last loop.early_stopping loop.average_last loop.push_every eval.beams eval.batch_tokens eval.limit"
+    "loop.keep_last loop.early_stopping loop.average_last loop.push_every eval.beams eval.batch_tokens eval.answer_tokens eval.limit "
+    "data.window"
 )
-_NOT_NEGATIVE = "optim.min_lr optim.weight_decay optim.warmup_steps loop.seed loop.num_workers eval.max_extra_tokens eval.length_penalty"
+_NOT_NEGATIVE = "optim.min_lr optim.weight_decay optim.warmup_steps data.stride loop.seed loop.num_workers eval.max_extra_tokens eval.length_penalty"
 # Keys, how their numbers are tested, and the rule; None is always allowed where the type allows it.
 _RANGES: tuple[tuple[str, Callable[[float], bool], str], ...] = (
     (_COUNTS, lambda x: x >= 1, "must be at least 1"),
@@ -159,7 +160,7 @@ def _packing_problems(recipe: "Recipe") -> Iterator[Problem]:
     """Yield what cannot be packed, and the kernels that take no mask of packed rows."""
     if not recipe.batch.packing:
         return
-    if TASKS[recipe.task].has_classes:
+    if TASKS[recipe.task].has_classes or TASKS[recipe.task].has_spans:
         yield "batch.packing", True, f"must be false for the task {recipe.task}, which has one label a row"
     if recipe.data.text_unit == "file":
         yield "batch.packing", True, "must be false where data.text_unit is file, which is one text"

@@ -93,7 +93,12 @@ class DataSection:
         label_column: likewise the label of classification.
         words_column: likewise the words of tagging, a list in json; null = FORM of conllu, the first of conll.
         tags_column: likewise their labels; null = UPOS of conllu, the last of conll.
-        format: text, tsv, csv, json, conllu (Universal Dependencies) or conll (a word and its labels in a line, an empty line
+        context_column: likewise the text that a question of answering is about.
+        question_column: likewise the question.
+        answer_column: likewise its answer, a text or a list of them; null, an empty text or list where there is none. The data
+            sets of the Hub have `answers.text`.
+        start_column: likewise the number of the first character of each answer, in code points from 0 (`answers.answer_start`).
+        format: text, tsv, csv, json, squad (SQuAD 1.1 and 2.0), slots (utterances with slots, of Coope et al. 2020), conllu (Universal Dependencies) or conll (a word and its labels in a line, an empty line
             after a sentence); null = by the file's name, `.gz` aside; `.txt` and unknown endings are text.
         hub: data set id, or folder, for `datasets.load_dataset`.
         hub_config: its configuration.
@@ -103,6 +108,9 @@ class DataSection:
         text_unit: causal and masked text is a row per line, or the file as it stands, line ends included.
         on_bad_line: stop with an error, or skip the line and warn.
         too_long: what to do with a row longer than the tokenizer's `model_max_length` or `batch.max_tokens`.
+        window: answering: tokens of a question and its context, or of the part of it that is read at once; null = 384, or what
+            the model reads if that is less.
+        stride: answering: tokens that two windows share, at most half of the context's part.
         stream_rows: training rows that are read and shuffled together before the next ones are, again from the start at the
             end, for data too large for memory and disk; null = all. With `hub`, only what is needed is fetched. A tokenizer
             is built from the first ones.
@@ -123,7 +131,11 @@ class DataSection:
     label_column: Column = None
     words_column: Column = None
     tags_column: Column = None
-    format: Literal["text", "tsv", "csv", "json", "conllu", "conll"] | None = None
+    context_column: Column = None
+    question_column: Column = None
+    answer_column: Column = None
+    start_column: Column = None
+    format: Literal["text", "tsv", "csv", "json", "conllu", "conll", "squad", "slots"] | None = None
     hub: str | None = None
     hub_config: str | None = None
     generator: str | None = None
@@ -132,6 +144,8 @@ class DataSection:
     text_unit: Literal["line", "file"] = "line"
     on_bad_line: Literal["stop", "skip"] = "stop"
     too_long: Literal["error", "skip", "truncate"] = "error"
+    window: int | None = None
+    stride: int = 128
     stream_rows: int | None = None
     limit_train: int | None = None
     limit_eval: int | None = None
@@ -264,6 +278,7 @@ class EvalSection:
         length_penalty_form: what divides the score of n tokens: hf = n^alpha, paper = ((5 + n) / 6)^alpha.
         max_extra_tokens: output tokens allowed beyond the length of the input.
         batch_tokens: tokens of an evaluation batch.
+        answer_tokens: answering: tokens of an answer at most.
         limit: rows to evaluate; null = all.
         best_metric: the figure that early stopping and the best checkpoint follow.
         during_training: figures taken every `loop.eval_every` steps.
@@ -281,6 +296,7 @@ class EvalSection:
     length_penalty_form: Literal["hf", "paper"] = "hf"
     max_extra_tokens: int = 50
     batch_tokens: int = 4096
+    answer_tokens: int = 30
     limit: int | None = None
     best_metric: str = "loss"
     during_training: list[str] = field(default_factory=lambda: ["loss"])

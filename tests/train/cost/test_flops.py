@@ -9,6 +9,7 @@ from modeling_vanilla import (
     VanillaForCausalLM,
     VanillaForConditionalGeneration,
     VanillaForMaskedLM,
+    VanillaForQuestionAnswering,
     VanillaForSequenceClassification,
     VanillaForTokenClassification,
 )
@@ -22,6 +23,7 @@ MODELS = {
     "masked": (VanillaForMaskedLM, "encoder"),
     "classification": (VanillaForSequenceClassification, "encoder"),
     "tagging": (VanillaForTokenClassification, "encoder"),
+    "answering": (VanillaForQuestionAnswering, "encoder"),
 }
 
 
@@ -31,6 +33,9 @@ def batch_of(task, config, rows=3, source=7, target=5):
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     if task == "translation":
         return inputs | {"labels": torch.randint(5, config.vocab_size, (rows, target))}
+    if task == "answering":
+        places = torch.zeros(rows, dtype=torch.long)
+        return inputs | {"start_positions": places, "end_positions": places + 1}
     if task == "classification":
         return inputs | {"labels": torch.zeros(rows, dtype=torch.long)}
     labels = ids % config.num_labels if task == "tagging" else ids.clone()

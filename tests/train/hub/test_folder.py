@@ -19,6 +19,7 @@ from modeling_vanilla import (
     VanillaForCausalLM,
     VanillaForConditionalGeneration,
     VanillaForMaskedLM,
+    VanillaForQuestionAnswering,
     VanillaForSequenceClassification,
     VanillaForTokenClassification,
 )
@@ -37,6 +38,7 @@ HEADS = {
     "masked": (VanillaForMaskedLM, "encoder", "AutoModelForMaskedLM"),
     "classification": (VanillaForSequenceClassification, "encoder", "AutoModelForSequenceClassification"),
     "tagging": (VanillaForTokenClassification, "encoder", "AutoModelForTokenClassification"),
+    "answering": (VanillaForQuestionAnswering, "encoder", "AutoModelForQuestionAnswering"),
 }
 FIGURES = {"loss": 1.23456, "bleu": 41.0234, "exact_match": 0.9871}
 
@@ -193,7 +195,7 @@ for auto, folder in zip(sys.argv[1::2], sys.argv[2::2]):
         extra = {"decoder_input_ids": torch.tensor([[2, 7, 8]])}
         model.generate(ids)
     with torch.no_grad():
-        results.append([ids.tolist(), model(input_ids=ids, **extra).logits.tolist()])
+        results.append([ids.tolist(), model(input_ids=ids, **extra)[0].tolist()])
 with open("results.json", "w") as file:
     json.dump(results, file)
 """
@@ -212,7 +214,7 @@ def test_a_process_without_the_package_loads_every_kind(tmp_path):
     for model, (ids, logits) in zip(models, found, strict=True):
         extra = {"decoder_input_ids": torch.tensor([[2, 7, 8]])} if model.config.is_encoder_decoder else {}
         with torch.no_grad():
-            here = model(input_ids=torch.tensor(ids), **extra).logits
+            here = model(input_ids=torch.tensor(ids), **extra)[0]
         torch.testing.assert_close(torch.tensor(logits), here, atol=1e-5, rtol=0)
 
 
@@ -260,6 +262,7 @@ LABELS = {
     "masked": "hidden token",
     "classification": "text",
     "tagging": "word",
+    "answering": "position",
 }
 
 

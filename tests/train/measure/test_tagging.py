@@ -5,6 +5,7 @@ import random
 
 import pytest
 import torch
+from evaluation import measured_by_two
 
 from train import metrics as scorers
 from train.__main__ import main
@@ -142,17 +143,7 @@ def test_words_that_were_cut_off_are_missed(tagging, fit, accelerator, tmp_path)
 
 def test_two_processes_measure_what_one_measures(tagging, fit, starter, tmp_path):
     run = fit(tagging, "--loop.max_steps=5")
-    script = tmp_path / "two.py"
-    script.write_text(
-        "import sys\nfrom accelerate import Accelerator\nfrom train.data.splits import load_splits\n"
-        "from train.measure.evaluate import evaluate\nfrom train.model import loading\n"
-        "from train.settings.reading import load_recipe\n"
-        "recipe = load_recipe(sys.argv[1])\naccelerator = Accelerator(cpu=True)\n"
-        "model, tokenizer = loading.load(__import__('pathlib').Path(sys.argv[2]) / 'final', 'tagging')\n"
-        "result = evaluate(model, tokenizer, load_splits(recipe), recipe, accelerator, 'validation')\n"
-        "if accelerator.is_main_process:\n    import json\n    print(json.dumps(dict(result)))\n"
-    )
-    two = json.loads(starter.ranks(script, tagging, run).strip().splitlines()[-1])
+    two = measured_by_two(starter, tmp_path, tagging, run)
     one = json.loads((run / "results.json").read_text())["metrics"]
     assert two == pytest.approx(one)
 

@@ -24,10 +24,18 @@ TEMPLATES = {
     "masked": "encoder",
     "classification": "encoder",
     "tagging": "encoder",
+    "answering": "encoder",
 }
 TEXTS = ["the dog runs", "a cat sits", "날씨가 좋다"] * 3
 ROWS = Dataset.from_dict(
-    {"source": ["<2ko> the dog"], "target": ["a cat"], "text": ["the dog"], "words": [["the", "dog"]]},
+    {
+        "source": ["<2ko> the dog"],
+        "target": ["a cat"],
+        "text": ["the dog"],
+        "words": [["the", "dog"]],
+        "context": ["the dog"],
+        "question": ["a cat"],
+    },
     split=NamedSplit("train"),
 )
 

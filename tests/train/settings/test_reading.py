@@ -40,6 +40,7 @@ SHIPPED = {
     "ud-english-ewt-tags",
     "ud-korean-gsd-tags",
     "wnut17",
+    "restaurants8k",
 }
 SMALL = "name: small\ntask: causal\ndata:\n  train: text.txt\n"
 
