@@ -19,6 +19,7 @@ CLIENTS := $(VENV)/.clients
 SPACE := $(VENV)/.space
 LEARN := $(VENV)/.learn
 VLLM := .venv-vllm
+JS := $(HOME)/.cache/modeling_vanilla/js
 PIP_INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --quiet $(PIP_ARGS) -c $(VENV)/constraints.txt
 
 # The requirements of some extras of pyproject.toml, a line each, with those of the wheel; the project itself is never
@@ -35,7 +36,7 @@ print(*project["dependencies"], *(line for name in sys.argv[1:] for line in extr
 endef
 export REQUIREMENTS
 
-.PHONY: help demo space has-model learn notebooks bench test test-slow test-newest test-vllm check format venv clean
+.PHONY: help demo space has-model learn notebooks bench js test test-slow test-newest test-vllm check format venv clean
 
 help:
 	@echo "make demo       train, look at and load the embedded example, in minutes on a CPU"
@@ -46,6 +47,7 @@ help:
 	@echo "make test       the test suite               PYTEST_ARGS='-k attention' narrows it"
 	@echo "make test-slow  the tests that take minutes each"
 	@echo "make test-newest  a selection of the suite with the oldest and the newest that pyproject.toml allows"
+	@echo "make js         transformers.js for tests/clients, in $(JS)"
 	@echo "make test-vllm  vLLM itself on a CPU, in an environment of 3 GB beside .venv"
 	@echo "make check      lint, format, types, spelling"
 	@echo "make format     put the code into shape"
@@ -98,6 +100,11 @@ $(VLLM)/.installed: $(wildcard modeling_vanilla/*.py modeling_vanilla/serve/*.py
 	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	$(VLLM)/bin/python -m pip install --quiet $(PIP_ARGS) --no-deps --force-reinstall .
 	touch $@
+
+# Outside the tree: 500 MB. No script of a package runs, and no library for a GPU is fetched.
+js:
+	mkdir -p "$(JS)" && cp tests/clients/js/package.json "$(JS)/"
+	cd "$(JS)" && ONNXRUNTIME_NODE_INSTALL=skip npm install --ignore-scripts --no-audit --no-fund
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -4,13 +4,16 @@
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedModel
 
 from ..base import VanillaPreTrainedModel
+from . import graphs
 from .architectures import from_transformers, load, to_transformers
 from .ctranslate2 import for_ctranslate2
 from .folders import check_target, complete_folder, copy_tokenizer, write_folder
+from .js import write_for_js
 from .variants import cut
 
 
@@ -28,9 +31,13 @@ def convert(parser: ArgumentParser, words: Sequence[str]) -> int:
     parser.add_argument("source", metavar="SOURCE", help="a model folder, a run folder (its final/), or a Hub id")
     parser.add_argument("target", metavar="TARGET", type=Path, help="a new or an empty folder")
     parser.add_argument(
-        "--ctranslate2",
-        action="store_true",
-        help="the Marian model of which ct2-transformers-converter makes the same translator",
+        "--to",
+        choices=TARGETS,
+        help="default: the model of transformers, or Vanilla where the source is none; ctranslate2: the Marian model of "
+        "which ct2-transformers-converter makes the same translator; onnx: graphs; js: the folder that transformers.js reads",
+    )
+    parser.add_argument(
+        "--ctranslate2", dest="to", action="store_const", const="ctranslate2", help="the same as --to ctranslate2"
     )
     parser.add_argument(
         "--part",
@@ -39,26 +46,46 @@ def convert(parser: ArgumentParser, words: Sequence[str]) -> int:
     )
     options = parser.parse_args(words)
     check_target(options.target)
+    if options.part and options.to in ("ctranslate2", "transformers"):
+        raise ValueError(f"--part and --to {options.to} exclude each other: a half alone is a Vanilla model")
     model = load(options.source)
     converted = _converted(model, options)
+    if options.to in GRAPHS:
+        graphs.check(converted)
 
     def fill(folder: Path) -> None:
-        converted.save_pretrained(folder)
+        write = GRAPHS.get(options.to, lambda model, folder: model.save_pretrained(folder))
+        write(converted, folder)
         copy_tokenizer(complete_folder(options.source, lambda config: None), folder)
 
     write_folder(options.target, fill)
-    print(f"{options.target}: {type(converted).__name__}, from {type(model).__name__}")
+    files = sorted(str(path.relative_to(options.target)) for path in options.target.rglob("*.onnx"))
+    print(f"{options.target}: {', '.join(files) or type(converted).__name__}, from {type(model).__name__}")
     return 0
+
+
+def _graphs(model: VanillaPreTrainedModel, folder: Path) -> None:
+    """Write graphs beside our own config."""
+    graphs.write_graphs(model, folder)
+    model.config.save_pretrained(folder)
+    if model.can_generate():
+        model.generation_config.save_pretrained(folder)
+
+
+GRAPHS: dict[str, Any] = {"onnx": _graphs, "js": write_for_js}
+TARGETS = ("transformers", "ctranslate2", *GRAPHS)
 
 
 def _converted(model: PreTrainedModel, options: Namespace) -> PreTrainedModel:
     is_vanilla = isinstance(model, VanillaPreTrainedModel)
-    if options.part and options.ctranslate2:
-        raise ValueError("--part and --ctranslate2 exclude each other: CTranslate2 is given a whole translator")
+    if options.to == "ctranslate2" and not is_vanilla:
+        raise ValueError(f"--to ctranslate2 needs a Vanilla model, {options.source} holds a {type(model).__name__}")
+    if options.to == "ctranslate2":
+        return for_ctranslate2(model)
+    if options.to == "transformers" and not is_vanilla:
+        raise ValueError(f"--to transformers needs a Vanilla model, {options.source} holds a {type(model).__name__}")
     if options.part:
         return cut(model if is_vanilla else from_transformers(model), options.part)
-    if options.ctranslate2 and not is_vanilla:
-        raise ValueError(f"--ctranslate2 needs a Vanilla model, {options.source} holds a {type(model).__name__}")
-    if options.ctranslate2:
-        return for_ctranslate2(model)
+    if options.to in GRAPHS:
+        return model if is_vanilla else from_transformers(model)
     return to_transformers(model) if is_vanilla else from_transformers(model)

@@ -216,7 +216,7 @@ def test_a_hub_id_is_checked_before_it_is_downloaded(bert, tmp_path, monkeypatch
 @pytest.mark.parametrize(
     ("command", "options"),
     [
-        ("convert", ("SOURCE", "TARGET", "--ctranslate2", "--part")),
+        ("convert", ("SOURCE", "TARGET", "--to", "--ctranslate2", "--part")),
         ("doctor", ("MODEL", "--checks", "--json", "--seed", "--trust-remote-code", "--transformers")),
     ],
 )
@@ -254,7 +254,7 @@ def test_mistakes_on_the_command_line(bert, tmp_path, capsys):
     GPT2LMHeadModel(GPT2Config(vocab_size=31, n_embd=24, n_layer=1, n_head=4)).save_pretrained(gpt2)
     code, _, line = run("convert", gpt2, tmp_path / "new", "--ctranslate2", capsys=capsys)
     assert code == 2
-    assert "--ctranslate2 needs a Vanilla model" in line
+    assert "--to ctranslate2 needs a Vanilla model" in line
     code, _, line = run("convert", gpt2, tmp_path / "new", "--part", "encoder", capsys=capsys)
     assert (code, line) == (2, "modeling_vanilla: variant='decoder' must be 'encoder-decoder' to cut a part out")
     code, _, line = run("convert", gpt2, tmp_path / "new", "--part", "middle", capsys=capsys)

@@ -27,6 +27,7 @@ OF_TASK = {
     "causal": "bits_per_byte loss perplexity word_perplexity",
     "masked": "loss masked_accuracy perplexity",
     "classification": "accuracy f1 loss",
+    "answering": "answer_exact_match answer_f1 loss span_f1",
     "tagging": "entity_f1 entity_precision entity_recall loss word_accuracy",
 }
 CHINESE = ["今天天气很好", "我喜欢学习语言", "他在公园里跑步", "猫在睡觉"]
