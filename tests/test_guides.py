@@ -36,8 +36,9 @@ WITH_CODE = (
     "paper",
     "publishing",
     "sharing",
+    "tasks",
 )
-SLOW = ("own-data",)  # six commands, each a process of its own
+SLOW = ("own-data", "tasks")  # several commands, each a process of its own
 ONLINE = ("publishing", "sharing")  # these speak to a Hub
 SECONDS = 300
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # small models: more threads only wait for each other
@@ -222,8 +223,8 @@ def test_no_guide_with_code_is_left_out():
 
 
 def test_own_data_has_a_recipe_for_each_task(tmp_path):
-    """What the guide writes into its YAML files is read as `fit` reads it: without training, so in every run."""
-    text = (GUIDES / "own-data.md").read_text("utf-8")
+    """What the two guides write into their YAML files is read as `fit` reads it: without training, so in every run."""
+    text = "\n".join((GUIDES / name).read_text("utf-8") for name in ("own-data.md", "tasks.md"))
     written = re.findall(r"(?ms)^cat > (\S+\.yaml) <<'END'\n(.*?)^END$", text)
     for name, content in written:
         (tmp_path / name).write_text(content, encoding="utf-8")
