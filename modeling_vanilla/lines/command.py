@@ -211,7 +211,7 @@ def _parsed(task: Task, parser: ArgumentParser, words: Sequence[str]) -> Namespa
     parser.add_argument("file", metavar="FILE", nargs="?", type=Path, help="UTF-8; default: standard input")
     parser.add_argument("--output", metavar="FILE", type=Path, help="a new file; default: standard output")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted --output, if there is one")
-    parser.add_argument("--batch-size", metavar="N", type=int, default=32, help="lines at once; default: 32")
+    parser.add_argument("--batch-size", metavar="N", type=int, default=64, help="lines at once; default: 64")
     task.add_options(parser)
     parser.add_argument("--n-best", metavar="N", type=int, default=1, help=f"{task.best}; N lines for each line")
     parser.add_argument("--scores", action="store_true", default=None, help="the score and a tab before each text")
