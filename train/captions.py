@@ -52,7 +52,7 @@ def pixels(images: list[Image.Image]) -> torch.Tensor:
 
 def start_of(tokenizer: PreTrainedTokenizerFast, language: str) -> int:
     """Return the token that a caption starts with: it names the language."""
-    return tokenizer.convert_tokens_to_ids(f"<{language}>")
+    return tokenizer.get_vocab()[f"<{language}>"]
 
 
 def tokenizer_of(captions: list[str]) -> PreTrainedTokenizerFast:
@@ -114,7 +114,7 @@ def collate(rows: list[tuple[Image.Image, int, list[int]]]) -> dict[str, torch.T
 
 def train(model: VisionEncoderDecoderModel, rows: Captions, steps: int, run_dir: Path) -> None:
     """Train with transformers' Trainer on one thread."""
-    arguments = TrainingArguments(
+    options: dict[str, Any] = dict(
         **dict(output_dir=str(run_dir), max_steps=steps, per_device_train_batch_size=ROWS, use_cpu=True, seed=0),
         **dict(
             learning_rate=1.5e-3, warmup_steps=min(200, steps // 10), lr_scheduler_type="cosine", weight_decay=0.01
@@ -122,7 +122,7 @@ def train(model: VisionEncoderDecoderModel, rows: Captions, steps: int, run_dir:
         **dict(adam_beta2=0.98, remove_unused_columns=False, report_to="none", save_strategy="no", logging_steps=100),
         **dict(disable_tqdm=True),
     )
-    Trainer(model, arguments, train_dataset=rows, data_collator=collate).train()
+    Trainer(model, TrainingArguments(**options), train_dataset=rows, data_collator=collate).train()
 
 
 @torch.no_grad()

@@ -122,8 +122,8 @@ def _scene(random: np.random.Generator) -> Scene:
     second = random.uniform(low, high)
     centres = (second + offset, second)
     one, other = (
-        Shape(*words, *(float(at) for at in centre), float(radius))
-        for words, centre, radius in zip(names, centres, radii, strict=True)
+        Shape(size, colour, kind, float(centre[0]), float(centre[1]), float(radius))
+        for (size, colour, kind), centre, radius in zip(names, centres, radii, strict=True)
     )
     return Scene(one, relation, other)
 
