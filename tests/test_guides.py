@@ -37,6 +37,7 @@ WITH_CODE = (
     "publishing",
     "sharing",
     "tasks",
+    "captions",
 )
 SLOW = ("own-data", "tasks")  # several commands, each a process of its own
 ONLINE = ("publishing", "sharing")  # these speak to a Hub
@@ -128,6 +129,16 @@ def make_others(folder: Path) -> None:
     )
 
 
+def make_captions(folder: Path) -> None:
+    """Save an untrained model of captions with its tokenizer."""
+    from train import captions
+    from train.data.shapes import LANGUAGES, scenes
+
+    tokenizer = captions.tokenizer_of([one.caption(lang) for one in scenes(300, False, 0) for lang in LANGUAGES])
+    for part in (captions.model_of(tokenizer), tokenizer):
+        part.save_pretrained(folder)
+
+
 @pytest.fixture(scope="session")
 def shelf(starter, tmp_path_factory) -> Path:
     """Return a folder with the stand-ins, made once for all workers of a parallel run."""
@@ -141,6 +152,7 @@ def shelf(starter, tmp_path_factory) -> Path:
         if not (folder / "done").exists():
             train_dates(starter, folder / "runs" / "dates-en-ko")
             make_others(folder)
+            make_captions(folder / "runs" / "captions")
             (folder / "you").mkdir()
             (folder / "you" / "dates-en-ko").symlink_to(folder / "runs" / "dates-en-ko" / "final")
             (folder / "done").touch()

@@ -23,7 +23,13 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from modeling_vanilla import VanillaConfig, VanillaForCausalLM, VanillaForConditionalGeneration, VanillaForMaskedLM
+from modeling_vanilla import (
+    VanillaConfig,
+    VanillaForCausalLM,
+    VanillaForConditionalGeneration,
+    VanillaForMaskedLM,
+    VanillaModel,
+)
 from modeling_vanilla.look.view import Kind, Map, View
 
 V = 61
@@ -49,6 +55,16 @@ def tied() -> EncoderDecoderModel:
     return model
 
 
+def assembled() -> EncoderDecoderModel:
+    """Build an encoder-decoder out of our encoder and of our decoder with cross-attention."""
+    encoder = VanillaModel(VanillaConfig(variant="encoder", **OURS))
+    decoder = VanillaForCausalLM(VanillaConfig(variant="decoder", add_cross_attention=True, **OURS))
+    model = EncoderDecoderModel(encoder=encoder, decoder=decoder)
+    for config in (model.config, model.generation_config):
+        config.decoder_start_token_id, config.pad_token_id, config.eos_token_id = 1, 0, 2
+    return model
+
+
 BUILD: dict[str, Callable[[], PreTrainedModel]] = {
     "BERT": lambda: BertModel(BertConfig(**BERT)),
     "BERT, causal": lambda: BertLMHeadModel(BertConfig(**BERT, is_decoder=True, **IDS)),
@@ -58,6 +74,7 @@ BUILD: dict[str, Callable[[], PreTrainedModel]] = {
     "Marian": lambda: MarianMTModel(MarianConfig(**BART, decoder_start_token_id=0)),
     "T5": lambda: T5ForConditionalGeneration(T5Config(**T5, decoder_start_token_id=0, **IDS)),
     "tied halves": tied,
+    "assembled": assembled,
     "encoder-decoder": lambda: VanillaForConditionalGeneration(VanillaConfig(**OURS, num_decoder_layers=3)),
     "encoder": lambda: VanillaForMaskedLM(VanillaConfig(variant="encoder", **OURS)),
     "decoder": lambda: VanillaForCausalLM(VanillaConfig(variant="decoder", **OURS)),

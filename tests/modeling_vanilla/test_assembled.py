@@ -4,6 +4,7 @@
 The oracle is the paper's translator: cut in two and assembled again by transformers, it computes the same.
 """
 
+import json
 import re
 
 import pytest
@@ -32,6 +33,7 @@ from modeling_vanilla import (
     to_transformers,
 )
 from modeling_vanilla.decoding import search
+from modeling_vanilla.doctor import load
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 MASK = torch.tensor([[1, 1, 1, 1, 1], [0, 0, 1, 1, 1], [1, 1, 1, 0, 0]])  # none, left, right
@@ -301,6 +303,27 @@ def test_a_decoder_that_was_built_without_says_so(build, tokens):
     assert model.config.decoder.add_cross_attention
     with pytest.raises(ValueError, match="encoder_hidden_states must be None .*add_cross_attention=True"):
         model(input_ids=tokens(2, 5), decoder_input_ids=tokens(2, 3))
+
+
+def test_the_doctor_says_what_it_cannot_examine(pair, tmp_path):
+    _, model = pair()
+    model.save_pretrained(tmp_path / "whole")
+    model.decoder.save_pretrained(tmp_path / "decoder")
+    with pytest.raises(ValueError, match="decoder: encoder_hidden_states are missing"):
+        load(str(tmp_path / "decoder"))
+    with pytest.raises(ValueError, match="whole: model_type='encoder-decoder' is no text model of one vocabulary"):
+        load(str(tmp_path / "whole"))
+
+
+def test_a_saved_half_is_checked_like_any_config(pair, tmp_path):
+    """transformers reads the folder of an assembled model; the numbers of our halves have their limits there too."""
+    _, model = pair()
+    model.save_pretrained(tmp_path)
+    settings = json.loads((tmp_path / "config.json").read_text())
+    settings["decoder"]["d_ff"] = 2**21
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    with pytest.raises(ValueError, match="d_ff=2097152 must be at most"):
+        EncoderDecoderModel.from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize("variant", ["encoder-decoder", "encoder"])

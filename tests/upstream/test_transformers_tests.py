@@ -25,7 +25,7 @@ if not glue.FOLDER.is_dir():
 from transformers_tests import test_fsdp_mixin, test_tensor_parallel_mixin
 from transformers_tests.generation.test_utils import GenerationTesterMixin
 from transformers_tests.test_configuration_common import ConfigTester
-from transformers_tests.test_modeling_common import ModelTesterMixin, ids_tensor, random_attention_mask
+from transformers_tests.test_modeling_common import ModelTesterMixin, floats_tensor, ids_tensor, random_attention_mask
 from transformers_tests.test_training_mixin import TrainingTesterMixin
 
 # They run on chosen models of transformers; here, on these.
@@ -61,6 +61,8 @@ class Tester:
         inputs = {"input_ids": ids_tensor(shape, 92) + 7, "attention_mask": random_attention_mask(shape)}
         if self.options["variant"] == "encoder-decoder":
             inputs |= {f"decoder_{name}": value for name, value in inputs.items()}
+        if self.options.get("add_cross_attention"):
+            inputs["encoder_hidden_states"] = floats_tensor([*shape, 32])
         return self.get_config(), inputs
 
 
@@ -106,6 +108,21 @@ class Gpt2LikeTest(Common, TrainingTesterMixin, GenerationTesterMixin, unittest.
     __test__ = True
     all_model_classes = (mv.VanillaModel, mv.VanillaForCausalLM, *TASKS)
     options = {"variant": "decoder"} | PRE_NORM
+
+
+@pytest.mark.slow
+class CrossDecoderTest(Common, GenerationTesterMixin, unittest.TestCase):
+    """The decoder with attention over the output of another encoder."""
+
+    __test__ = True
+    all_model_classes = (mv.VanillaModel, mv.VanillaForCausalLM, *TASKS)
+    options = {"variant": "decoder", "add_cross_attention": True}
+
+    def setUp(self):
+        """Skip what makes inputs of its own: transformers' decoders write without an encoder too, ours refuse."""
+        if self._testMethodName.startswith(("test_eager_matches_sdpa_inference", "test_load_with_mismatched_shapes")):
+            self.skipTest("its inputs have no encoder_hidden_states")
+        super().setUp()
 
 
 @pytest.mark.slow
