@@ -29,7 +29,6 @@ OF_TASK = {
     "classification": "accuracy f1 loss",
     "answering": "answer_exact_match answer_f1 loss span_f1",
     "tagging": "entity_f1 entity_precision entity_recall loss word_accuracy",
-    "answering": "answer_exact_match answer_f1 loss span_f1",
 }
 CHINESE = ["今天天气很好", "我喜欢学习语言", "他在公园里跑步", "猫在睡觉"]
 
