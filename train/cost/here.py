@@ -3,11 +3,18 @@
 import math
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from modeling_vanilla import VanillaConfig
+from modeling_vanilla.attention import scaled_dot_product_attention
+from train.cost.formulas import Load
 from train.settings.recipe import Recipe
+
+KERNELS: dict[str, Callable[..., tuple]] = {"sdpa": sdpa_attention_forward, "eager": scaled_dot_product_attention}
 
 
 def measured(bf16: bool, seconds: float = 0.5) -> float:
@@ -27,6 +34,38 @@ def measured(bf16: bool, seconds: float = 0.5) -> float:
     return 2 * side**3 / best
 
 
+def kernels(config: VanillaConfig, load: Load, seconds: float = 0.5) -> dict[str, float]:
+    """Return the seconds of one attention by kernel, forward and backward, on rows like those of a step.
+
+    Which is faster depends on the CPU and on the length of the rows: below some 256 keys two plain products are twice as
+    fast as the fused kernel on one kind, and no faster on another.
+
+    Args:
+        config: heads, their width, and the dropout of weights.
+        load: of a step.
+        seconds: to spend on each; at least two passes are timed.
+    """
+    positions, pairs = (load.source, load.source_pairs) if load.source else (load.target, load.target_pairs)
+    length = max(1, round(pairs / positions))
+    rows = max(1, round(positions / length))
+    width = config.num_heads * config.head_dim
+    states = [torch.randn(rows, length, width, requires_grad=True) for _ in range(3)]
+    mask = torch.ones(rows, 1, length, length, dtype=torch.bool)  # nearly every batch has some padding
+    module = torch.nn.Module()
+    module.is_causal = False  # type: ignore[assignment]
+    fastest = dict.fromkeys(KERNELS, math.inf)
+    for name, kernel in KERNELS.items():
+        end, passes = time.perf_counter() + seconds, 0
+        while (began := time.perf_counter()) < end or passes < 3:
+            heads = [each.unflatten(-1, (config.num_heads, -1)).transpose(1, 2) for each in states]
+            options = {"scaling": config.head_dim**-0.5, "dropout": config.attention_dropout}
+            kernel(module, *heads, mask, **options)[0].sum().backward()
+            passes += 1
+            if passes > 1:  # the first one warms up
+                fastest[name] = min(fastest[name], time.perf_counter() - began)
+    return fastest
+
+
 def memory_of_machine() -> float | None:
     """Return the bytes of this machine's memory, None where the system does not tell."""
     try:
@@ -35,8 +74,8 @@ def memory_of_machine() -> float | None:
         return None
 
 
-def row(recipe: Recipe, flops: float, memory: float, mfu: float) -> dict[str, Any]:
-    """Return time on this machine's CPU, whose peak is measured."""
+def row(recipe: Recipe, config: VanillaConfig, load: Load, flops: float, memory: float, mfu: float) -> dict[str, Any]:
+    """Return time on this machine's CPU, whose peak and attention kernels are measured."""
     peak, memory_here = measured(recipe.loop.precision == "bf16"), memory_of_machine()
     seconds = flops / (peak * mfu)
     return {
@@ -47,6 +86,7 @@ def row(recipe: Recipe, flops: float, memory: float, mfu: float) -> dict[str, An
         "fits": None if memory_here is None else memory <= memory_here,
         "seconds_per_step": seconds,
         "hours": seconds * recipe.loop.max_steps / 3600,
+        "kernels": kernels(config, load),
     }
 
 
@@ -57,9 +97,14 @@ def lines(cpu: dict[str, Any]) -> list[str]:
     rate = f"{cpu['peak'] / 1e12:>8.3f} {cpu['numbers']}"
     time_ = f"{short(cpu['seconds_per_step'])} {short(cpu['hours'])}"
     how = f"a matrix product on {cpu['threads']} thread(s), measured for half a second just now"
+    times = ", ".join(f"{name} {1000 * taken:.3g} ms" for name, taken in cpu["kernels"].items())
+    faster, slower = sorted(cpu["kernels"], key=cpu["kernels"].get)
+    equal = cpu["kernels"][slower] < 1.1 * cpu["kernels"][faster]  # less is noise
+    advice = "about the same here" if equal else f"so model.attn_implementation: {faster} here"
     return [
         f"  {'this CPU':<9} {rate} {memory} {fits:>5} {time_} {'-':>6} {'-':>9}",
         f"  The CPU's peak is that of {how}.",
+        f"  Attention on rows like these, forward and backward: {times}; {advice}.",
     ]
 
 

@@ -100,7 +100,7 @@ def make(recipe: Recipe, chosen: dict[str, gpus.Gpu], options: Any) -> dict[str,
         "processes": options.processes,
         "mfu": options.mfu,
         "gpus": [_on(n, g, recipe, done, memory[used]["total"], options) for n, g in chosen.items()],
-        "cpu": here.row(recipe, done, memory[used]["total"], options.mfu) if options.cpu else None,
+        "cpu": here.row(recipe, config, seen.mean, done, memory[used]["total"], options.mfu) if options.cpu else None,
         "data": seen.note,
     }
 

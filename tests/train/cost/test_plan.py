@@ -230,12 +230,14 @@ def test_every_recipe_has_a_plan(name, capsys):
 
 def test_this_cpu_is_measured_and_said_so(capsys, monkeypatch):
     monkeypatch.setattr(here, "measured", lambda bf16: 1e11)
+    monkeypatch.setattr(here, "kernels", lambda config, load: {"sdpa": 0.02, "eager": 0.005})
     words = ["plan", str(RECIPES / "wmt14-en-de-base.yaml"), "--gpu", "CPU", "t4"]
     assert main(words) == 0
     lines = capsys.readouterr().out.splitlines()
     (cpu,) = (line for line in lines if line.startswith("  this CPU"))
     assert cpu.split()[2:4] == ["0.100", "bf16"]
     assert any("a matrix product" in line and "measured for half a second" in line for line in lines)
+    assert any("sdpa 20 ms, eager 5 ms; so model.attn_implementation: eager here" in line for line in lines)
     assert main([*words, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     executed = found["flops"]["executed_per_run"]
@@ -248,6 +250,20 @@ def test_the_measured_rate_is_that_of_a_product():
     rate = here.measured(False, seconds=0.05)
     assert time.perf_counter() - began < 2
     assert 1e8 < rate < 1e15
+
+
+def test_both_kernels_are_measured_on_rows_of_the_step(monkeypatch):
+    shapes = []
+
+    def watched(module, query, key, value, mask, scaling, dropout):
+        shapes.append(tuple(query.shape))
+        return (query * scaling, None)
+
+    monkeypatch.setattr(here, "KERNELS", {"sdpa": watched, "eager": watched})
+    load = formulas.load_of("translation", 3, (5, 7))
+    times = here.kernels(mv.VanillaConfig.tiny(), load, seconds=0.0)
+    assert set(times) == {"sdpa", "eager"} and all(0 < taken < 10 for taken in times.values())
+    assert set(shapes) == {(3, 4, 5, 6)}
 
 
 @pytest.mark.parametrize(
