@@ -22,6 +22,8 @@ from .layers import DecoderLayer
 
 ROOM = 32
 """Steps that the cache has room for at first; it doubles when they are used up."""
+CHUNK = 64
+"""Entries of the vocabulary whose maximum is taken first; see `best`."""
 
 
 def joined(*projections: nn.Linear) -> tuple[torch.Tensor, torch.Tensor]:
@@ -197,3 +199,21 @@ class StepDecoder:
         self.mask = None if self.mask is None else self.mask[rows]
         self.memory_mask = None if self.memory_mask is None else self.memory_mask[rows]
         self.next = self.next[rows] if torch.is_tensor(self.next) else self.next
+
+
+def best(values: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return values and places of the `count` largest of each row (R, V), largest first.
+
+    The largest lie in the chunks with the largest maxima. For a vocabulary of 32k that is three times as fast as to
+    sort out all of a row at once (benchmarks/decoding.py).
+    """
+    rows, size = values.shape
+    if size < 4 * CHUNK * count:
+        return values.topk(count, -1)
+    whole = size // CHUNK * CHUNK
+    chunks = values[:, :whole].view(rows, -1, CHUNK)
+    numbers = chunks.amax(-1).topk(count, -1)[1][:, :, None]  # (R, count, 1)
+    places = (numbers * CHUNK + torch.arange(CHUNK, device=values.device)).flatten(1)
+    places = torch.cat([places, torch.arange(whole, size, device=values.device).expand(rows, -1)], 1)
+    top, which = values.gather(1, places).topk(count, -1)
+    return top, places.gather(1, which)
