@@ -53,6 +53,7 @@ HOSTILE = {
     "eval.length_penalty": (1e9, "must be at most"),
     "eval.max_extra_tokens": (HUGE, "must be at most"),
     "eval.batch_tokens": (HUGE, "must be at most"),
+    "eval.answer_tokens": (HUGE, "must be at most"),
     **{f"model.{name}": (HUGE, "must be at most") for name in foreign.LIMITS},
 }
 
