@@ -240,7 +240,7 @@ def main(words: list[str]) -> int:
     model.save_pretrained(options.run_dir)
     tokenizer.save_pretrained(options.run_dir)
     figures = measured(model, tokenizer) | {"CPU minutes": minutes}
-    files.write_json(options.run_dir / "results.json", figures)
+    files.write_json(options.run_dir / files.RESULTS, figures)
     print(json.dumps(figures, indent=1))
     print(f"wrote {example(model, tokenizer, options.run_dir / 'captions.png')}")
     return 0
