@@ -81,7 +81,6 @@ def test_integrated_gradients_sum_to_the_whole_change(tiny, seq2seq_tokenizer):
     source = seq2seq_tokenizer("a bird sings", return_tensors="pt")["input_ids"]
     target = torch.tensor([[translator.config.decoder_start_token_id, 9, 11]])
     baseline = torch.full_like(source, seq2seq_tokenizer.pad_token_id)
-    start, end = translator.get_encoder().get_input_embeddings()(torch.cat([baseline, source])).detach()
 
     def score(ids):
         return translator(ids, decoder_input_ids=target.expand(len(ids), -1)).logits[:, -1].log_softmax(-1)[:, 13]
