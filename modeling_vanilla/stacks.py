@@ -34,8 +34,9 @@ class _Stack(VanillaPreTrainedModel):
 
     def __init__(self, config: VanillaConfig, layers: list[nn.Module]):
         super().__init__(config)
-        self.embed_scale = math.sqrt(config.d_model) if config.scale_embeddings else 1.0
-        self.embed_tokens = TokenEmbedding(config.vocab_size, config.d_model, self.embed_scale)
+        # Private: what finds `embed_scale` at a stack (inseq 0.7) takes its table for one that does not multiply.
+        self._embed_scale = math.sqrt(config.d_model) if config.scale_embeddings else 1.0
+        self.embed_tokens = TokenEmbedding(config.vocab_size, config.d_model, self._embed_scale)
         self.embeddings = Embeddings(config)
         self.layers = nn.ModuleList(layers)
         self.norm = nn.LayerNorm(config.d_model, eps=config.layer_norm_eps) if config.norm_order == "pre" else None
@@ -62,7 +63,7 @@ class _Stack(VanillaPreTrainedModel):
         check_inputs(self.config, input_ids, inputs_embeds, attention_mask, past_length, self._prefix, packed)
         check_places(self.config, position_ids, token_type_ids, self._prefix)
         if inputs_embeds is None:
-            inputs_embeds = look_up(self.embed_tokens, input_ids, self.embed_scale)
+            inputs_embeds = look_up(self.embed_tokens, input_ids, self._embed_scale)
         if position_ids is None:
             length, device = inputs_embeds.shape[1], inputs_embeds.device
             position_ids = default_position_ids(attention_mask, length, past_length, device)
