@@ -7,7 +7,7 @@ import { AutoModelForSeq2SeqLM, AutoTokenizer, env } from "@huggingface/transfor
 const beside = (name) => new URL(name, document.baseURI).href;
 env.allowRemoteModels = false; // what is not beside the page is an error, not a download
 env.allowLocalModels = true;
-env.localModelPath = beside("./");
+env.localModelPath = "./"; // of the page; whole addresses are taken for remote ones
 env.useBrowserCache = false; // a model that was built anew is another model of the same name
 env.backends.onnx.wasm.wasmPaths = { wasm: beside("ort-wasm-simd-threaded.wasm") };
 env.backends.onnx.wasm.numThreads = 1; // more need headers that a plain file server does not send
