@@ -36,11 +36,19 @@ print(*project["dependencies"], *(line for name in sys.argv[1:] for line in extr
 endef
 export REQUIREMENTS
 
-.PHONY: help demo space has-model learn notebooks bench js test test-slow test-newest test-vllm check format venv clean
+define LOOK
+from modeling_vanilla.look.page import render
+from modeling_vanilla.look.view import View
+print(render(View("", "", "", None, [])))
+endef
+export LOOK
+
+.PHONY: help demo space has-model learn notebooks bench js js-page test test-slow test-newest test-vllm check format venv clean
 
 help:
 	@echo "make demo       train, look at and load the embedded example, in minutes on a CPU"
 	@echo "make space      a page in the browser that asks that model and shows where it looks    MODEL=FOLDER_OR_HUB_ID"
+	@echo "make js-page    a translator that runs in the browser alone, in build/js-page    MODEL=FOLDER_OR_HUB_ID"
 	@echo "make learn      run the labs of the course and fill its pages, in hours     LABS='ladder scale' LAB_ARGS='--seeds 1' shortens it"
 	@echo "make bench      speed and memory beside stock classes, in half an hour, into benchmarks/RESULTS.md (after make demo)"
 	@echo "make notebooks  the chapters of docs/learn/ as notebooks, in build/notebooks"
@@ -59,6 +67,19 @@ demo: $(STAMP)
 # The page of space/, as a Space of the Hub would show it; Ctrl-C ends it.
 space: has-model $(SPACE)
 	MODEL_ID="$(MODEL)" $(BIN)/python space/app.py
+
+# The page of space/browser with all that it needs, for any server of files: transformers.js and the wasm of onnxruntime
+# without what is for GPUs, a model, and the page of look, whose data is put in by the browser.
+js-page: has-model $(CLIENTS)
+	mkdir -p "$(JS)/page" && cp space/browser/package.json space/browser/package-lock.json "$(JS)/page/"
+	cd "$(JS)/page" && ONNXRUNTIME_NODE_INSTALL=skip npm ci --ignore-scripts --no-audit --no-fund
+	rm -rf build/js-page && mkdir -p build/js-page
+	$(BIN)/python -m modeling_vanilla convert "$(MODEL)" build/js-page/model --to js
+	$(BIN)/python -c "$$LOOK" > build/js-page/look.html
+	cp space/browser/index.html "$(JS)/page/node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded.wasm" build/js-page/
+	NODE_PATH="$(JS)/page/node_modules" "$(JS)/page/node_modules/.bin/esbuild" space/browser/page.js --bundle --minify \
+	  --format=esm --alias:onnxruntime-web/webgpu=onnxruntime-web/wasm --outfile=build/js-page/page.js
+	@echo "$(BIN)/python -m http.server --bind 127.0.0.1 --directory build/js-page"
 
 # A Hub id is left to the page; what looks like a folder has to be one.
 has-model:

@@ -2,7 +2,8 @@
 """These models as ONNX graphs, in the parts and with the names that transformers.js and Optimum give them.
 
 An encoder is one graph, `model`. So is a decoder, with the keys and values of the tokens before as inputs and outputs: none
-at first. A translator has two, `encoder_model` and `decoder_model_merged`.
+at first. A translator has two, `encoder_model` and `decoder_model_merged`; the second also gives where each layer looked in the
+source, `cross_attentions.LAYER` (B, H, T, S), which transformers.js hands out with `output_attentions`.
 Dimension letters: B batch, S source length, T target length, P tokens before, D d_model, H heads, K head_dim, V vocabulary.
 """
 
@@ -115,8 +116,8 @@ class _TranslatorsDecoder(nn.Module):
         cache = _cache_of(past)
         inputs = {"encoder_hidden_states": encoder_hidden_states, "encoder_attention_mask": encoder_attention_mask}
         both = as_installed(EncoderDecoderCache(cache, DynamicCache()))
-        out = self.model.model.decoder(input_ids, **inputs, **both, use_cache=True)
-        return (self.model.lm_head(out.last_hidden_state), *_tensors_of(cache))
+        out = self.model.model.decoder(input_ids, **inputs, **both, use_cache=True, output_attentions=True)
+        return (self.model.lm_head(out.last_hidden_state), *_tensors_of(cache), *out.cross_attentions)
 
 
 def _cache_of(past: list[torch.Tensor]) -> DynamicCache:
@@ -193,11 +194,18 @@ def _translator(model: Any, folder: Path) -> list[Path]:
         {0: rows, 1: source},
         [{0: rows, 2: before}] * len(past),
     )
+    inputs_named, outputs = _named(names, TRANSLATOR)
+    outputs += [f"cross_attentions.{index}" for index in range(config.num_decoder_layers)]
     decoder = folder / "decoder_model_merged.onnx"
-    return [
-        *_reader(model.get_encoder(), folder, "encoder_model.onnx"),
-        _export(_TranslatorsDecoder(model), decoder, inputs, *_named(names, TRANSLATOR), axes),
-    ]
+    kernel = config._attn_implementation
+    model.set_attn_implementation("eager")  # the one that keeps its weights
+    try:
+        return [
+            *_reader(model.get_encoder(), folder, "encoder_model.onnx"),
+            _export(_TranslatorsDecoder(model), decoder, inputs, inputs_named, outputs, axes),
+        ]
+    finally:
+        model.set_attn_implementation(kernel)
 
 
 WRITER = ["input_ids", "attention_mask", "position_ids"]

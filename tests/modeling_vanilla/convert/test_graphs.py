@@ -74,23 +74,27 @@ def run(session, **inputs) -> list[torch.Tensor]:
 def test_a_translator(build, tokens, convert):
     model = build("encoder-decoder", lm_head_bias=True, num_layers=1, num_decoder_layers=2, **OPTIONS)
     folder, sessions = convert(model)
+    model.set_attn_implementation("eager")
     assert VanillaConfig.from_pretrained(folder).head_dim == 5
     assert AutoTokenizer.from_pretrained(folder)("abc")["input_ids"]
     for rows, source, target in ((2, 6, 4), (3, 9, 7), (1, 1, 2)):
         ids, written = tokens(rows, source, seed=rows), tokens(rows, target, seed=9)
         mask = torch.ones_like(ids)
         mask[0, source // 2 + 1 :] = 0
-        expected = model(ids, attention_mask=mask, decoder_input_ids=written).logits
+        out = model(ids, attention_mask=mask, decoder_input_ids=written, output_attentions=True)
+        expected, crossed = out.logits, torch.stack(out.cross_attentions)  # (L, B, H, T, S)
         (memory,) = run(sessions["encoder_model"], input_ids=ids, attention_mask=mask)
         decoder, read = (
             sessions["decoder_model_merged"],
             dict(encoder_attention_mask=mask, encoder_hidden_states=memory),
         )
-        logits, *_ = run(decoder, input_ids=written, **read)
+        logits, *_, lower, upper = run(decoder, input_ids=written, **read)
         torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
-        first, *past = run(decoder, input_ids=written[:, :1], **read)
-        rest, *_ = run(decoder, input_ids=written[:, 1:], past=past, **read)
+        torch.testing.assert_close(torch.stack([lower, upper]), crossed, atol=1e-4, rtol=0)
+        first, *past, _, _ = run(decoder, input_ids=written[:, :1], **read)
+        rest, *_, upper = run(decoder, input_ids=written[:, 1:], past=past, **read)
         torch.testing.assert_close(torch.cat([first, rest], 1), expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(upper, crossed[1, :, :, 1:], atol=1e-4, rtol=0)
 
 
 @torch.no_grad()
