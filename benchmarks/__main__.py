@@ -7,7 +7,7 @@ python -m benchmarks step decoding       some; the results of the others stay
 import argparse
 import datetime
 import importlib
-import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -31,8 +31,16 @@ def run(name: str) -> str:
     text = (importlib.import_module(f"benchmarks.{name}").__doc__ or "").strip().splitlines()
     title, *rest = text
     prose = "\n".join(rest).strip().partition("\n\n    python")[0]
-    day = datetime.date.today().isoformat()
-    return f"## {name}: {title}\n\n{prose}\n\n`python -m benchmarks.{name}`, {day}: {done.stdout.strip()}\n"
+    day, output = datetime.date.today().isoformat(), done.stdout.strip()
+    printed = output if output.startswith("|") else output.replace("\n", "\n\n", 1).replace("\n\n\n", "\n\n")
+    gap = "\n\n" if output.startswith("|") else " "
+    return f"## {name}: {title}\n\n{prose}\n\n`python -m benchmarks.{name}`, {day}:{gap}{printed}\n"
+
+
+def sections_of(path: Path) -> dict[str, str]:
+    """Return the sections of an earlier run, by name."""
+    parts = re.split(r"^(?=## \w+: )", path.read_text(encoding="utf-8"), flags=re.MULTILINE) if path.exists() else []
+    return {part[3:].partition(":")[0]: part.rstrip("\n") + "\n" for part in parts if part.startswith("## ")}
 
 
 def main() -> None:
@@ -42,14 +50,13 @@ def main() -> None:
     names = parser.parse_args().names or list(NAMES)
     if unknown := set(names) - set(NAMES):
         parser.error(f"{', '.join(sorted(unknown))} must be of {', '.join(NAMES)}")
-    store = HERE / "results.json"
-    sections = json.loads(store.read_text(encoding="utf-8")) if store.exists() else {}
+    target = HERE / "RESULTS.md"
+    sections = sections_of(target)
     for number, name in enumerate(names, start=1):
         print(f"{number}/{len(names)} {name}", file=sys.stderr)
         sections[name] = run(name)
-        store.write_text(json.dumps(sections, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         known = [sections[key] for key in NAMES if key in sections]
-        (HERE / "RESULTS.md").write_text("\n".join([HEAD, *known]), encoding="utf-8")
+        target.write_text("\n".join([HEAD, *known]), encoding="utf-8")
 
 
 if __name__ == "__main__":
