@@ -142,17 +142,20 @@ def _past(config: VanillaConfig, layers: int) -> list[torch.Tensor]:
 
 def _export(graph: nn.Module, path: Path, inputs: tuple, names: list[str], outputs: list[str], axes: tuple) -> Path:
     """Write one graph, its weights in the same file."""
-    torch.onnx.export(
+    import onnx
+
+    program = torch.onnx.export(
         graph.eval(),
         inputs,
-        path,
         dynamo=True,
         verbose=False,
         input_names=names,
         output_names=outputs,
         dynamic_shapes=axes,
-        external_data=False,
     )
+    assert program is not None
+    # Not `program.save`, which asks a module that loads late for its `save`: nnsight gives every object a `save` of its own.
+    onnx.save(program.model_proto, path)
     return path
 
 

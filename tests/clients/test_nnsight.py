@@ -7,6 +7,8 @@ Dimension letters: B batch, T target length, S source length, V vocabulary.
 import pytest
 import torch
 
+from modeling_vanilla.convert.graphs import write_graphs
+
 nnsight = pytest.importorskip("nnsight")
 
 V = 97
@@ -80,3 +82,10 @@ def test_the_gradient_that_it_shows_is_that_of_autograd(tiny, batch):
     (gradient,) = torch.autograd.grad(output.logits[:, -1].logsumexp(-1).sum(), output.hidden_states[1])
     assert gradient.abs().sum() > 0
     torch.testing.assert_close(shown, gradient)
+
+
+def test_a_graph_is_written_beside_it(tiny, tmp_path):
+    """nnsight gives every object of the process a `save`, also the modules that torch's exporter loads late."""
+    pytest.importorskip("onnxscript")
+    [file] = write_graphs(tiny("encoder", V), tmp_path)
+    assert file.stat().st_size > 0
