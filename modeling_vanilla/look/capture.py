@@ -254,6 +254,9 @@ def capture(
     The model keeps its kernel and its output. Open it in the thread that runs the model; what other threads run
     meanwhile is not seen. It may be nested. At the end nothing stays changed, after an error too.
 
+    The search of `decoding`, which the pipelines use, computes attention by itself and shows nothing: while a capture is
+    open it leaves the work to transformers' search, which gives the same tokens more slowly.
+
     Args:
         model: Any model of transformers that uses its attention interface, or a part of one.
         layers: Which layers, from 0; all unless told.

@@ -58,7 +58,7 @@ def _measured(subject: Subject, options: Namespace, choice: Choice) -> list[str]
     results = measuring.searched(model, tokenizer, options) if options.search else []
     printed += [measuring.shown(results, options)] if results else []
     if options.to is not None:
-        view = look(model, tokenizer, options.text, options.target, choice, options.model)
+        view = look(model, tokenizer, measuring.text_of(options), options.target, choice, options.model)
         view.search = results[0].search if results else None
         if options.to.suffix.lower() in PICTURES:
             view = of_picture(view, choice)
@@ -84,6 +84,7 @@ def _parsed(parser: ArgumentParser, words: Sequence[str]) -> Namespace:
     parser.add_argument("model", metavar="MODEL", help="a model folder, a run folder (its final/), or a Hub id")
     parser.add_argument("text", metavar="TEXT", nargs="?", help="what it reads")
     parser.add_argument("--target", metavar="TEXT", help="what it writes; default: what it writes by itself")
+    parser.add_argument("--question", metavar="TEXT", help="what is asked about TEXT, for a model that answers")
     endings = ", ".join(ending.removeprefix(".") for ending in WRITERS)
     parser.add_argument("--to", metavar="FILE", type=Path, help=f"the file to write: {endings}")
     parser.add_argument("--layers", metavar="N,...", help="from 0; default: all, in a picture the last")

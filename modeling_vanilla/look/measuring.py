@@ -9,7 +9,8 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from . import report_figure, report_text, search_text
-from .examples import example, read_gold
+from .examples import example, of_row, read_gold
+from .reading import Text
 from .report import report
 from .search import Result, searches
 
@@ -22,7 +23,8 @@ def add_options(parser: ArgumentParser) -> None:
         metavar="FILE",
         type=Path,
         help="with --report, in place of TEXT: lines of JSON with source, target, and gold, for each character of target "
-        "the places of the characters of source that decide it",
+        "the places of the characters of source that decide it (without it: the words that target takes over from source); or "
+        "with context, question, answer and start: gold is the sentence that holds the answer",
     )
     parser.add_argument(
         "--integrated",
@@ -53,6 +55,8 @@ def check(options: Namespace) -> None:
         raise ValueError("--gold: belongs to --report, without --search and --to")
     if (options.text is None) == (options.gold is None):
         raise ValueError("TEXT: must be given, or --gold in its place")
+    if options.question is not None and (options.text is None or options.target is not None or options.search):
+        raise ValueError("--question: belongs to TEXT, without --target and --search")
     if options.report_to is not None and not options.report:
         raise ValueError("--report-to: belongs to --report")
     if options.report_to is not None:
@@ -63,8 +67,8 @@ def check(options: Namespace) -> None:
         raise ValueError(f"--integrated: {options.integrated} must be at least 0")
     beams_of(options)
     penalties_of(options)
-    alone = {"source": options.text, "target": options.target}
-    options.rows = [alone] if options.gold is None else read_gold(options.gold)
+    if options.gold is not None:
+        options.rows = read_gold(options.gold)
 
 
 def beams_of(options: Namespace) -> list[int]:
@@ -86,9 +90,17 @@ def penalties_of(options: Namespace) -> list[float]:
     return penalties
 
 
+def text_of(options: Namespace) -> Text:
+    """Return what the model reads: a text, or a question and its text."""
+    return options.text if options.question is None else (options.question, options.text)
+
+
 def reported(model: PreTrainedModel, tokenizer: Any, options: Namespace) -> str:
     """Return the report on one text, or on those of a file with gold."""
-    texts = [example(model, tokenizer, row["source"], row["target"], row.get("gold")) for row in options.rows]
+    if options.gold is None:
+        texts = [example(model, tokenizer, text_of(options), options.target)]
+    else:
+        texts = [of_row(model, tokenizer, row) for row in options.rows]
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     figures = report(model, texts, pad, options.integrated)
     if options.report_to is not None:

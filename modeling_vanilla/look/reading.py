@@ -21,6 +21,7 @@ from .weights import Attention, averaged, cell_means
 NamedHead = tuple[Kind | None, int, int]
 """A head as a user names it: without a kind it is of the last that a model has, of a translator the cross-attention."""
 Head = tuple[Kind, int, int]
+Text = str | tuple[str, str]
 LIKELIEST = 200
 MOST_NUMBERS, EXACT = 4, 4
 NEW_TOKENS = 20
@@ -74,7 +75,7 @@ class Reading:
 def look(
     model: PreTrainedModel,
     tokenizer: Any,
-    text: str,
+    text: Text,
     target: str | None = None,
     choice: Choice = Choice(),
     name: str | None = None,
@@ -88,7 +89,7 @@ def look(
     Args:
         model: An encoder, a decoder or an encoder-decoder of transformers.
         tokenizer: Its tokenizer.
-        text: What it reads.
+        text: What it reads, or a question and what it is asked about.
         target: What it is taken to have written, instead of writing.
         choice: Which layers, heads and kinds.
         name: The model's folder or Hub id, for the view.
@@ -108,7 +109,7 @@ def look(
         view = View(
             model=name or model.name_or_path or type(model).__name__,
             architecture=type(model).__name__,
-            text=text,
+            text=text if isinstance(text, str) else "  /  ".join(text),
             target=target if target is not None or not reading.written else _written(tokenizer, reading.written),
             maps=maps,
             exact=ranked[:EXACT] if choice.exact is None else _existing(choice.exact, maps, "exact"),
@@ -168,12 +169,14 @@ def _evaluating(model: PreTrainedModel):
         model.train(was_training)
 
 
-def read(model: Any, tokenizer: Any, text: str, target: str | None = None, as_text: bool = False) -> Reading:
+def read(model: Any, tokenizer: Any, text: Text, target: str | None = None, as_text: bool = False) -> Reading:
     """Turn a text into the inputs of one pass, and let the model write where it can; see `look`."""
     plain = {"split_special_tokens": True} if as_text else {}
-    if not tokenizer(text, add_special_tokens=False, verbose=False, **plain)["input_ids"]:
-        raise ValueError("TEXT: has no tokens")
-    encoded = tokenizer(text, return_tensors="pt", verbose=False, **plain).to(model.device)
+    texts = (text,) if isinstance(text, str) else text
+    for name, one in zip(("TEXT", "question"), reversed(texts)):
+        if not tokenizer(one, add_special_tokens=False, verbose=False, **plain)["input_ids"]:
+            raise ValueError(f"{name}: has no tokens")
+    encoded = tokenizer(*texts, return_tensors="pt", verbose=False, **plain).to(model.device)
     inputs = {key: encoded[key] for key in ("input_ids", "attention_mask", "token_type_ids") if key in encoded}
     most = longest(model, tokenizer)
     _check_length("TEXT", inputs["input_ids"].shape[1], most)

@@ -71,6 +71,8 @@ class Report:
         rollout: For "source" or "text", the figures of attention rollout by the names of `Figures`.
         gradients: The same of gradient x input and of integrated gradients, against gold.
         notes: What could not be measured, and why.
+        alike: The weight on gold of a head that looks at all that it may see alike: the mean over rows with gold of
+            |gold| / |visible columns|. What a head's `mass` is compared with.
     """
 
     texts: int
@@ -81,6 +83,7 @@ class Report:
     rollout: dict[str, float] = field(default_factory=dict)
     gradients: dict[str, dict[str, float]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    alike: float = math.nan
 
 
 class _Means:
@@ -148,6 +151,7 @@ def report(model: PreTrainedModel, texts: Sequence[Example], pad: int = 0, integ
     for method in ("gradient", "integrated"):
         if not math.isnan(hits := means.of((method, "hits"))):
             result.gradients[method] = {"hits": hits, "mass": means.of((method, "mass"))}
+    result.alike = means.of(("alike", "mass"))
     _effects(model, texts, pad, result)
     return result
 
@@ -220,13 +224,16 @@ def _measure(maps: Maps, text: Example, means: _Means) -> None:
         if seen.norms is not None:
             for head, value in enumerate(seen.norms.sum(-1).mean(-1).tolist()):
                 means.add(("norm", *place, head), value)
-        if text.gold is not None and place[0] == "cross":
+        if text.gold is not None and _looks_at(maps, place[0]) == "source":
             for head, weights in enumerate(seen.weights):
-                _against_gold(weights, text.gold, (*place, head), means)
+                _against_gold(weights[text.rows], text.gold, (*place, head), means)
             for head, norms in enumerate(seen.norms if seen.norms is not None else ()):
-                _against_gold(norms, text.gold, ("norm", *place, head), means)
+                _against_gold(norms[text.rows], text.gold, ("norm", *place, head), means)
     if text.gold is not None:
-        _against_gold(_flow(maps)[0], text.gold, ("rollout",), means)
+        flow, hidden = _flow(maps)
+        _against_gold(flow[text.rows], text.gold, ("rollout",), means)
+        visible = (~hidden[text.rows]).float()
+        _against_gold(visible / visible.sum(-1, keepdim=True), text.gold, ("alike",), means)
 
 
 def _against_gold(weights: torch.Tensor, gold: list[set[int]], key: tuple, means: _Means) -> None:
@@ -286,7 +293,7 @@ def _kind_of_effect(model: PreTrainedModel, text: Example) -> str:
     """Return "nats" for a model that writes, "KL" for another with logits, "states" for one without."""
     with torch.no_grad():
         output = model(**text.inputs)
-    has_logits = getattr(output, "logits", None) is not None
+    has_logits = getattr(output, "logits", None) is not None or getattr(output, "start_logits", None) is not None
     if not has_logits and getattr(output, "last_hidden_state", None) is None:
         raise ValueError(
             f"{type(model).__name__}: returns neither logits nor last_hidden_state: nothing can be compared"
@@ -296,9 +303,17 @@ def _kind_of_effect(model: PreTrainedModel, text: Example) -> str:
 
 @torch.no_grad()
 def _output(model: PreTrainedModel, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Return what a model says at each place: the logarithms of probabilities (B, T, V), or its last states (B, T, D)."""
+    """Return what a model says at each place: the logarithms of probabilities (B, T, V), or its last states (B, T, D).
+
+    What is said once of a text, its class or where an answer starts and ends, is said at each place.
+    """
     output = model(**inputs)
     logits = getattr(output, "logits", None)
+    if getattr(output, "start_logits", None) is not None:
+        ends = torch.stack([output.start_logits, output.end_logits], 1).float()  # (B, 2, T)
+        padding = inputs["attention_mask"][:, None] == 0
+        # V = 2 T: each of the two choices has half of the probability, so that a divergence is the mean of theirs.
+        logits = ends.masked_fill(padding, torch.finfo(ends.dtype).min / 2).log_softmax(-1).flatten(1)
     if logits is None:
         return output.last_hidden_state.float().cpu()
     logits = logits if logits.dim() == 3 else logits[:, None].expand(-1, inputs["input_ids"].shape[1], -1)  # classes

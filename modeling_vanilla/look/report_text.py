@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict
 from typing import Any
 
-from .report import Report
+from .report import Figures, Report
 
 EFFECTS = {
     "nats": "change of the log-probability of a written token, in nats",
@@ -19,6 +19,7 @@ zero, uniform, permute: {effect}, when the head gives nothing,
 gradient, integrated: rank correlation of the map with gradient x input, and with integrated gradients.{gold}"""
 EXACT = "\nx zero, x uniform, x permute: share of texts still written to the letter by greedy search, of {exact:.3f}."
 GOLD = "\ngold: share of rows whose strongest cell is gold, of {rows}; its weight on gold; the same share by norms."
+WEIGHTS = "weight on gold, mean of the heads: {layers}; of equal weights {alike:.3f}"
 
 
 def table(report: Report) -> str:
@@ -38,7 +39,8 @@ def table(report: Report) -> str:
         rows.append(row)
     widths = [max(len(row[column]) for row in rows) for column in range(len(columns))]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    lines += ["", _summary("attention rollout", report.rollout)] if report.rollout else [""]
+    lines += ["", *_weights(report)]
+    lines += [_summary("attention rollout", report.rollout)] if report.rollout else []
     names = {"gradient": "gradient x input", "integrated": "integrated gradients"}
     lines += [_summary(names[method], figures) for method, figures in report.gradients.items()]
     lines += [f"not measured: {note}" for note in report.notes]
@@ -55,6 +57,18 @@ def as_json(report: Report, model: str, architecture: str) -> str:
     for head in content["heads"]:
         head["error_rate"] = 1 - head["hits"]
     return json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _weights(report: Report) -> list[str]:
+    """Return a line that says how much of each layer's weight is on gold, where there is gold."""
+    layers: dict[str, list[Figures]] = {}
+    for head in report.heads:
+        if not math.isnan(head.mass):
+            layers.setdefault(f"{head.kind} layer {head.layer}", []).append(head)
+    if not layers or math.isnan(report.alike):
+        return []
+    means = (f"{name} {_number(sum(one.mass for one in heads) / len(heads), '.3f')}" for name, heads in layers.items())
+    return [WEIGHTS.format(layers=", ".join(means), alike=report.alike)]
 
 
 def _summary(name: str, figures: dict[str, float]) -> str:

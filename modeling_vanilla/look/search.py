@@ -2,8 +2,8 @@
 """The beam search, seen: every hypothesis with its score, where it branched, when it died and why.
 
 A `Recorder` takes what a search does, one token of one hypothesis at a time; any search can fill it. `replay` fills it
-from what transformers' search returns: the search is played again on its own scores, with the same operations, and must
-end in the same beams and the same score.
+from what transformers' search returns, or ours (`decoding.search`): the search is played again on its own scores, with
+the same operations, and must end in the same beams and the same score.
 
 Dimension letters: N steps, k beams, V vocabulary.
 """
@@ -211,7 +211,7 @@ def score_of(model: PreTrainedModel, inputs: dict[str, torch.Tensor], target: Se
 def replay(
     output: Any, ends: set[int], beams: int, length_penalty: float, max_new_tokens: int, label: Label
 ) -> Search:
-    """Play transformers' beam search (or greedy search) of one text again, on the scores that it returned.
+    """Play a beam search (or greedy search) of one text again, on the scores that it returned.
 
     At each step the max(2, 1 + number of ends) * k best tokens are candidates. Of those that do not end the k best go
     on; of the first k those that end are finished.
@@ -225,7 +225,8 @@ def replay(
         label: Returns the label of a token's id.
 
     Raises:
-        ValueError: The search that was played is not the one that ran: it sampled, or had groups or constraints.
+        ValueError: The search that was played is not the one that ran: it sampled, had groups or constraints, or divided
+            by the paper's length penalty.
     """
     recorder = Recorder(beams, length_penalty)
     kept: list[int | None] = [None] * beams  # the node of each hypothesis
@@ -271,7 +272,8 @@ def _compare(output: Any, recorder: Recorder, rows: dict[int, list[int]]) -> Non
         or rows[winner] != path[path >= 0].tolist()
     ):
         raise ValueError(
-            "search: it sampled, or had groups or constraints, and cannot be played again from its scores"
+            "search: it sampled, or had groups, constraints or length_penalty_form='paper', and cannot be played again "
+            "from its scores"
         )
 
 

@@ -43,21 +43,32 @@ def load_splits(recipe: Recipe) -> dict[str, datasets.Dataset]:
     Raises:
         UserError: a file is missing, empty or broken, naming the file, the line and the rule.
     """
-    data = recipe.data
+    data, has_names = recipe.data, TASKS[recipe.task].label_column is not None
     generated = generate(data.generator, data.generator_args) if data.generator else {}
     splits: dict[str, datasets.Dataset] = {}
     for name in SPLITS if data.generator else [name for name in SPLITS if getattr(data, name)]:
-        limit = data.limit_train if name == "train" else data.limit_eval
-        if name == "train" and data.validation_fraction > 0:
-            limit = None  # after the cut
+        limit = _limit(recipe, name)
+        if name == "train" and (data.validation_fraction > 0 or has_names):
+            limit = None  # the cut, and the names of the labels, are those of all rows
         elif name == "train" and data.stream_rows is not None:
             limit = min(limit or data.stream_rows, data.stream_rows)
         splits[name] = _load(recipe, name, limit, generated.get(name))
     if data.validation_fraction > 0 and "validation" not in splits:
         splits["train"], splits["validation"] = _cut(splits["train"], recipe)
-    if TASKS[recipe.task].label_column:
-        splits = _number_labels(splits, recipe)
-    return {name: splits[name] for name in SPLITS if name in splits}
+    names = _label_names(splits["train"], recipe) if has_names else []
+    splits = {name: _first(splits[name], _limit(recipe, name)) for name in SPLITS if name in splits}
+    return _number_labels(splits, names, recipe) if has_names else splits
+
+
+def _limit(recipe: Recipe, name: str) -> int | None:
+    """Return how many rows of a split are used, at most."""
+    return recipe.data.limit_train if name == "train" else recipe.data.limit_eval
+
+
+def _first(split: datasets.Dataset, limit: int | None) -> datasets.Dataset:
+    """Return the first rows of a split."""
+    table = split.data.table
+    return split if limit is None or limit >= table.num_rows else _dataset(table.slice(0, limit), str(split.split))
 
 
 def fingerprint(splits: dict[str, datasets.Dataset]) -> str:
@@ -186,12 +197,8 @@ def _cut(train: datasets.Dataset, recipe: Recipe) -> tuple[datasets.Dataset, dat
     if not all(table.num_rows for table in tables):
         rule = f"of {len(train)} row(s) must leave rows for both training and validation"
         raise UserError(f"data.validation_fraction: {data.validation_fraction} {rule}")
-    limits = (data.limit_train, data.limit_eval)
-    first, second = (
-        _dataset(table if limit is None else table.slice(0, limit), name)
-        for table, limit, name in zip(tables, limits, SPLITS, strict=False)
-    )
-    return first, second
+    train, validation = (_dataset(table, name) for table, name in zip(tables, SPLITS, strict=False))
+    return train, validation
 
 
 def label_names(split: datasets.Dataset) -> list[str] | None:
@@ -203,16 +210,23 @@ def label_names(split: datasets.Dataset) -> list[str] | None:
     return None
 
 
-def _number_labels(splits: dict[str, datasets.Dataset], recipe: Recipe) -> dict[str, datasets.Dataset]:
-    """Replace label names by numbers; the names are the training data's, numbers in numeric order."""
+def _label_names(train: datasets.Dataset, recipe: Recipe) -> list[str]:
+    """Return the names of the labels of all training rows, however many are used: sorted, numbers in numeric order."""
     column = str(TASKS[recipe.task].label_column)
-    names = sorted({*_each(splits["train"], column).unique().to_pylist()})
+    names = sorted({*_each(train, column).unique().to_pylist()})
     if all(name.lstrip("-").isdecimal() for name in names):
         names.sort(key=int)
     if len(names) < 2:
         raise UserError(f"data.{column}_column: only {names} in the training data; there must be at least 2 labels")
     _refuse_no_entities(names, recipe)
-    label = datasets.ClassLabel(names=names)
+    return names
+
+
+def _number_labels(
+    splits: dict[str, datasets.Dataset], names: list[str], recipe: Recipe
+) -> dict[str, datasets.Dataset]:
+    """Replace label names by numbers."""
+    column, label = str(TASKS[recipe.task].label_column), datasets.ClassLabel(names=names)
     return {name: _numbered(split, name, column, label, recipe) for name, split in splits.items()}
 
 

@@ -7,11 +7,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from small_models import BUILD, ids
+from small_models import BUILD, OURS, ids
 from torch.nn.attention.flex_attention import create_block_mask
-from transformers import AttentionInterface, MambaConfig, MambaModel
+from transformers import AttentionInterface, MambaConfig, MambaModel, pipeline
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+import tokenizer as tokenizers
+from modeling_vanilla import VanillaConfig, VanillaForConditionalGeneration, decoding
 from modeling_vanilla.look import Attention, averaged, capture, full, top
 from modeling_vanilla.look.weights import BLOCK
 
@@ -134,6 +136,48 @@ def test_rows_of_generate_are_those_of_one_pass(model_of, name, beams, sample):
                 got = call[beam, :, -1] if len(call) > B or beams == 1 else call[row, :, -1]
                 want = weights[row, :, first + step, : got.shape[-1]]
                 torch.testing.assert_close(got, want, atol=5e-6, rtol=0)
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("name", ["encoder-decoder", "decoder", "window"])
+def test_our_search_is_seen_as_transformers_search_is(model_of, name, beams, monkeypatch):
+    """It computes attention itself, so it leaves a watched model to transformers; unwatched it does not."""
+    model, asked, hand_over = model_of(name), [], decoding.hand_over
+    monkeypatch.setattr(decoding, "hand_over", lambda *args: asked.append(args) or hand_over(*args))
+    mask = torch.ones(B, S, dtype=torch.long)
+    mask[1, :3] = 0
+    settings = dict(attention_mask=mask, num_beams=beams, do_sample=False, max_new_tokens=4, min_new_tokens=4)
+    with capture(model) as expected:
+        theirs = model.generate(ids(B, S), **settings)
+    with capture(model) as seen:
+        watched = model.generate(ids(B, S), custom_generate=decoding.search, **settings)
+    assert len(asked) == 1
+    unwatched = model.generate(ids(B, S), custom_generate=decoding.search, **settings)
+    assert len(asked) == (2 if name == "window" else 1)
+    assert watched.tolist() == unwatched.tolist() == theirs.tolist()
+    assert list(seen) == list(expected)
+    for place, layer in expected.items():
+        assert len(layer.calls) == (1 if place[0] == "encoder" else 4)
+        assert all(torch.equal(*maps) for maps in zip(seen[place].calls, layer.calls, strict=True))
+
+
+def test_a_pipeline_is_seen(randomise):
+    """Its maps are those of one pass over what it wrote."""
+    words = tokenizers.build("char", ["the 3rd of May"], 40, "seq2seq", show_progress=False)
+    model = randomise(VanillaForConditionalGeneration(VanillaConfig(**OURS | {"vocab_size": len(words)})), std=0.4)
+    pipe = pipeline("translation", model=model, tokenizer=words, device="cpu")
+    with capture(model) as seen:
+        (result,) = pipe("the May", max_new_tokens=5, min_new_tokens=5, num_beams=1, return_tensors=True)
+    written = result["translation_token_ids"][None]
+    inputs = words("the May", return_tensors="pt")
+    expected = expected_of(model, input_ids=inputs["input_ids"], decoder_input_ids=written[:, :-1])
+    assert set(seen) == set(expected)
+    for (kind, layer), weights in expected.items():
+        calls = seen[kind, layer].calls
+        assert len(calls) == (1 if kind == "encoder" else 5)
+        for step, call in enumerate(calls):
+            want = weights if kind == "encoder" else weights[:, :, step : step + 1, : call.shape[-1]]
+            torch.testing.assert_close(call, want, atol=5e-6, rtol=0)
 
 
 def test_chosen_layers_heads_and_kind(model_of):

@@ -81,6 +81,7 @@ def test_search_on_the_terminal_and_in_the_view(run, tmp_path):
         (["abc", "--report", "--gold", "x"], "TEXT: must be given, or --gold"),
         (["--search", "--gold", "x"], "--gold: belongs to --report"),
         (["--report", "--gold", "missing.jsonl"], "missing.jsonl"),
+        (["abc", "--report", "--question", "d", "--target", "e"], "--question: belongs to TEXT, without --target"),
         (["abc", "--report", "--search", "--json"], "--json: must have one of"),
         (["abc", "--report", "--integrated", "-1"], "--integrated: -1 must be at least 0"),
         (["abc", "--search", "--beams", "0"], "--beams: '0' must be whole numbers in 1..64"),

@@ -182,6 +182,7 @@ def test_the_strongest_head_is_the_one_whose_rows_differ():
         ("BERT", dict(text=""), "TEXT: has no tokens"),
         ("BERT", dict(text="1" * 600), r"TEXT: 601 tokens; the model reads at most 512 \(max_position_embeddings\)"),
         ("BERT", dict(text="1", target="1"), "target: BertModel is an encoder, which writes nothing"),
+        ("BERT", dict(text=("", "1")), "question: has no tokens"),
         ("GPT-2", dict(text="1" * 60, target="2222"), r"TEXT and target: 65 tokens; the model reads at most 64"),
         ("BERT", dict(text="1", choice=Choice(layers=[2])), "layer 2 does not exist; BertModel has 0 to 1"),
         ("BERT", dict(text="1", choice=Choice(heads=[-1])), "head -1 does not exist"),

@@ -6,8 +6,9 @@ import math
 
 import pytest
 import torch
-from small_models import BUILD, ids
+from small_models import BUILD, OURS, ids
 
+from modeling_vanilla import VanillaConfig, VanillaForQuestionAnswering
 from modeling_vanilla.look import report_text
 from modeling_vanilla.look.examples import Example
 from modeling_vanilla.look.report import report
@@ -121,6 +122,34 @@ def test_gold(made):
     known = next(one for one in content["heads"] if (one["kind"], one["head"]) == ("cross", 2))
     assert known["error_rate"] == 0
     assert content["heads"][0]["gradient"] is None
+
+
+def test_answers(randomise):
+    """Of a head with queries of 0 the weight on gold is that of equal weights, and a head is worth what both ends change."""
+    model = randomise(VanillaForQuestionAnswering(VanillaConfig(variant="encoder", **OURS)), std=0.3)
+    with torch.no_grad():
+        attention = model.model.encoder.layers[1].self_attn
+        for part in (attention.q_proj.weight, attention.q_proj.bias):
+            part[: attention.head_dim] = 0
+    texts = texts_of(model, (6, 4))
+    for text, gold in zip(texts, ({2, 3}, {3}), strict=True):
+        text.rows, text.gold = [0, 1, 2][: len(gold) + 1], [gold] * (len(gold) + 1)
+    result = report(model, texts, integrated=0)
+    assert (result.effect, result.rows_with_gold) == ("KL", 5)
+    assert result.alike == pytest.approx((3 * 2 / 6 + 2 * 1 / 4) / 5)
+    assert of_head(result, "encoder", 1, 0).mass == pytest.approx(result.alike)
+
+    def ends():
+        with torch.no_grad():
+            outputs = [model(**text.inputs) for text in texts]
+        return [torch.cat([one.start_logits, one.end_logits]).log_softmax(-1) for one in outputs]  # (2, T)
+
+    plain = ends()
+    with torch.no_grad():
+        attention.out_proj.weight[:, attention.head_dim : 2 * attention.head_dim] = 0
+    kl = [(one.exp() * (one - other)).sum(-1).mean() for one, other in zip(plain, ends(), strict=True)]
+    expected = (3 * kl[0] + 2 * kl[1]) / 5  # a mean over rows, which all say the same
+    assert of_head(result, "encoder", 1, 1).effects["zero"] == pytest.approx(float(expected), rel=1e-3, abs=1e-6)
 
 
 @pytest.mark.parametrize(

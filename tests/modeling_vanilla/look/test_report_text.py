@@ -16,7 +16,7 @@ def report():
     head = Figures("cross", 1, 2, 0.31, 4.5, effects, exact, 0.11, -0.22, 0.99, 0.88, 0.77)
     other = Figures("encoder", 0, 3, 0.5, effects=dict.fromkeys(effects, 0.0), exact=dict.fromkeys(exact, 1.0))
     rollout, gradients = {"gradient": 0.4, "hits": 0.6}, {"gradient": {"hits": 0.5, "mass": 0.3}}
-    return Report(7, "nats", 1.0, 41, [head, other], rollout, gradients, ["a thing: why"])
+    return Report(7, "nats", 1.0, 41, [head, other], rollout, gradients, ["a thing: why"], 0.125)
 
 
 def columns(report) -> list[dict[str, str]]:
@@ -52,6 +52,7 @@ def test_every_figure_stands_below_its_heading(report):
 def test_below_the_table(report):
     text = table(report)
     for line in (
+        "weight on gold, mean of the heads: cross layer 1 0.880; of equal weights 0.125",
         "attention rollout: gradient 0.400, gold 0.600",
         "gradient x input: gold 0.500, weight 0.300",
         "not measured: a thing: why",

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import BartConfig, BartForConditionalGeneration
 
-from modeling_vanilla import VanillaConfig, VanillaForCausalLM, VanillaForConditionalGeneration
+from modeling_vanilla import VanillaConfig, VanillaForCausalLM, VanillaForConditionalGeneration, decoding
 from modeling_vanilla.look.search import replay, score_of, search
 
 VOCABULARY = 9
@@ -64,6 +64,31 @@ def test_the_search_that_was_played_again_is_the_one_that_ran(model, inputs, bea
     for number in range(0, len(result.search.nodes), 11):
         expected = score_of(model, inputs, path(result.search, number))
         assert result.search.nodes[number].score == pytest.approx(expected, abs=2e-4)
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("name", ["translator", "decoder"])
+def test_our_search_is_taken_down_as_transformers_search_is(name, beams, randomise, inputs, monkeypatch):
+    model = randomise(models()[name](), std=0.5)
+    options = dict(num_beams=beams, length_penalty=0.8 if beams > 1 else None, do_sample=False, max_new_tokens=7)
+    options |= dict(output_scores=True, return_dict_in_generate=True)
+    ends = {model.generation_config.eos_token_id}
+    expected = replay(model.generate(**inputs, **options), ends, beams, 0.8, 7, str)
+    monkeypatch.setattr(decoding, "hand_over", lambda *args: pytest.fail("the search was handed over"))
+    ours = replay(model.generate(**inputs, custom_generate=decoding.search, **options), ends, beams, 0.8, 7, str)
+    assert len(ours.nodes) == len(expected.nodes) > 7
+    for node, other in zip(ours.nodes, expected.nodes, strict=True):
+        assert (node.parent, node.label, node.fate) == (other.parent, other.label, other.fate)
+        assert node.score == pytest.approx(other.score, abs=1e-4)
+
+
+def test_the_papers_length_penalty_is_not_played_again(randomise, inputs):
+    """A tree divides by n^a; the other form could choose another winner."""
+    model = randomise(models()["translator"](), std=0.5)
+    options = dict(num_beams=3, max_new_tokens=7, output_scores=True, return_dict_in_generate=True)
+    options |= dict(custom_generate=decoding.search, length_penalty=0.8, length_penalty_form="paper")
+    with pytest.raises(ValueError, match="'paper'"):
+        replay(model.generate(**inputs, **options), {model.generation_config.eos_token_id}, 3, 0.8, 7, str)
 
 
 def all_texts(model, inputs) -> dict[tuple[int, ...], float]:

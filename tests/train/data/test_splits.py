@@ -119,6 +119,16 @@ def test_labels_are_numbered_by_the_training_data(recipe):
     assert rows(splits["test"]) == [("", 0)]  # an empty text is a text, and counts in the figure
 
 
+@pytest.mark.parametrize("cut", [{"validation": "t.csv"}, {"validation_fraction": 0.25}])
+def test_labels_are_those_of_all_rows_whatever_the_limit(recipe, cut):
+    files = {"x.csv": "text,label\na,x\nb,x\nc,z\nd,y\ne,z\nf,y\ng,z\nh,y\n", "t.csv": "text,label\ng,z\nh,y\n"}
+    whole = load_splits(recipe("classification", files, train="x.csv", **cut))
+    few = load_splits(recipe("classification", files, train="x.csv", limit_train=2, limit_eval=1, **cut))
+    assert few["train"].features["label"].names == ["x", "y", "z"]
+    assert rows(few["train"]) == rows(whole["train"])[:2] == [("a", 0), ("b", 0)]
+    assert rows(few["validation"]) == rows(whole["validation"])[:1] == [("g", 2)]
+
+
 def test_labels_of_json_may_be_numbers(recipe):
     lines = [{"text": "a", "label": 1}, {"text": "b", "label": 0}, {"text": "c", "label": 1}]
     splits = load_splits(recipe("classification", {"x.jsonl": "\n".join(map(json.dumps, lines))}, train="x.jsonl"))

@@ -96,6 +96,14 @@ def test_validation_is_cut_off_and_numbered_by_the_training_data(recipe):
     assert locate(made, "validation", 1).endswith("x.conll:25")
 
 
+def test_labels_are_those_of_all_rows_whatever_the_limit(recipe):
+    files = {"x.conll": COLUMNS + "\nSeoul NNP B-NP B-LOC\n", "v.conll": "Busan NNP B-NP B-LOC\n"}
+    splits = load_splits(recipe("tagging", files, train="x.conll", validation="v.conll", limit_train=1))
+    assert named(splits["train"]) == [(["EU", "rejects"], ["B-ORG", "O"])]
+    assert named(splits["validation"]) == [(["Busan"], ["B-LOC"])]
+    assert label_names(splits["train"]) == ["B-LOC", "B-ORG", "B-PER", "O"]
+
+
 def test_the_first_row_is_shown_with_the_names_of_its_labels(recipe):
     splits = load_splits(recipe("tagging", {"x.conll": TABS}, train="x.conll"))
     (shown,) = first_look.lines(splits)
