@@ -27,13 +27,13 @@ from lab.outcome import Cell, Table, shown
 ROOT = Path(__file__).parents[1]
 LEARN = ROOT / "docs" / "learn"
 RESULTS = LEARN / "results"
-NUMBER = re.compile(r"([-+]?[\d.,]+(?:e[-+]?\d+)?%?)<!-- (\w+) \| (.*?) -->")
-TABLE = re.compile(r"(<!-- table: (\w+) (\d+) -->\n).*?(<!-- end -->)", re.DOTALL)
+NUMBER = re.compile(r"([-+]?[\d.,]+(?:e[-+]?\d+)?%?)<!-- ([\w-]+) \| (.*?) -->")
+TABLE = re.compile(r"(<!-- table: ([\w-]+) (\d+) -->\n).*?(<!-- end -->)", re.DOTALL)
 PARTICLES = (("를", "을"), ("는", "은"), ("가", "이"), ("와", "과"), ("로", "으로"))
 """After a vowel, after a consonant."""
-PARTICLE = re.compile(r"([\d%])(<!-- \w+ \|[^>]* -->)(을|를|은|는|이|가|과|와|으로|로)(?=[\s,.)])")
+PARTICLE = re.compile(r"([\d%])(<!-- [\w-]+ \|[^>]* -->)(을|를|은|는|이|가|과|와|으로|로)(?=[\s,.)])")
 COMMAND = re.compile(r"^```bash\n(python -m .*)\n```$", re.MULTILINE)
-PICTURE = re.compile(r"^!\[(.*)\]\((\S+/(\w+)\.svg)\)$", re.MULTILINE)
+PICTURE = re.compile(r"^!\[(.*)\]\((\S+/([\w-]+)\.svg)\)$", re.MULTILINE)
 
 
 def chapters(language: str) -> list[Path]:
