@@ -231,6 +231,17 @@ class VanillaConfig(PreTrainedConfig):
         """Layers of the decoder, beside an encoder or alone."""
         return self.num_decoder_layers if self.is_encoder_decoder else self.num_layers
 
+    @property
+    def sliding_window(self) -> int | None:
+        """How many tokens each sees, itself and those before, in a decoder alone; a cache of transformers keeps no more.
+
+        None where the source is seen too: they size both halves of a cache alike, and would forget it. At least 2,
+        since their layer for 1 forgets nothing.
+        """
+        if self.attention_window is None or self.variant != "decoder" or self.has_cross_attention:
+            return None
+        return max(2, self.attention_window // 2 + 1)
+
     def _pipelines(self) -> dict[str, dict]:
         """Return the pipelines that the saved class can run, as config.json names them.
 

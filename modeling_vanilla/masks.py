@@ -60,7 +60,8 @@ def own_mask(
         cache: What the keys came through.
         layer_idx: Number of the layer within the cache.
         query: (B, H, T, K).
-        key: (B, H, S, K), those of the cache first. A static cache has room behind the last one.
+        key: (B, H, S, K), those of the cache first. A static cache has room behind the last one; one with a window
+            begins later than the row.
 
     Raises:
         ValueError: See `neighbourhood`.
@@ -81,9 +82,26 @@ def own_mask(
     if rule is None and (sees_all or (kernel == "sdpa" and before == 0 and length > 1)):  # sdpa reads `is_causal`
         return None
     places = torch.arange(before, before + length, device=query.device)[:, None]  # (T, 1)
-    keys = torch.arange(total, device=query.device)  # (S,)
+    gone = max(before + length - total, 0)  # what a cache with a window has let go of
+    keys = torch.arange(gone, gone + total, device=query.device)  # (S,)
     seen = keys <= places if is_causal else torch.ones(length, total, dtype=torch.bool, device=query.device)
     return seen if rule is None else seen & rule(0, 0, places, keys)
+
+
+def check_kept(config: VanillaConfig, mask, cache: Cache | None, length: int) -> None:
+    """Check that a mask of pairs (B, 1, T, S) is as wide as the keys of a cache with a window, and `length` new ones.
+
+    Raises:
+        ValueError: It is over keys that the cache has let go of, or misses some.
+    """
+    if config.sliding_window is None or cache is None or not torch.is_tensor(mask) or mask.dim() != 4:
+        return
+    kept = cache.get_mask_sizes(length, 0)[0]
+    if mask.shape[3] not in (1, kept):
+        raise ValueError(
+            f"attention_mask is over {mask.shape[3]} keys and must be over {kept}: with attention_window="
+            f"{config.attention_window} a cache keeps the last ones only; DynamicCache() without a config keeps all"
+        )
 
 
 def as_read(mask, config: VanillaConfig, query: torch.Tensor, key: torch.Tensor):

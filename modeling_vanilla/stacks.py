@@ -23,7 +23,7 @@ from .configuration_vanilla import VanillaConfig
 from .embeddings import Embeddings, TokenEmbedding, default_position_ids, look_up
 from .input_checks import can_read, check_inputs, check_memory, check_places, check_unknown, may_be_packed
 from .layers import DecoderLayer, EncoderLayer
-from .masks import neighbourhood
+from .masks import check_kept, neighbourhood
 from .windows import window_of
 
 
@@ -204,6 +204,7 @@ class VanillaDecoder(_Stack):
         rule = neighbourhood(self.config, paged=is_paged(cache))
         if is_paged(cache):  # generate_batch made it
             return attention_mask
+        check_kept(self.config, attention_mask, cache, inputs_embeds.shape[1])
         window = window_of(self.config, True, inputs_embeds, attention_mask, position_ids, cache)
         if window is not None:
             return window
