@@ -7,9 +7,11 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, ProjectConfiguration
 from datasets import Dataset
+from transformers import PreTrainedModel
 
 from train import files
 from train.data import splits as data
@@ -98,6 +100,16 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
         raise UserError(f"loop.tracker, loop.precision: {tracker}, {recipe.loop.precision}: {error}") from None
 
 
+def compiled(model: PreTrainedModel, backend: str = "inductor") -> None:
+    """Let a model run through `torch.compile` from now on, as one graph for rows of any number and length.
+
+    How many places a masked language model maps to the vocabulary is known from the data alone (decision 007); without
+    the flag the graph would break there.
+    """
+    torch._dynamo.config.capture_dynamic_output_shape_ops = True
+    model.compile(dynamic=True, backend=backend)
+
+
 def _build(recipe: Recipe, folder: Path, accelerator: Accelerator, splits: dict[str, Dataset]) -> Run:
     """Build tokenizer, rows, model and optimiser, and restore the newest intact checkpoint into them."""
     # Tokenizer, model and rows, the same on every rank.
@@ -108,7 +120,7 @@ def _build(recipe: Recipe, folder: Path, accelerator: Accelerator, splits: dict[
     encoded = training.encode(splits["train"], tokenizer, recipe)
     # The model as the processes share it, each with dropout of its own.
     if recipe.loop.compile:
-        model.compile(dynamic=True)
+        compiled(model)
     with warnings.catch_warnings():
         # Our only buffer is a constant table: sending it from rank 0 before every forward pass would be waste. The
         # name that replaces the option does not exist in accelerate yet.
