@@ -83,8 +83,20 @@ def update(
     kernels of transformers 5.23 and older update it themselves; they get it among their inputs.
     """
     if not is_paged(cache):
-        return cache.update(key, value, layer_idx)
+        masked = _masked(cache, key.shape[2], layer_idx)
+        keys, values = cache.update(key, value, layer_idx)
+        return (keys, values) if masked is None else (keys[:, :, -masked:], values[:, :, -masked:])
     if CACHE == "cache":
         return cache.update(key, value, layer_idx, kwargs=kernel_inputs)
     kernel_inputs["cache"] = cache
     return key, value
+
+
+def _masked(cache: Any, length: int, layer_idx: int) -> int | None:
+    """Return how many keys the mask of `length` new tokens is over, where a layer with a window holds more.
+
+    One that records what it may have to give back (assisted decoding, transformers 5.17) makes its masks as if it did not.
+    """
+    layers = getattr(cache, "layers", ())
+    is_recording = layer_idx < len(layers) and getattr(layers[layer_idx], "record_past", False)
+    return cache.get_mask_sizes(length, layer_idx)[0] if is_recording else None
