@@ -43,7 +43,7 @@ print(render(View("", "", "", None, [])))
 endef
 export LOOK
 
-.PHONY: help demo space has-model learn notebooks bench js js-page test test-slow test-newest test-vllm check format venv clean
+.PHONY: help demo space has-model learn notebooks bench js js-page llama test test-slow test-newest test-vllm check format venv clean
 
 help:
 	@echo "make demo       train, look at and load the embedded example, in minutes on a CPU"
@@ -56,6 +56,7 @@ help:
 	@echo "make test-slow  the tests that take minutes each"
 	@echo "make test-newest  a selection of the suite with the oldest and the newest that pyproject.toml allows"
 	@echo "make js         transformers.js for tests/clients, in $(JS)"
+	@echo "make llama      llama.cpp for tests/clients, in $(JS)/llama"
 	@echo "make test-vllm  vLLM itself on a CPU, in an environment of 3 GB beside .venv"
 	@echo "make check      lint, format, types, spelling"
 	@echo "make format     put the code into shape"
@@ -126,6 +127,11 @@ $(VLLM)/.installed: $(wildcard modeling_vanilla/*.py modeling_vanilla/serve/*.py
 js:
 	mkdir -p "$(JS)" && cp tests/clients/js/package.json "$(JS)/"
 	cd "$(JS)" && ONNXRUNTIME_NODE_INSTALL=skip npm install --ignore-scripts --no-audit --no-fund
+
+# llama.cpp as built for node: 80 MB, without the builds for GPUs.
+llama:
+	mkdir -p "$(JS)/llama" && cp tests/clients/js/llama/package.json "$(JS)/llama/"
+	cd "$(JS)/llama" && npm install --ignore-scripts --omit=optional --no-audit --no-fund
 
 check: $(STAMP)
 	$(BIN)/ruff check .

@@ -9,7 +9,7 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from ..base import VanillaPreTrainedModel
-from . import graphs
+from . import gguf, graphs
 from .architectures import from_transformers, load, to_transformers
 from .ctranslate2 import for_ctranslate2
 from .folders import check_target, complete_folder, copy_tokenizer, write_folder
@@ -34,7 +34,8 @@ def convert(parser: ArgumentParser, words: Sequence[str]) -> int:
         "--to",
         choices=TARGETS,
         help="default: the model of transformers, or Vanilla where the source is none; ctranslate2: the Marian model of "
-        "which ct2-transformers-converter makes the same translator; onnx: graphs; js: the folder that transformers.js reads",
+        "which ct2-transformers-converter makes the same translator; onnx: graphs; js: the folder that transformers.js reads; "
+        "gguf: the file that llama.cpp reads",
     )
     parser.add_argument(
         "--ctranslate2", dest="to", action="store_const", const="ctranslate2", help="the same as --to ctranslate2"
@@ -50,16 +51,16 @@ def convert(parser: ArgumentParser, words: Sequence[str]) -> int:
         raise ValueError(f"--part and --to {options.to} exclude each other: a half alone is a Vanilla model")
     model = load(options.source)
     converted = _converted(model, options)
-    if options.to in GRAPHS:
-        graphs.check(converted)
+    check, write = WRITERS.get(options.to, (lambda model: None, lambda model, folder: model.save_pretrained(folder)))
+    check(converted)
 
     def fill(folder: Path) -> None:
-        write = GRAPHS.get(options.to, lambda model, folder: model.save_pretrained(folder))
-        write(converted, folder)
         copy_tokenizer(complete_folder(options.source, lambda config: None), folder)
+        write(converted, folder)
 
     write_folder(options.target, fill)
-    files = sorted(str(path.relative_to(options.target)) for path in options.target.rglob("*.onnx"))
+    paths = [path for ending in ("onnx", "gguf") for path in options.target.rglob(f"*.{ending}")]
+    files = sorted(str(path.relative_to(options.target)) for path in paths)
     print(f"{options.target}: {', '.join(files) or type(converted).__name__}, from {type(model).__name__}")
     return 0
 
@@ -72,8 +73,13 @@ def _graphs(model: VanillaPreTrainedModel, folder: Path) -> None:
         model.generation_config.save_pretrained(folder)
 
 
-GRAPHS: dict[str, Any] = {"onnx": _graphs, "js": write_for_js}
-TARGETS = ("transformers", "ctranslate2", *GRAPHS)
+# What other programs read: whether a model fits, and how it is written beside its tokenizer.
+WRITERS: dict[str, Any] = {
+    "onnx": (graphs.check, _graphs),
+    "js": (graphs.check, write_for_js),
+    "gguf": (gguf.check, gguf.write_gguf),
+}
+TARGETS = ("transformers", "ctranslate2", *WRITERS)
 
 
 def _converted(model: PreTrainedModel, options: Namespace) -> PreTrainedModel:
@@ -86,6 +92,6 @@ def _converted(model: PreTrainedModel, options: Namespace) -> PreTrainedModel:
         raise ValueError(f"--to transformers needs a Vanilla model, {options.source} holds a {type(model).__name__}")
     if options.part:
         return cut(model if is_vanilla else from_transformers(model), options.part)
-    if options.to in GRAPHS:
+    if options.to in WRITERS:
         return model if is_vanilla else from_transformers(model)
     return to_transformers(model) if is_vanilla else from_transformers(model)
