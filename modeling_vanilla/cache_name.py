@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from transformers.cache_utils import EncoderDecoderCache
+from transformers.cache_utils import DynamicSlidingWindowLayer, EncoderDecoderCache
 from transformers.generation.continuous_batching.cache import PagedAttentionCache
 from transformers.masking_utils import create_causal_mask
 from transformers.utils.import_utils import is_torchdynamo_compiling
@@ -83,7 +83,12 @@ def update(
     kernels of transformers 5.23 and older update it themselves; they get it among their inputs.
     """
     if not is_paged(cache):
-        return cache.update(key, value, layer_idx)
+        keys, values = cache.update(key, value, layer_idx)
+        if isinstance(cache.layers[layer_idx], DynamicSlidingWindowLayer):
+            # transformers 5.17 returns also what it keeps for the way back of an assistant.
+            last = cache.layers[layer_idx].sliding_window - 1 + key.shape[2]
+            keys, values = keys[:, :, -last:], values[:, :, -last:]
+        return keys, values
     if CACHE == "cache":
         return cache.update(key, value, layer_idx, kwargs=kernel_inputs)
     kernel_inputs["cache"] = cache
