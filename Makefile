@@ -50,7 +50,7 @@ help:
 	@echo "make space      a page in the browser that asks that model and shows where it looks    MODEL=FOLDER_OR_HUB_ID"
 	@echo "make js-page    a translator that runs in the browser alone, in build/js-page    MODEL=FOLDER_OR_HUB_ID"
 	@echo "make learn      run the labs of the course and fill its pages, in hours     LABS='ladder scale' LAB_ARGS='--seeds 1' shortens it"
-	@echo "make bench      speed and memory beside stock classes, in half an hour, into benchmarks/RESULTS.md (after make demo)"
+	@echo "make bench      speed and memory beside stock classes, in about an hour, into benchmarks/RESULTS.md (after make demo)"
 	@echo "make notebooks  the chapters of docs/learn/ as notebooks, in build/notebooks"
 	@echo "make test       the test suite               PYTEST_ARGS='-k attention' narrows it"
 	@echo "make test-slow  the tests that take minutes each"

@@ -4,10 +4,12 @@ import sys
 
 import pytest
 
-from benchmarks import decoding, look, loss, step, window
+from benchmarks import batches, decoding, evaluation, look, loss, step, window
+
+SCRIPTS = [batches, decoding, evaluation, look, loss, step, window]
 
 
-@pytest.mark.parametrize("script", [decoding, look, loss, step, window], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda module: module.__name__)
 def test_a_benchmark_prints_its_table(script, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [script.__name__, "--smoke"])
     script.main()

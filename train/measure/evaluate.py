@@ -95,21 +95,34 @@ def evaluate(
         if set(figures) & set(GENERATION):
             scoring.check_generate(module, accelerator.mixed_precision != "no")
         if set(figures) - set(GENERATION):
-            totals, answers = scoring.score(evaluation, encoded, epoch)
-            values |= _likelihood(evaluation, totals, rows, figures)
-            details["sums"] = totals
-            if task.has_classes:
-                values |= _classification(evaluation, answers, rows, details)
-            if task.has_tags:
-                values |= _tagging(evaluation, answers, rows, figures, details)
-            if task.has_spans:
-                values |= _answering(evaluation, answers, rows, encoded, figures, details)
+            values |= _predict(evaluation, rows, encoded, figures, epoch, details)
         if set(figures) & set(GENERATION):
             several = references.by_source(rows)
             written = scoring.generate(evaluation, encoded, [row for row, _ in several.values()])
             texts = dict(zip(several, written, strict=True))
             values |= _compare(evaluation, texts, rows, figures, details)
     return Results({name: float(values[name]) for name in figures}, details)
+
+
+def _predict(
+    evaluation: Evaluation,
+    rows: "Dataset",
+    encoded: examples.Examples,
+    figures: Sequence[str],
+    epoch: int,
+    details: dict[str, Any],
+) -> dict[str, float]:
+    """Return the figures of one pass over the rows: of the likelihood, and of what the model answers."""
+    totals, answers = scoring.score(evaluation, encoded, epoch)
+    details["sums"] = totals
+    values, task = _likelihood(evaluation, totals, rows, figures), TASKS[evaluation.recipe.task]
+    if task.has_classes:
+        values |= _classification(evaluation, answers, rows, details)
+    if task.has_tags:
+        values |= _tagging(evaluation, answers, rows, figures, details)
+    if task.has_spans:
+        values |= _answering(evaluation, answers, rows, encoded, figures, details)
+    return values
 
 
 def check_metrics(names: Sequence[str], task: str) -> list[str]:

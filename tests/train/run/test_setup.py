@@ -36,7 +36,11 @@ def slopes(model, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[st
 
 @pytest.mark.parametrize(
     "variant",
-    ["encoder", pytest.param("decoder", marks=pytest.mark.slow), pytest.param("encoder-decoder", marks=pytest.mark.slow)],
+    [
+        "encoder",
+        pytest.param("decoder", marks=pytest.mark.slow),
+        pytest.param("encoder-decoder", marks=pytest.mark.slow),
+    ],
 )
 @torch._dynamo.config.patch(capture_dynamic_output_shape_ops=False)  # and as it was, at the end
 def test_a_compiled_model_is_one_graph(variant):
