@@ -19,7 +19,7 @@ gc.disable()  # what is imported stays: to look for garbage there takes two seco
 import gradio as gr
 from fontTools.ttLib import TTFont
 from model import Answer, Model, Refused
-from picture import alert, bars, heat_map
+from picture import alert, bars, heat_map, marked, table
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from words import LANGUAGES, Line, language_of
@@ -30,7 +30,8 @@ gc.enable()
 MOST_BYTES = 1 << 24
 MEAN = "mean"
 LABELS = ("inside", "examples", "settings", "layer", "head", "guesses", "beams", "beams_info", "most", "temperature")
-LABELS += ("temperature_info", "top_p", "top_p_info", "seed", "seed_info")
+LABELS += ("temperature_info", "top_p", "top_p_info", "seed", "seed_info", "question")
+COLUMNS = ("word", "label", "probability")
 SAY = gr.I18n(**{language: {} for language in LANGUAGES})  # filled when the model is known
 
 # Not every reader's system has Hangul. The package is never imported: only its font file is used (SIL Open Font License).
@@ -61,22 +62,23 @@ def build_page(model: Model, name: str, inside: str = "") -> gr.Blocks:
         answer = gr.State()
         with gr.Row():
             with gr.Column():
-                lines = (
-                    3 if kind == "complete" else 1
-                )  # in a field of one line Enter sends, and Shift+Enter breaks the line
-                first = examples[0] if examples else None
-                text = gr.Textbox(first, label=SAY(f"{kind}_input"), lines=lines, max_lines=12, elem_id="text")
+                # In a field of one line Enter sends, and Shift+Enter breaks the line.
+                lines = 3 if kind in ("complete", "answer") else 1
+                first = examples[0] if examples else [None, None]
+                text = gr.Textbox(first[0], label=SAY(f"{kind}_input"), lines=lines, max_lines=12, elem_id="text")
+                asked = [gr.Textbox(first[1], label=SAY("question"), elem_id="question")] if kind == "answer" else []
                 button = gr.Button(SAY(kind), variant="primary", elem_id="run")
-                settings = _settings(model)
+                settings = asked + _settings(model)
                 shown = None
                 if examples:
-                    rows = [[example] for example in examples]
-                    shown = gr.Examples(rows, [text], cache_examples=False, label=SAY("examples"))
+                    rows = [example[: 1 + len(asked)] for example in examples]
+                    shown = gr.Examples(rows, [text, *asked], cache_examples=False, label=SAY("examples"))
             with gr.Column():
                 output = gr.Textbox(
                     label=SAY(f"{kind}_output"), lines=2, max_lines=12, buttons=["copy"], elem_id="output"
                 )
-                guesses = gr.HTML(elem_id="guesses", visible=kind in ("fill", "classify"))
+                marks = gr.HTML(elem_id="marks", visible=kind in ("tag", "answer"))
+                guesses = gr.HTML(elem_id="guesses", visible=kind not in ("translate", "complete"))
                 note = gr.HTML(elem_id="note")
                 with gr.Row():
                     layers = [(f"layer {i}", i) for i in range(1, model.layers + 1)]
@@ -88,7 +90,9 @@ def build_page(model: Model, name: str, inside: str = "") -> gr.Blocks:
         if inside:
             with gr.Accordion(SAY("inside"), elem_id="inside"):
                 gr.HTML(f'<iframe sandbox="allow-scripts" srcdoc="{html.escape(inside)}"></iframe>')
-        _connect(model, page, shown, (text, *settings, layer, head), button, (output, guesses, note, picture, answer))
+        events = [button.click, text.submit] + [field.submit for field in asked]
+        outputs = (output, marks, guesses, note, picture, answer)
+        _connect(model, page, shown, (text, *settings, layer, head), events, outputs)
     return page
 
 
@@ -111,9 +115,9 @@ def _learn_words(model: Model) -> None:
 
 
 def _settings(model: Model) -> list[gr.components.Component]:
-    """Return the inputs of `Model.translate`, `complete`, `fill` or `classify`, in the order of their arguments."""
+    """Return what is set of `Model.translate`, `complete` or `fill`, in the order of their arguments."""
     most = model.limit - 1
-    if model.kind == "classify":
+    if model.kind in ("classify", "tag", "answer"):
         return []
     with gr.Accordion(SAY("settings"), open=False, elem_id="settings"):
         if model.kind == "fill":
@@ -130,13 +134,14 @@ def _settings(model: Model) -> list[gr.components.Component]:
         ]
 
 
-def _examples(model: Model) -> list[str]:
-    """Return what the owner of the Space wrote down, or what was published with the model."""
+def _examples(model: Model) -> list[list[str]]:
+    """Return what the owner of the Space wrote down, or what was published with the model: texts, and questions about them."""
     lines = os.environ.get("MODEL_EXAMPLES", "").splitlines()
-    return [line for line in lines if line.strip()] or model.samples
+    most = 1 if model.kind == "answer" else 0  # tabs that divide a line
+    return [[*line.split("\t", most), ""][:2] for line in lines if line.strip()] or model.samples
 
 
-def _connect(model: Model, page, examples, inputs: tuple, button, outputs: tuple) -> None:
+def _connect(model: Model, page, examples, inputs: tuple, events: list, outputs: tuple) -> None:
     """Say what happens on a click, on Enter, on an example, at the start, and when another layer or head is chosen.
 
     While the model works, gradio shows the seconds on the answer; what is asked meanwhile waits its turn.
@@ -159,15 +164,20 @@ def _connect(model: Model, page, examples, inputs: tuple, button, outputs: tuple
         try:
             answer = getattr(model, model.kind)(text or "", *settings)
         except Refused as refusal:
-            return "", "", alert(refusal.line.in_language(language)), "", None
+            return "", "", "", alert(refusal.line.in_language(language)), "", None
         notes = " · ".join(line.in_language(language) for line in answer.notes)
         titles = [Line("mask_number", {"number": i + 1}).in_language(language) for i in range(len(answer.guesses))]
-        return answer.text, bars(answer.guesses, titles), notes, draw(answer, layer, head, request), answer
+        nothing = Line("no_answer").in_language(language)
+        guesses = bars([[(guess or nothing, chance) for guess, chance in row] for row in answer.guesses], titles)
+        if model.kind == "tag":
+            guesses = table(text, answer.marks, [LANGUAGES[language][name] for name in COLUMNS])
+        map_ = draw(answer, layer, head, request)
+        return answer.text, marked(text or "", answer.marks), guesses, notes, map_, answer
 
     # One at a time: the model has all the cores, and sampling one seed.
     queue = {"concurrency_limit": 1, "concurrency_id": "model"}
     shown = {"trigger_mode": "always_last", "show_progress_on": outputs[0]}
-    gr.on([button.click, inputs[0].submit], ask, [*inputs], outputs, api_name=model.kind, **shown, **queue)
+    gr.on(events, ask, [*inputs], outputs, api_name=model.kind, **shown, **queue)
     if examples is not None:
         for event in (examples.load_input_event.then, page.load):
             event(ask, [*inputs], outputs, api_visibility="private", show_progress_on=outputs[0], **queue)

@@ -1,26 +1,30 @@
 # Copyright 2026 The modeling_vanilla authors. Licensed under the Apache License, Version 2.0.
-"""A published checkpoint behind four questions: translate this, go on from here, what is missing, which label; and where
-it looked.
+"""A published checkpoint behind six questions: translate this, go on from here, what is missing, which label, which label for
+each word, where is the answer; and where it looked.
 
 Dimension letters: L layers, H heads, T rows (tokens written), S columns (tokens read).
 """
 
 import json
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    AutoModelForQuestionAnswering,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     AutoTokenizer,
 )
+from transformers.dynamic_module_utils import get_class_from_dynamic_module
 from transformers.utils import cached_file
 from words import Line
 
@@ -30,7 +34,12 @@ KINDS = {
     "ForCausalLM": ("complete", ("decoder",), AutoModelForCausalLM),
     "ForMaskedLM": ("fill", ("encoder",), AutoModelForMaskedLM),
     "ForSequenceClassification": ("classify", ("encoder", "decoder"), AutoModelForSequenceClassification),
+    "ForTokenClassification": ("tag", ("encoder",), AutoModelForTokenClassification),
+    "ForQuestionAnswering": ("answer", ("encoder",), AutoModelForQuestionAnswering),
 }
+SEARCH = "pipeline_question_answering.QuestionAnsweringPipeline"
+ANSWERS = 5
+"""Answers that are shown, the best first."""
 # Characters that a text may have for each token that the model reads: more than any word has. A text is measured before it is
 # cut into tokens, which takes a minute for 5 MB, and all visitors wait in one line.
 CHARACTERS = 32
@@ -46,6 +55,16 @@ class Refused(ValueError):
         super().__init__(self.line.in_language("en"))
 
 
+class Mark(NamedTuple):
+    """Some characters of a text, what they are, how sure the model is, and a colour in degrees; None: of no colour."""
+
+    first: int
+    behind: int
+    label: str
+    chance: float
+    hue: int | None
+
+
 class Answer(NamedTuple):
     """What the model said, and the ids that went in and that `generate` gave: enough to ask again where it looked."""
 
@@ -54,6 +73,8 @@ class Answer(NamedTuple):
     read: list[int]
     output: list[int] = []
     guesses: list[list[tuple[str, float]]] = []
+    marks: list[Mark] = []
+    types: list[int] | None = None
 
 
 class Model:
@@ -65,7 +86,7 @@ class Model:
         Its own Python files are executed, weights and code of the same revision.
 
         Raises:
-            ValueError: a model with another task than the four.
+            ValueError: a model with another task than the six.
             OSError: no such model.
         """
         if (Path(source) / "final" / "config.json").is_file() and not (Path(source) / "config.json").exists():
@@ -77,7 +98,8 @@ class Model:
         self.kind, variants, auto_class = next(fitting, ("", (), None))
         if variant not in variants:
             raise ValueError(
-                f"{source}: {architecture} (variant {variant!r}) neither translates, completes, fills in nor classifies"
+                f"{source}: {architecture} (variant {variant!r}) neither translates, completes, fills in, classifies, tags nor "
+                "answers"
             )
         # Only the eager kernel hands out attention weights.
         model = auto_class.from_pretrained(source, config=config, attn_implementation="eager", **code).eval()
@@ -90,24 +112,36 @@ class Model:
         self._silent = sorted({*self.tokenizer.all_special_ids} - {self.tokenizer.eos_token_id})
         self._encoder = _text_encoder(self.tokenizer, self.tokenizer.mask_token if self.kind == "fill" else None)
         self.samples = _samples(source, revision)
+        if self.kind == "answer":
+            # The search for the best span comes with the checkpoint, as its other code does.
+            pipeline = get_class_from_dynamic_module(SEARCH, source, revision=revision, code_revision=revision)
+            self._pipeline = pipeline(model=self.net, tokenizer=self.tokenizer)
 
     def encode(self, text: str) -> list[int]:
-        """Return the ids of a text; what is written like a special token stays text.
+        """Return the ids of a text; see `_encoding`."""
+        return self._encoding(text).ids
+
+    def _encoding(self, text: str, question: str | None = None) -> Encoding:
+        """Return the tokens of a text, or of a question and its text; what is written like a special token stays text.
 
         Raises:
             Refused: an empty text, or one that is longer than the model's positions reach.
         """
         characters = CHARACTERS * self.limit
-        if len(text) > characters:
-            raise Refused("too_many_characters", characters=len(text), limit=self.limit, most=characters)
-        if not text.strip():
-            raise Refused("empty")
-        ids = self._encoder.encode(text).ids
+        for one, fault in [(text, "empty")] + [(question, "no_question")] * (question is not None):
+            if len(one) > characters:
+                raise Refused("too_many_characters", characters=len(one), limit=self.limit, most=characters)
+            if not one.strip():
+                raise Refused(fault)
+        if self.kind == "tag":  # as in training, where words are given one by one
+            encoding = self._encoder.encode(text.split(), is_pretokenized=True)
+        else:
+            encoding = self._encoder.encode(text) if question is None else self._encoder.encode(question, text)
         # A decoder also has to have room for one token that it writes.
         most = self.limit - 1 if self.kind == "complete" else self.limit
-        if len(ids) > most:
-            raise Refused("too_many_tokens", count=len(ids), most=most)
-        return ids
+        if len(encoding.ids) > most:
+            raise Refused("too_many_tokens", count=len(encoding.ids), most=most)
+        return encoding
 
     @torch.inference_mode()
     def translate(self, text: str, beams: int, max_new_tokens: int) -> Answer:
@@ -161,6 +195,37 @@ class Model:
         return Answer(names[0], self._notes(started, ids), ids, guesses=guesses)
 
     @torch.inference_mode()
+    def tag(self, text: str) -> Answer:
+        """Name the likeliest label of each word, read at its first token; words are what stands between spaces."""
+        started, encoding = time.monotonic(), self._encoding(text)
+        chances = self.net(**self._batch(encoding.ids)).logits[0].float().softmax(-1)  # (S, labels)
+        values, labels = (column.tolist() for column in chances.max(-1))
+        names = self.net.config.id2label
+        kinds = sorted({_kind_of(name) for name in names.values()} - {"O"})
+        owners, marks = encoding.word_ids, []
+        for number, word in enumerate(re.finditer(r"\S+", text)):
+            if number in owners:  # a word of characters that the tokenizer drops has no token
+                place = owners.index(number)
+                name = str(names[labels[place]])
+                hue = None if name == "O" else round(360 * kinds.index(_kind_of(name)) / len(kinds))
+                marks.append(Mark(*word.span(), name, values[place], hue))
+        line = " ".join(mark.label for mark in marks)
+        return Answer(line, self._notes(started, encoding.ids), encoding.ids, marks=marks)
+
+    @torch.inference_mode()
+    def answer(self, text: str, question: str) -> Answer:
+        """Find the answer to a question in a text, or say that there is none: the pipeline's own search."""
+        started, encoding = time.monotonic(), self._encoding(text, question or "")
+        found = self._pipeline(question=question, context=text, top_k=ANSWERS, handle_impossible_answer=True)
+        found = found if isinstance(found, list) else [found]
+        best = found[0]
+        marks = [Mark(best["start"], best["end"], "", best["score"], 120)] if best["answer"] else []
+        notes = self._notes(started, encoding.ids) + [Line("no_answer")] * (not marks)
+        guesses = [[(one["answer"], one["score"]) for one in found]]
+        types = encoding.type_ids if "token_type_ids" in self.tokenizer.model_input_names else None
+        return Answer(best["answer"], notes, encoding.ids, guesses=guesses, marks=marks, types=types)
+
+    @torch.inference_mode()
     def attention(self, answer: Answer, layer: int, head: int | None):
         """Return where the model looked.
 
@@ -181,9 +246,8 @@ class Model:
         else:
             # What a decoder wrote last, it never read; an encoder wrote nothing.
             columns, rows = output[:-1] or read, output[len(read) :] or read
-            weights = self.net(**self._batch(columns), output_attentions=True).attentions[layer - 1][
-                :, :, -len(rows) :
-            ]
+            inputs = self._batch(columns, answer.types)
+            weights = self.net(**inputs, output_attentions=True).attentions[layer - 1][:, :, -len(rows) :]
         weights = weights[0].float()  # (H, T, S)
         chosen = weights.mean(0) if head is None else weights[head - 1]
         return self.labels(rows), self.labels(columns), chosen.cpu().numpy()
@@ -195,10 +259,11 @@ class Model:
             names = [self.tokenizer.decode([number]) for number in ids]
         return [SEEN.get(name, name) for name in names]
 
-    def _batch(self, ids: list[int]) -> dict[str, torch.Tensor]:
+    def _batch(self, ids: list[int], types: list[int] | None = None) -> dict[str, torch.Tensor]:
         """Return a batch of one row."""
         row = torch.tensor([ids], device=self.net.device)
-        return {"input_ids": row, "attention_mask": torch.ones_like(row)}
+        sides = {} if types is None else {"token_type_ids": torch.tensor([types], device=self.net.device)}
+        return {"input_ids": row, "attention_mask": torch.ones_like(row)} | sides
 
     def _text(self, ids: list[int]) -> str:
         return self.tokenizer.decode(ids, skip_special_tokens=True)
@@ -213,6 +278,11 @@ class Model:
             full = room == self.limit - (len(read) if self.kind == "complete" else 1)
             lines.append(Line("full" if full else "stopped"))
         return lines
+
+
+def _kind_of(label: str) -> str:
+    """Return the label without what says where in an entity a word stands."""
+    return re.sub("^[BI]-", "", label)
 
 
 def _text_encoder(tokenizer, mask: str | None) -> Tokenizer:
@@ -230,8 +300,10 @@ def _text_encoder(tokenizer, mask: str | None) -> Tokenizer:
     return encoder
 
 
-def _samples(source: str, revision: str | None) -> list[str]:
-    """Return texts to try, from the results that were published with the model; none if there are none."""
+def _samples(source: str, revision: str | None) -> list[list[str]]:
+    """Return texts to try, each with the question about it where there is one, from the results that were published with the
+    model; none if there are none.
+    """
     beside = Path(source).parent / "results.json"  # where a run keeps it, whose model is in final/
     missing_is_fine = {
         "_raise_exceptions_for_missing_entries": False,
@@ -244,5 +316,5 @@ def _samples(source: str, revision: str | None) -> list[str]:
         return []
     with open(path, encoding="utf-8") as stream:
         samples = json.load(stream).get("samples") or []
-    texts = (sample.get("source") or sample.get("text") for sample in samples)
-    return [text for text in texts if isinstance(text, str)][:5]
+    rows = ([sample.get("source") or sample.get("text"), sample.get("question", "")] for sample in samples)
+    return [row for row in rows if all(isinstance(text, str) for text in row)][:5]

@@ -1,5 +1,5 @@
 # Copyright 2026 The modeling_vanilla authors. Licensed under the Apache License, Version 2.0.
-"""What the browser draws: a heat map of attention as SVG, and bars of guesses as HTML.
+"""What the browser draws: a heat map of attention as SVG, bars of guesses and marked texts as HTML.
 
 The cells are one image with a pixel each, so that a thousand tokens cost little; the labels are text, in the fonts and
 colours of the page. Every label is escaped: tokens come from whoever types.
@@ -12,6 +12,7 @@ import math
 import unicodedata
 
 import numpy as np
+from model import Mark
 from PIL import Image
 
 CELL, FONT, UNIT = 20, 14, 8.5  # pixels: a cell, a letter's height, a letter's width in a font of equal widths
@@ -62,6 +63,29 @@ def bars(guesses: list[list[tuple[str, float]]], titles: list[str]) -> str:
             (f"<p>{html.escape(title)}</p>" if len(guesses) > 1 else "") + f'<ol class="guesses">{lines}</ol>'
         )
     return "".join(lists)
+
+
+def marked(text: str, marks: list[Mark]) -> str:
+    """Return a text whose marked characters have the colour of their label, and the label beside them."""
+    parts, at = [], 0
+    for mark in marks:
+        parts.append(html.escape(text[at : mark.first]))
+        characters, at = html.escape(text[mark.first : mark.behind]), mark.behind
+        label = f"<small>{html.escape(mark.label)}</small>" if mark.label else ""
+        style = f'style="--hue:{mark.hue}" title="{100 * mark.chance:.1f} %"'
+        parts.append(characters if mark.hue is None else f"<mark {style}>{characters}{label}</mark>")
+    return f'<p class="marked">{"".join(parts)}{html.escape(text[at:])}</p>' if marks else ""
+
+
+def table(text: str, marks: list[Mark], heads: list[str]) -> str:
+    """List marked words with their labels and probabilities."""
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in heads)
+    rows = (
+        f"<tr><td>{html.escape(text[mark.first : mark.behind])}</td><td>{html.escape(mark.label)}</td>"
+        f"<td>{100 * mark.chance:.1f} %</td></tr>"
+        for mark in marks
+    )
+    return f'<table class="labels"><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
 
 
 def alert(message: str) -> str:

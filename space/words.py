@@ -29,6 +29,21 @@ ENGLISH = {
     "classify_output": "The likeliest label",
     "classify_looked": "Self-attention: each row is a token that looks, each column a token that is looked at. The fuller the "
     "colour, the more of it the row takes. The label is read from the row {place}.",
+    "tag": "Label the words",
+    "tag_input": "Text (Enter labels its words)",
+    "tag_output": "The likeliest label of each word",
+    "tag_looked": "Self-attention: each row is a token that looks, each column a token that is looked at. The fuller the colour, "
+    "the more of it the row takes. The label of a word is read from the row of its first token.",
+    "answer": "Answer",
+    "answer_input": "Text",
+    "answer_output": "Answer",
+    "answer_looked": "Self-attention: each row is a token that looks, each column a token that is looked at. The fuller the "
+    "colour, the more of it the row takes. The question stands first; where the answer starts and ends is read from the rows of the "
+    "text, and that there is none from the row {place}.",
+    "question": "Question about it (Enter answers)",
+    "word": "Word",
+    "label": "Label",
+    "probability": "Probability",
     "first": "at the top",
     "last": "at the bottom",
     "equation": "A row is " + EQUATION + " of equation 1 for one query, here with dₖ = {width}; it sums to 1.",
@@ -64,6 +79,8 @@ ENGLISH = {
     "{most:,} characters at most.",
     "too_many_tokens": "The text is too long: {count:,} tokens, and this model reads {most:,} at most.",
     "no_mask": "Nothing is missing: write {mask} where a word should be guessed.",
+    "no_question": "Nothing is asked: type a question first.",
+    "no_answer": "no answer in this text",
 }
 
 KOREAN = {
@@ -86,6 +103,20 @@ KOREAN = {
     "classify_output": "가장 그럴듯한 레이블",
     "classify_looked": "셀프 어텐션: 행은 보는 토큰, 열은 보이는 토큰입니다. 색이 진할수록 행이 그 토큰에서 많이 가져옵니다. 레이블은 "
     "{place} 행에서 읽습니다.",
+    "tag": "단어에 레이블 붙이기",
+    "tag_input": "글 (Enter를 누르면 단어마다 레이블을 붙입니다)",
+    "tag_output": "단어마다 가장 그럴듯한 레이블",
+    "tag_looked": "셀프 어텐션: 행은 보는 토큰, 열은 보이는 토큰입니다. 색이 진할수록 행이 그 토큰에서 많이 가져옵니다. 단어의 레이블은 "
+    "그 첫 토큰의 행에서 읽습니다.",
+    "answer": "답 찾기",
+    "answer_input": "글",
+    "answer_output": "답",
+    "answer_looked": "셀프 어텐션: 행은 보는 토큰, 열은 보이는 토큰입니다. 색이 진할수록 행이 그 토큰에서 많이 가져옵니다. 질문이 먼저 "
+    "나옵니다. 답의 시작과 끝은 글의 행에서, 답이 없다는 것은 {place} 행에서 읽습니다.",
+    "question": "글에 대한 질문 (Enter를 누르면 답을 찾습니다)",
+    "word": "단어",
+    "label": "레이블",
+    "probability": "확률",
     "first": "맨 위",
     "last": "맨 아래",
     "equation": "한 행은 쿼리 하나에 대한 식 1의 " + EQUATION + "입니다. 여기서는 dₖ = {width}이고, 합은 1입니다.",
@@ -119,6 +150,8 @@ KOREAN = {
     "too_many_characters": "글이 너무 깁니다. 문자 {characters:,}개인데, 이 모델은 토큰 {limit:,}개, 문자로는 {most:,}개까지 읽습니다.",
     "too_many_tokens": "글이 너무 깁니다. 토큰 {count:,}개인데, 이 모델은 {most:,}개까지 읽습니다.",
     "no_mask": "빠진 곳이 없습니다. 단어를 짐작할 자리에 {mask}를 써 주세요.",
+    "no_question": "질문이 없습니다. 질문을 먼저 써 주세요.",
+    "no_answer": "이 글에는 답이 없음",
 }
 
 LANGUAGES = {"en": ENGLISH, "ko": KOREAN}

@@ -38,8 +38,9 @@ WITH_CODE = (
     "sharing",
     "tasks",
     "captions",
+    "find-then-answer",
 )
-SLOW = ("own-data", "tasks")  # several commands, each a process of its own
+SLOW = ("own-data", "tasks", "find-then-answer")  # several commands, each a process of its own
 ONLINE = ("publishing", "sharing")  # these speak to a Hub
 SECONDS = 300
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}  # small models: more threads only wait for each other

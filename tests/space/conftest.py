@@ -24,7 +24,9 @@ from modeling_vanilla import (
     VanillaForCausalLM,
     VanillaForConditionalGeneration,
     VanillaForMaskedLM,
+    VanillaForQuestionAnswering,
     VanillaForSequenceClassification,
+    VanillaForTokenClassification,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -125,6 +127,45 @@ def classifier(tmp_path_factory):
     model = VanillaForSequenceClassification(config)
     learn(model, tokenizer(texts, padding=True, return_tensors="pt") | {"labels": torch.tensor(labels)}, 60)
     return save(model, tokenizer, tmp_path_factory.mktemp("models") / "films" / "final")
+
+
+@pytest.fixture(scope="session")
+def tagger(tmp_path_factory):
+    """Return a folder with a model that finds a name and a place."""
+    names = ["B-LOC", "B-PER", "I-PER", "O"]
+    rows = [("Kim Minsu visits Seoul", [1, 2, 3, 0]), ("Lee leaves Busan", [1, 3, 0])]
+    tokenizer = build("wordpiece", "encoder", [text for text, _ in rows], 16)
+    kinds = {"id2label": dict(enumerate(names)), "label2id": {name: number for number, name in enumerate(names)}}
+    config = VanillaConfig(variant="encoder", vocab_size=len(tokenizer), max_position_embeddings=16, **kinds, **SHARED)
+    torch.manual_seed(0)
+    model = VanillaForTokenClassification(config)
+    words = [text.split() for text, _ in rows]
+    batch = tokenizer(words, is_split_into_words=True, padding=True, return_tensors="pt")
+    labels = torch.full_like(batch["input_ids"], -100)
+    for row, (_, tags) in enumerate(rows):
+        owners = batch.word_ids(row)
+        for word, tag in enumerate(tags):
+            labels[row, owners.index(word)] = tag
+    learn(model, batch | {"labels": labels}, 60)
+    return save(model, tokenizer, tmp_path_factory.mktemp("models") / "names")
+
+
+@pytest.fixture(scope="session")
+def reader(tmp_path_factory):
+    """Return a folder with a model that knows who lives where, and that nothing says when."""
+    text, questions = "Kim lives in Seoul", ["who", "where", "when"]
+    tokenizer = build("wordpiece", "encoder", [text, *questions], 16)
+    config = VanillaConfig(
+        variant="encoder", vocab_size=len(tokenizer), max_position_embeddings=16, type_vocab_size=2, **SHARED
+    )
+    torch.manual_seed(0)
+    model = VanillaForQuestionAnswering(config)
+    batch = tokenizer(questions, [text] * 3, return_tensors="pt", return_token_type_ids=True)
+    places = [batch.char_to_token(row, text.index(name), 1) for row, name in enumerate(("Kim", "Seoul"))]
+    ends = torch.tensor([*places, 0])
+    learn(model, batch | {"start_positions": ends, "end_positions": ends}, 100)
+    samples = [{"text": text, "question": one, "answer": "", "prediction": ""} for one in questions[:2]]
+    return save(model, tokenizer, tmp_path_factory.mktemp("models") / "answers", samples)
 
 
 def environment(folder: Path) -> dict[str, str]:

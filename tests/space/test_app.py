@@ -12,7 +12,12 @@ import time
 import torch
 from transformers import AutoTokenizer
 
-from modeling_vanilla import VanillaForCausalLM, VanillaForConditionalGeneration, VanillaForTokenClassification
+from modeling_vanilla import (
+    VanillaForCausalLM,
+    VanillaForConditionalGeneration,
+    VanillaForMultipleChoice,
+    VanillaForQuestionAnswering,
+)
 from modeling_vanilla.__main__ import main
 
 DATE, KOREAN = "Friday, November 20, 2026", "2026년 11월 20일 금요일"
@@ -191,17 +196,69 @@ def test_a_classifier_names_the_label(serve, visit, classifier):
         assert visitor.labels() == 2 * ["<cls>", "a", "bad", "film", "<sep>"]
 
 
+def test_a_tagger_colours_the_words(serve, visit, tagger):
+    with serve(tagger) as address, visit(f"{address}/?__theme=light") as visitor:
+        page = visitor.page
+        assert visitor.ask("Kim Minsu  leaves Seoul") == "B-PER I-PER O B-LOC"
+        assert page.locator("#marks mark").all_inner_texts() == ["KimB-PER", "MinsuI-PER", "SeoulB-LOC"]
+        hues = page.locator("#marks mark").evaluate_all(
+            "nodes => nodes.map(node => node.style.getPropertyValue('--hue'))"
+        )
+        assert hues[0] == hues[1] != hues[2]
+        assert page.inner_text("#marks p").replace("\n", "") == "KimB-PER MinsuI-PER  leaves SeoulB-LOC"
+        rows = [row.split("\t") for row in page.locator("#guesses tr").all_inner_texts()]
+        assert rows[0] == ["Word", "Label", "Probability"]
+        assert [row[:2] for row in rows[1:]] == [
+            *(["Kim", "B-PER"], ["Minsu", "I-PER"], ["leaves", "O"], ["Seoul", "B-LOC"])
+        ]
+        assert all(50 < float(row[2].removesuffix(" %")) <= 100 for row in rows[1:])
+        for selector in ("#marks mark", "#marks mark small", "#guesses td", "#guesses th"):
+            assert page.evaluate(CONTRAST, selector) > 4.5, selector
+        assert visitor.labels() == 2 * ["<cls>", "Kim", "Minsu", "leaves", "Seoul", "<sep>"]
+        visitor.ask("<b>Kim</b>")
+        assert page.locator("#marks b, #guesses b").count() == 0
+
+
+def test_a_reader_marks_the_answer(serve, visit, reader):
+    text = "Kim lives in Seoul"
+    with serve(reader) as address, visit(f"{address}/?__theme=light") as visitor:
+        page = visitor.page
+        visitor.expect_answer(text, "Kim")  # the first example
+        page.fill("#question textarea", "where")
+        assert visitor.ask(text) == "Seoul"
+        assert page.locator("#marks mark").all_inner_texts() == ["Seoul"]
+        assert page.inner_text("#marks p") == text
+        guesses = page.locator("#guesses li").all_inner_texts()
+        assert len(guesses) == 5 and guesses[0].startswith("Seoul") and page.evaluate(CONTRAST, "#marks mark") > 4.5
+        tokens = ["<cls>", "where", "<sep>", *text.split(), "<sep>"]
+        assert visitor.labels() == 2 * tokens
+
+        tokenizer = AutoTokenizer.from_pretrained(reader)
+        model = VanillaForQuestionAnswering.from_pretrained(reader, attn_implementation="eager")
+        with torch.no_grad():
+            inputs = tokenizer("where", text, return_tensors="pt", return_token_type_ids=True)
+            weights = model(**inputs, output_attentions=True).attentions[1][0].mean(0)
+        assert_shows(visitor, weights)
+
+        page.fill("#question textarea", "when")
+        assert visitor.ask(text, "no answer in this text") == ""
+        assert page.locator("#marks mark").count() == 0
+        assert page.locator("#guesses li").first.inner_text().startswith("no answer in this text")
+        page.fill("#question textarea", " ")
+        assert visitor.ask(text, "Nothing is asked") == ""
+
+
 def test_no_page_without_a_model_that_it_can_show(command, tmp_path, build, translator):
     """Without a model, with one of another task, and where another program has the port."""
     words, surroundings = command
-    build("encoder", VanillaForTokenClassification).save_pretrained(tmp_path / "tagger")
+    build("encoder", VanillaForMultipleChoice).save_pretrained(tmp_path / "chooser")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
         cases = [
             ([], r"No model: set MODEL_ID, or give --model FOLDER_OR_HUB_ID\."),
-            (["--model", str(tmp_path / "tagger")], r".*tagger: VanillaForTokenClassification .* nor classifies"),
+            (["--model", str(tmp_path / "chooser")], r".*chooser: VanillaForMultipleChoice .* tags nor answers"),
             (["--model", str(translator), "--port", port], rf"No page: .*{port}.*Another port: --port N\."),
         ]
         for arguments, message in cases:

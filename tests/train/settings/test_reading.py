@@ -20,6 +20,7 @@ SHIPPED = {
     "cogs",
     "dates-en-ko",
     "korean-chatbot",
+    "korean-chatbot-lm",
     "multi30k-de-en",
     "multi30k-en-fr",
     "scan-length",
@@ -40,6 +41,7 @@ SHIPPED = {
     "ud-english-ewt-tags",
     "ud-korean-gsd-tags",
     "wnut17",
+    "wnut17-mlm",
     "restaurants8k",
 }
 SMALL = "name: small\ntask: causal\ndata:\n  train: text.txt\n"
