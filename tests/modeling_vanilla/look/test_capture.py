@@ -134,7 +134,11 @@ def test_rows_of_generate_are_those_of_one_pass(model_of, name, beams, sample):
                 # The prompt is read once a row, or once a beam.
                 beam = int(out.beam_indices[row, step]) if beams > 1 else row
                 got = call[beam, :, -1] if len(call) > B or beams == 1 else call[row, :, -1]
-                want = weights[row, :, first + step, : got.shape[-1]]
+                seen_by_it = weights[row, :, first + step]
+                if kind == "decoder":  # a cache with a window has let go of the first keys, which have no weight
+                    seen_by_it = seen_by_it[:, : first + step + 1]
+                want = seen_by_it[:, -got.shape[-1] :]
+                assert not seen_by_it[:, : -got.shape[-1]].any()
                 torch.testing.assert_close(got, want, atol=5e-6, rtol=0)
 
 
