@@ -43,7 +43,8 @@ def takes_cache(forward: Callable) -> Callable:
         return forward(*args, **kwargs)
 
     signature = inspect.signature(forward)
-    named.__signature__ = signature.replace(
+    # Of the function that is wrapped: torch binds arguments to the wrapper's own signature when it compiles, as vLLM does.
+    forward.__signature__ = signature.replace(  # type: ignore[attr-defined]
         parameters=[p.replace(name=CACHE) if p.name == "cache" else p for p in signature.parameters.values()]
     )
     return named

@@ -7,6 +7,8 @@ import warnings
 
 import pytest
 import torch
+from torch._dynamo import convert_frame
+from torch._dynamo.utils import get_metrics_context
 from transformers import DynamicCache, EncoderDecoderCache
 from transformers.utils import logging as transformers_logging
 
@@ -65,6 +67,16 @@ def test_layer_and_attention_take_either_name(build, name):
         for size in (3, 6):
             module(states, **{name: cache})
             assert cache.get_seq_length() == size
+
+
+@pytest.mark.parametrize("variant", ["encoder", "decoder"])
+def test_a_stack_is_one_graph_as_vllm_compiles_it(build, tokens, variant):
+    """torch binds the inputs to the signature of the function that runs, which must not be the one that is shown."""
+    stack = build(variant).base_model.get_submodule(variant)
+    inputs = {"input_ids": tokens(2, 5)} | ({"use_cache": False} if variant == "decoder" else {})
+    with get_metrics_context():
+        captured = convert_frame.fullgraph_capture(stack, (), inputs)
+    assert len(captured.backend_input.graph_module.graph.nodes) > 10
 
 
 @pytest.mark.parametrize("variant", GENERATING)
