@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import tokenizer as tokenizers
 from modeling_vanilla import VanillaForSequenceClassification, VanillaModel
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +34,11 @@ def prompts(tokens) -> list[torch.Tensor]:
     return [tokens(1, length, seed=length) for length in (3, 9, 5)]
 
 
+@pytest.fixture
+def words():
+    return tokenizers.build("char", ["abc"], 20, "encoder", show_progress=False)
+
+
 def vllm(job: str, folder: Path, prompts: list[torch.Tensor]) -> torch.Tensor:
     """Run a job in the other environment, and return its rows."""
     ids = json.dumps([prompt[0].tolist() for prompt in prompts])
@@ -45,7 +51,8 @@ def vllm(job: str, folder: Path, prompts: list[torch.Tensor]) -> torch.Tensor:
         timeout=900,
     )
     assert done.returncode == 0, done.stderr[-4000:]
-    return torch.tensor(json.loads(done.stdout.splitlines()[-1]))
+    [rows] = [line for line in done.stdout.splitlines() if line.startswith("[[")]  # vLLM writes to stdout as well
+    return torch.tensor(json.loads(rows))
 
 
 @pytest.mark.parametrize("options", [{}, {"norm_order": "pre", "positions": "learned"}], ids=["paper", "gpt"])
@@ -57,17 +64,19 @@ def test_greedy_tokens(build, prompts, tmp_path, options):
 
 
 @torch.no_grad()
-def test_embeddings(build, prompts, tmp_path):
+def test_embeddings(build, prompts, words, tmp_path):
     model = build("encoder", VanillaModel, jitter=0.2, **SIZES)
     expected = torch.cat([model(p).last_hidden_state[:, 0] for p in prompts])
     model.save_pretrained(tmp_path)
+    words.save_pretrained(tmp_path)
     expected = torch.nn.functional.normalize(expected, dim=-1)
     torch.testing.assert_close(vllm("embed", tmp_path, prompts), expected, atol=1e-4, rtol=0)
 
 
 @torch.no_grad()
-def test_classes(build, prompts, tmp_path):
+def test_classes(build, prompts, words, tmp_path):
     model = build("encoder", VanillaForSequenceClassification, jitter=0.2, num_labels=3, **SIZES)
     expected = torch.cat([model(p).logits.softmax(-1) for p in prompts])
     model.save_pretrained(tmp_path)
+    words.save_pretrained(tmp_path)
     torch.testing.assert_close(vllm("classify", tmp_path, prompts), expected, atol=1e-4, rtol=0)

@@ -3,7 +3,7 @@
 
     python vllm_run.py generate|embed|classify FOLDER '[[5, 9], [7]]'
 
-prints, in its last line, a list with the tokens, the vector or the probabilities of each prompt of ids.
+prints, in a line of its own, a list with the tokens, the vector or the probabilities of each prompt of ids.
 """
 
 import json
@@ -15,7 +15,8 @@ from vllm import LLM, SamplingParams
 def main(job: str, folder: str, prompts: str) -> None:
     """Load the folder without a flag of any kind for remote code, and do the job."""
     ids = [{"prompt_token_ids": prompt} for prompt in json.loads(prompts)]
-    options = dict(dtype="float32", max_model_len=32, skip_tokenizer_init=True, max_num_batched_tokens=32)
+    options = dict(dtype="float32", max_model_len=32, max_num_batched_tokens=32)
+    options["skip_tokenizer_init"] = job == "generate"  # its poolers ask for a tokenizer, of ids too
     options["gpu_memory_utilization"] = 0.2  # on a CPU too: the share of all memory that is taken at the start
     if job == "generate":
         greedy = SamplingParams(temperature=0, max_tokens=8, ignore_eos=True, detokenize=False)
