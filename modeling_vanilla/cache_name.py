@@ -44,7 +44,7 @@ def takes_cache(forward: Callable) -> Callable:
 
     signature = inspect.signature(forward)
     # Of the function that is wrapped: torch binds arguments to the wrapper's own signature when it compiles, as vLLM does.
-    forward.__signature__ = signature.replace(  # type: ignore[attr-defined]
+    forward.__signature__ = signature.replace(
         parameters=[p.replace(name=CACHE) if p.name == "cache" else p for p in signature.parameters.values()]
     )
     return named
