@@ -33,7 +33,9 @@ PARTICLES = (("를", "을"), ("는", "은"), ("가", "이"), ("와", "과"), ("�
 """After a vowel, after a consonant."""
 PARTICLE = re.compile(r"([\d%])(<!-- [\w-]+ \|[^>]* -->)(을|를|은|는|이|가|과|와|으로|로)(?=[\s,.)])")
 COMMAND = re.compile(r"^```bash\n(python -m .*)\n```$", re.MULTILINE)
-PICTURE = re.compile(r"^!\[(.*)\]\((\S+/([\w-]+)\.svg)\)$", re.MULTILINE)
+PICTURE = re.compile(r"^!\[(.*)\]\((\S+/(\w+)\.svg)\)$", re.MULTILINE)
+KEPT = re.compile(r"^!\[.*\]\(\.\./results/(\w+-\w+\.svg)\)$", re.MULTILINE)
+"""The picture of a lab's other task, such as ladder-multi30k, which the command of the chapter does not draw."""
 
 
 def chapters(language: str) -> list[Path]:
@@ -233,6 +235,7 @@ def notebook(page: Path) -> Any:
         lambda match: cell("!{sys.executable} " + match[1].removeprefix("python ")), page.read_text("utf-8")
     )
     text = PICTURE.sub(lambda match: cell(f'display(SVG(filename="runs/lab/{match[3]}.svg"))'), text)
+    text = KEPT.sub(lambda match: cell(f'display(SVG(filename="docs/learn/results/{match[1]}"))'), text)
     # Jupyter writes equations with dollars alone.
     text = re.sub(r"```math\n(.*?)\n```", r"$$\n\1\n$$", text, flags=re.DOTALL)
     text = re.sub(r"\$`([^`]+)`\$", r"$\1$", text)
