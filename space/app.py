@@ -72,7 +72,11 @@ def build_page(model: Model, name: str, inside: str = "") -> gr.Blocks:
                 shown = None
                 if examples:
                     rows = [example[: 1 + len(asked)] for example in examples]
-                    shown = gr.Examples(rows, [text, *asked], cache_examples=False, label=SAY("examples"))
+                    # A table of two columns would show the keys of its translated heads.
+                    names = [" / ".join(reversed(row)) for row in rows] if asked else None
+                    shown = gr.Examples(
+                        rows, [text, *asked], cache_examples=False, label=SAY("examples"), example_labels=names
+                    )
             with gr.Column():
                 output = gr.Textbox(
                     label=SAY(f"{kind}_output"), lines=2, max_lines=12, buttons=["copy"], elem_id="output"

@@ -224,6 +224,7 @@ def test_a_reader_marks_the_answer(serve, visit, reader):
     with serve(reader) as address, visit(f"{address}/?__theme=light") as visitor:
         page = visitor.page
         visitor.expect_answer(text, "Kim")  # the first example
+        assert "__i18n__" not in page.inner_text("body")  # what gradio could not translate
         page.fill("#question textarea", "where")
         assert visitor.ask(text) == "Seoul"
         assert page.locator("#marks mark").all_inner_texts() == ["Seoul"]
