@@ -235,12 +235,25 @@ class VanillaConfig(PreTrainedConfig):
     def sliding_window(self) -> int | None:
         """How many tokens each sees, itself and those before, in a decoder alone; a cache of transformers keeps no more.
 
-        None where the source is seen too: they size both halves of a cache alike, and would forget it. At least 2,
-        since their layer for 1 forgets nothing.
+        At least 2, since their layer for 1 forgets nothing.
+
+        Raises:
+            AttributeError: An encoder, where a token sees those after it too; or the source is seen too: transformers
+                sizes both halves of a cache alike, and would forget it.
         """
-        if self.attention_window is None or self.variant != "decoder" or self.has_cross_attention:
-            return None
-        return max(2, self.attention_window // 2 + 1)
+        self._check_sliding()
+        return None if self.attention_window is None else max(2, self.attention_window // 2 + 1)
+
+    @sliding_window.setter
+    def sliding_window(self, value: int | None) -> None:
+        self._check_sliding()
+        if value is not None and value < 1:
+            raise ValueError(f"sliding_window={value} must be at least 1: a token sees itself")
+        self.attention_window = None if value is None else 2 * (value - 1)
+
+    def _check_sliding(self) -> None:
+        if self.variant != "decoder" or self.has_cross_attention:
+            raise AttributeError("sliding_window is that of a decoder alone; attention_window is the window of all")
 
     def _pipelines(self) -> dict[str, dict]:
         """Return the pipelines that the saved class can run, as config.json names them.

@@ -94,7 +94,12 @@ def check_kept(config: VanillaConfig, mask, cache: Cache | None, length: int) ->
     Raises:
         ValueError: It is over keys that the cache has let go of, or misses some.
     """
-    if config.sliding_window is None or cache is None or not torch.is_tensor(mask) or mask.dim() != 4:
+    if (
+        getattr(config, "sliding_window", None) is None
+        or cache is None
+        or not torch.is_tensor(mask)
+        or mask.dim() != 4
+    ):
         return
     kept = cache.get_mask_sizes(length, 0)[0]
     if mask.shape[3] not in (1, kept):

@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+from huggingface_hub.errors import StrictDataclassFieldValidationError
 from transformers import DynamicCache
 
 from modeling_vanilla import VanillaConfig, VanillaForCausalLM, VanillaForMaskedLM, attention, stacks
@@ -217,9 +218,25 @@ def test_a_mask_of_pairs_is_over_the_keys_that_are_left():
 def test_a_source_is_never_forgotten():
     """Both halves of a cache are sized alike: with a window over the source, its beginning would be lost."""
     sizes = SIZES | {"attention_window": 3}
-    assert VanillaConfig(**sizes).sliding_window is None
-    assert VanillaConfig(variant="decoder", add_cross_attention=True, **sizes).sliding_window is None
+    for other in (VanillaConfig(**sizes), VanillaConfig(variant="decoder", add_cross_attention=True, **sizes)):
+        assert not hasattr(other, "sliding_window")
+        with pytest.raises(AttributeError, match="a decoder alone; attention_window is"):
+            other.sliding_window = 2
     config = VanillaConfig(variant="decoder", **sizes)
     assert config.sliding_window == 2
     assert "sliding_window" not in config.to_dict()
     assert VanillaConfig.from_dict(config.to_dict()).sliding_window == 2
+
+
+def test_the_word_of_transformers_for_a_window_sets_ours():
+    config = VanillaConfig(variant="decoder", **SIZES)
+    assert config.sliding_window is None
+    for seen in (2, 5, None):
+        config.sliding_window = seen
+        assert config.sliding_window == seen
+    config.sliding_window = 5
+    assert config.attention_window == 8
+    with pytest.raises(StrictDataclassFieldValidationError, match="attention_window"):
+        config.sliding_window = 2.5
+    with pytest.raises(ValueError, match="sliding_window=0 must be at least 1"):
+        config.sliding_window = 0

@@ -204,12 +204,6 @@ def compared(recipe, accelerator, predictions, name, caplog):
     return values, details, list(caplog.messages)
 
 
-@pytest.fixture(autouse=True)
-def not_warned():
-    """Forget which warnings were given."""
-    evaluate._warn.cache_clear()
-
-
 FORM = "nrefs:1|case:mixed|eff:no|tok:{}|smooth:exp|version:{}"
 
 
