@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-NAMES = ("step", "decoding", "pipeline", "evaluation", "loss", "batches", "window", "look", "look_page")
+NAMES = ("step", "compiled", "decoding", "pipeline", "evaluation", "loss", "batches", "window", "look", "look_page")
 NAMES += ("loading", "trainer")
 NEEDS = {"pipeline": "runs/dates-en-ko/final", "evaluation": "data/multi30k", "batches": "data/multi30k"}
 """Left out where this is missing, unless they are named."""

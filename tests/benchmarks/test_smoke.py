@@ -4,12 +4,12 @@ import sys
 
 import pytest
 
-from benchmarks import batches, decoding, evaluation, look, loss, step, window
+from benchmarks import batches, compiled, decoding, evaluation, look, loss, step, window
 
-SCRIPTS = [batches, decoding, evaluation, look, loss, step, window]
+SCRIPTS = [batches, decoding, evaluation, look, loss, step, window, pytest.param(compiled, marks=pytest.mark.slow)]
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda module: module.__name__)
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)
 def test_a_benchmark_prints_its_table(script, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [script.__name__, "--smoke"])
     script.main()
