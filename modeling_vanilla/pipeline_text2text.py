@@ -7,6 +7,7 @@ Dimension letters: B batch, N hypotheses of one text, S source length, T target 
 
 import copy
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -32,6 +33,18 @@ logger = logging.get_logger(__name__)
 
 EXTRA_TOKENS = 50
 """The output may be so many tokens longer than the input (Vaswani et al. 2017, sec. 6.1)."""
+
+
+@dataclass
+class Hypothesis:
+    """The ids of an answer; where scores are asked for, the sum of their log-probabilities, and how many they are.
+
+    No dict and no bare list: a pipeline looks through those, number by number, for tensors to move.
+    """
+
+    ids: list[int] = field(default_factory=list)
+    log_prob: float = 0.0
+    length: int = 0
 
 
 class Text2TextGenerationPipeline(ChunkPipeline):
@@ -211,7 +224,7 @@ class Text2TextGenerationPipeline(ChunkPipeline):
         config, rest = self._generation_config(forced | generate_kwargs)
         rows = [row for row, is_blank in enumerate(blank) if not is_blank]
         number = config.num_return_sequences or 1
-        outputs = [[{"ids": [], "log_prob": 0.0, "length": 0}] * number for _ in blank]
+        outputs = [[Hypothesis()] * number for _ in blank]
         scored = number > 1 if return_scores is None else return_scores
         if rows:
             inputs = {name: tensor[rows] for name, tensor in model_inputs.items()}
@@ -224,8 +237,8 @@ class Text2TextGenerationPipeline(ChunkPipeline):
             return kept | {"outputs": outputs[0]} | scoring
         return kept | {"outputs": outputs} | {name: [value] * len(blank) for name, value in scoring.items()}
 
-    def _generate(self, inputs: dict, config: GenerationConfig, rest: dict, scored: bool) -> list[dict]:
-        """Return ids, sum of log-probabilities and number of tokens of the B * N hypotheses."""
+    def _generate(self, inputs: dict, config: GenerationConfig, rest: dict, scored: bool) -> list[Hypothesis]:
+        """Return the B * N hypotheses."""
         limits = None
         if config.max_new_tokens is None and config.max_length is None:
             lengths = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"])).sum(-1).tolist()
@@ -240,13 +253,11 @@ class Text2TextGenerationPipeline(ChunkPipeline):
         elif "length_penalty_form" in rest:
             raise ValueError(f"length_penalty_form is not known to {type(model).__name__}")
         out = model.generate(**inputs, generation_config=config, **rest)
-        hypotheses = [{"ids": ids, "log_prob": 0.0, "length": 0} for ids in out.sequences.tolist()]
-        if scored:
-            form = rest.get("length_penalty_form", "hf")
-            log_probs, lengths = sequence_scores(self.model, out, config, limits, form)
-            for hypothesis, log_prob, length in zip(hypotheses, log_probs.tolist(), lengths.tolist(), strict=True):
-                hypothesis |= {"log_prob": log_prob, "length": length}
-        return hypotheses
+        sequences = out.sequences.tolist()
+        if not scored:
+            return list(map(Hypothesis, sequences))
+        scores = sequence_scores(self.model, out, config, limits, rest.get("length_penalty_form", "hf"))
+        return list(map(Hypothesis, sequences, *(values.tolist() for values in scores)))
 
     def postprocess(  # type: ignore[override]
         self,
@@ -262,18 +273,18 @@ class Text2TextGenerationPipeline(ChunkPipeline):
         for hypotheses in zip(*(chunk["outputs"] for chunk in chunks), strict=True):
             result: dict[str, Any] = {}
             if return_tensors:
-                ids = torch.tensor([token for hypothesis in hypotheses for token in hypothesis["ids"]])
+                ids = torch.tensor([token for hypothesis in hypotheses for token in hypothesis.ids])
                 result[f"{self.result}_token_ids"] = ids
             if return_text or not return_tensors:
                 options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": clean_up_tokenization_spaces}
-                texts = [self.tokenizer.decode(hypothesis["ids"], **options) for hypothesis in hypotheses]
+                texts = [self.tokenizer.decode(hypothesis.ids, **options) for hypothesis in hypotheses]
                 if len(texts) > 1:
                     texts = [text.strip() for text in texts]
                 spaces = [chunk["space"] for chunk in chunks]
                 result[f"{self.result}_text"] = join(list(zip(texts, spaces, strict=True)))
             if chunks[0]["scored"]:
-                length = sum(hypothesis["length"] for hypothesis in hypotheses)
-                total = sum(hypothesis["log_prob"] for hypothesis in hypotheses)
+                length = sum(hypothesis.length for hypothesis in hypotheses)
+                total = sum(hypothesis.log_prob for hypothesis in hypotheses)
                 result["score"] = total / divisor(max(length, 1), chunks[0]["penalty"], chunks[0]["form"])
             results.append(result)
         return results

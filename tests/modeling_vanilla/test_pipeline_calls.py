@@ -22,6 +22,7 @@ from transformers.tokenization_utils_base import TruncationStrategy
 
 from modeling_vanilla import TranslationPipeline
 from modeling_vanilla.pipeline_calls import PipelineNames, language_pair
+from modeling_vanilla.pipeline_text2text import Hypothesis
 
 WORDS = "<pad> </s> <unk> summarize: translate: and: the cat sat on a mat dog ran . n't The".split()
 TEXT = "the cat sat on a mat"
@@ -222,7 +223,7 @@ def test_truncation_in_each_of_its_words():
 def test_spaces_are_cleaned_up_where_the_call_asks():
     """Not where the tokenizer does by default: 4 told it not to."""
     pipe = make(tokenizer=words(clean_up_tokenization_spaces=True))
-    row = [{"outputs": [{"ids": [12, 15, 14], "log_prob": 0.0, "length": 3}], "space": "", "scored": False}]
+    row = [{"outputs": [Hypothesis([12, 15, 14])], "space": "", "scored": False}]
     assert pipe.tokenizer.decode([12, 15, 14]) == "dogn't."
     assert pipe.postprocess(row) == [{"translation_text": "dog n't ."}]
     assert pipe.postprocess(row, clean_up_tokenization_spaces=True) == [{"translation_text": "dogn't."}]
