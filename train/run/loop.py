@@ -264,5 +264,9 @@ def _announce(run: Run, tracker: tracking.Tracker, places: steps.Places) -> None
         f"{len(run.train):,} training {rows} in {batches} batches {'an epoch' if unit == 'epoch' else 'of this window'}; "
         f"{recipe.loop.max_steps} steps are {recipe.loop.max_steps / batches:.1f} {unit}s; run folder {run.folder}"
     )
+    if config.label_smoothing:
+        tracker.say(
+            f"the loss of a step has label smoothing {config.label_smoothing} in it, that of an evaluation has not"
+        )
     if run.progress.step:
         tracker.say(f"resumed at step {run.progress.step}, epoch {run.progress.epoch}, batch {run.progress.position}")

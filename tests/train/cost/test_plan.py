@@ -204,7 +204,8 @@ def test_steps_and_tokens_are_those_of_a_run(write_recipe, fit, capsys):
     batches = round(1 / found["epochs"])
     run = fit(path, "--loop.max_steps", str(batches))
     first = f"{found['rows']:,} training rows in {batches} batches an epoch"
-    assert first in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert first in said and "the loss of a step has label smoothing 0.1 in it" in said
     last = json.loads((run / "finished.json").read_text())
     assert last["step"] == batches
     tokens = json.loads((run / "results.json").read_text())["train"]["tokens"]
