@@ -5,6 +5,7 @@ the recipe has trained (`--model`), or, without one, random weights of its size:
 many tokens as its longest source has, and no source leaves a batch early. Products in full fp32, CPU seconds, in turns.
 
     python -m benchmarks.evaluation --model runs/multi30k-en-de-cpu/final       about five minutes
+    python -m benchmarks.evaluation --recipe train/recipes/multi30k-de-en.yaml --model runs/multi30k-de-en/final
     python -m benchmarks.evaluation --data FOLDER                               random weights
 """
 
@@ -62,7 +63,7 @@ def prepare(options, folder: Path):
         overrides |= SMOKE | {"data.root": folder}
     if options.model is None:
         overrides["eval.max_extra_tokens"] = 0
-    recipe = recipe_of(RECIPE, overrides)
+    recipe = recipe_of(options.recipe, overrides)
     splits = load_splits(recipe)
     if options.model is not None:
         model = VanillaForConditionalGeneration.from_pretrained(options.model)
@@ -92,6 +93,7 @@ def evaluated(search, options, prepared, accelerator) -> measuring.Results:
 def main() -> None:
     """Print the table."""
     arguments = parser(__doc__, 3)
+    arguments.add_argument("--recipe", default=RECIPE, help="one of Multi30k's")
     arguments.add_argument("--data", type=Path, default=Path("data/multi30k"), help="the folder of Multi30k's files")
     arguments.add_argument("--model", type=Path, default=TRAINED if TRAINED.exists() else None, help="a trained model")
     arguments.add_argument("--sentences", type=int, default=1000)
