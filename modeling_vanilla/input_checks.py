@@ -102,7 +102,11 @@ def check_source_mask(mask: torch.Tensor | None, memory: torch.Tensor, name: str
 
 
 def check_memory(
-    config: VanillaConfig, reads_memory: bool, memory: torch.Tensor | None, mask: torch.Tensor | None
+    config: VanillaConfig,
+    reads_memory: bool,
+    memory: torch.Tensor | None,
+    mask: torch.Tensor | None,
+    rows: int | torch.SymInt,
 ) -> None:
     """Check what a decoder is given of an encoder.
 
@@ -111,10 +115,12 @@ def check_memory(
         reads_memory: The decoder has cross-attention.
         memory: The encoder's output (B, S, D).
         mask: (B, S), nonzero = real token; or (B, 1, T, S).
+        rows: B of the decoder's own tokens.
 
     Raises:
         ValueError: A decoder without cross-attention is given something, which it would ignore; a decoder alone that has
-            it is given nothing; another width; a mask of another length.
+            it is given nothing; another width; another B, other than 1, which is one source for all; a mask of another
+            length.
     """
     inputs = {"encoder_hidden_states": memory, "encoder_attention_mask": mask}
     names = [name for name, value in inputs.items() if value is not None]
@@ -129,6 +135,11 @@ def check_memory(
     if memory.dim() != 3 or memory.shape[-1] != config.d_model:
         raise ValueError(
             f"encoder_hidden_states have shape {tuple(memory.shape)}, expected (batch, length, d_model={config.d_model})"
+        )
+    if memory.shape[0] not in (1, rows):
+        raise ValueError(
+            f"encoder_hidden_states are those of {memory.shape[0]} sources, the tokens have {rows} rows; a row for each "
+            "is needed (several rows of one source: repeat_interleave)"
         )
     check_source_mask(mask, memory, "encoder_attention_mask")
 

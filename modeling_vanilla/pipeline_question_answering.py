@@ -4,6 +4,7 @@
 It answers as that of transformers 4 did. Dimension letters: B windows, S tokens of a window.
 """
 
+import re
 import unicodedata
 from collections.abc import Iterator
 
@@ -16,6 +17,12 @@ from .pipeline_calls import example_of, longest_input, only_given, pairs, withou
 WINDOW = 384
 STRIDE = 128
 MOST_TOKENS = 15
+
+# Thai, Lao; Tibetan, Myanmar; Hangul; Khmer; Kana, Han; Hangul; Han.
+ONE_BY_ONE = re.compile(
+    "[\u0e00-\u109f\u1100-\u11ff\u1780-\u17ff\u3040-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
+"""Characters that are words of their own where answers are widened to words."""
 
 
 class QuestionAnsweringPipeline(ChunkPipeline):
@@ -43,7 +50,8 @@ class QuestionAnsweringPipeline(ChunkPipeline):
         padding: for the tokenizer; "max_length" fills each window up. The answers stay the same.
         handle_impossible_answer: let "no answer" compete: an empty `answer` with start = end = 0, whose score is the
             softmax product at the null place, of the window that gives it least.
-        align_to_words: widen an answer to whole words. Han and Kana, which know no spaces, are words of one character.
+        align_to_words: widen an answer to whole words. A character is a word of its own where no space stands between words
+            (Han, Kana, Thai, Lao, Khmer, Myanmar, Tibetan), and in Hangul, whose particles stand right behind a word.
 
     The tokenizer must give offsets, and the model two logits per token. In all three variants of Vanilla the question
     comes first, as the tokenizer's template for pairs has it. Special tokens typed in either are text.
@@ -259,4 +267,4 @@ def _span(context: str, start: int, end: int, whole_words: bool) -> tuple[int, i
 def _within_word(context: str, place: int) -> bool:
     """Tell whether the characters on both sides of a place belong to one word."""
     sides = context[place - 1 : place + 1]
-    return all(unicodedata.category(char)[0] in "LMN" and not "\u3040" <= char <= "\u9fff" for char in sides)
+    return all(unicodedata.category(char)[0] in "LMN" for char in sides) and not ONE_BY_ONE.search(sides)

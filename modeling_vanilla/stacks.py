@@ -159,13 +159,14 @@ class VanillaDecoder(_Stack):
             cache: Keys and values of the tokens before.
         """
         check_unknown(kwargs)
-        check_memory(self.config, self.reads_memory, encoder_hidden_states, encoder_attention_mask)
         check_cache(cache, self.config.is_encoder_decoder)
         if self.reads_memory and cache is not None and not isinstance(cache, EncoderDecoderCache):
             cache = EncoderDecoderCache(cache, self._one_cache())  # generate makes one half for a decoder alone
         vectors, hidden_states = self.enter(
             input_ids, inputs_embeds, attention_mask, position_ids, token_type_ids, cache
         )
+        rows = hidden_states.shape[0]
+        check_memory(self.config, self.reads_memory, encoder_hidden_states, encoder_attention_mask, rows)
         # Who sees whom: of the target, and of the source.
         mask = self._self_mask(vectors, attention_mask, cache, position_ids)
         encoder_mask = None

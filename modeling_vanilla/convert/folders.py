@@ -130,16 +130,34 @@ def check_target(target: Path) -> None:
         raise ValueError(f"{target}: exists and is not an empty folder; nothing is overwritten")
 
 
+def make_parents(target: Path) -> None:
+    """Make the folders that a file or folder is to lie in.
+
+    Raises:
+        ValueError: One of them is a file, or cannot be made.
+    """
+    for folder in target.parents:
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"{target}: {folder} is a file, not a folder")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{target}: its folder cannot be made ({error.strerror})") from error
+
+
 def write_folder(target: Path, fill: Callable[[Path], Any]) -> None:
     """Let `fill` write a folder beside `target`, and give it that name once it is whole.
 
     Raises:
-        ValueError: See `check_target`.
+        ValueError: See `check_target` and `make_parents`.
     """
     check_target(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_parents(target)
     staging = target.with_name(f".{target.name}.{os.getpid()}.partial")
-    staging.mkdir()
+    try:
+        staging.mkdir()
+    except OSError as error:
+        raise ValueError(f"{target}: cannot be written ({error.strerror})") from error
     try:
         fill(staging)
         check_target(target)  # once more: conversion takes its time

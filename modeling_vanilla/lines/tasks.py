@@ -1,6 +1,7 @@
 # Copyright 2026 The modeling_vanilla authors. Licensed under the Apache License, Version 2.0.
 """What each word of the command line asks of its pipeline: which models fit, its options, what an answer is."""
 
+import math
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -96,6 +97,8 @@ class Translate(Task):
             value = getattr(options, name)
             if value is not None and value < 1:
                 raise ValueError(f"--{name.replace('_', '-')}: {value} must be at least 1")
+        if options.length_penalty is not None and not math.isfinite(options.length_penalty):
+            raise ValueError(f"--length-penalty: {options.length_penalty} must be a finite number")
         if options.n_best > 1 and options.sentences:
             raise ValueError(
                 "--n-best and --sentences exclude each other: translations of sentences cannot be combined"

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..convert.folders import read_json
+from ..convert.folders import make_parents, read_json
 
 Job = dict[str, Any]
 """What decides over every line: the sha256 of the input and of the model, and the options that change a text."""
@@ -44,11 +44,11 @@ def to_file(path: Path, job: Job, lines_per_text: int, resumes: bool) -> Iterato
     The file has its name when the block has come to its end. What is left by an error can be gone on with.
 
     Raises:
-        ValueError: See `check`; or the part that is there was made of another input, model or options.
+        ValueError: See `check` and `make_parents`; or the part that is there was made of another input, model or options.
     """
     check(path, resumes)
     partial, facts = partial_of(path), job_of(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_parents(path)
     done = 0
     if partial.exists():
         earlier = read_json(facts)

@@ -140,10 +140,12 @@ def read_gold(path: str | Path) -> list[dict[str, Any]]:
     """
     rows = []
     try:
-        lines = Path(path).read_text("utf-8-sig").splitlines()
+        lines = Path(path).read_text("utf-8-sig").split("\n")
     except UnicodeDecodeError:
         raise ValueError(f"{path}: text must be UTF-8") from None
     for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):

@@ -287,6 +287,7 @@ def test_pictures_and_speech(alone, kind, encoder, shape, tokens, tmp_path):
         ({"encoder_hidden_states": None}, "encoder_hidden_states are missing.*add_cross_attention=True"),
         ({"encoder_hidden_states": torch.zeros(2, 5, 23)}, r"shape \(2, 5, 23\), expected .*d_model=24"),
         ({"encoder_hidden_states": torch.zeros(2, 24)}, r"shape \(2, 24\), expected"),
+        ({"encoder_hidden_states": torch.zeros(4, 5, 24)}, "those of 4 sources, the tokens have 2 rows"),
         ({"encoder_attention_mask": torch.ones(2, 4)}, r"encoder_attention_mask has shape \(2, 4\).*\(2, 5\)"),
     ],
 )

@@ -9,6 +9,7 @@ from transformers import BertConfig, BertForQuestionAnswering, pipeline
 
 import tokenizer as tokenizers
 from modeling_vanilla import VanillaForQuestionAnswering, VanillaForTokenClassification
+from modeling_vanilla.pipeline_question_answering import _span
 
 CONTEXT = (
     "The Amazon rainforest, also known as Amazonia, covers 5.5 million km² (40 % of South-America).\n"
@@ -68,8 +69,8 @@ def trimmed(context, start, end, words):
 
 
 def word_bounds(context):
-    """Return the places where a word begins or ends; Han characters are words each."""
-    kinds = ["han" if "一" <= c <= "龥" else "word" if c.isalnum() else "other" for c in context]
+    """Return the places where a word begins or ends; Han characters and Hangul syllables are words each."""
+    kinds = ["one" if "一" <= c <= "龥" or "가" <= c <= "힣" else "word" if c.isalnum() else "other" for c in context]
     return [0, len(context)] + [i for i in range(1, len(context)) if (kinds[i - 1], kinds[i]) != ("word", "word")]
 
 
@@ -94,8 +95,15 @@ def test_the_answers_are_the_best_of_all_spans(build, variant, kind, words):
 def test_answers_are_whole_words(build):
     pipe = make(build, "encoder", "char")
     answers = [a["answer"] for a in pipe(question=QUESTION, context=CONTEXT, top_k=10**6, max_answer_len=1)]
-    assert {"Amazonia", "서울은", "京", "5", "South", "%", "km²"} <= set(answers)
-    assert not {"Amaz", "서울", "北京", "So"} & set(answers)
+    assert {"Amazonia", "서", "京", "5", "South", "%", "km²"} <= set(answers)
+    assert not {"Amaz", "서울은", "北京", "So"} & set(answers)
+
+
+@pytest.mark.parametrize("text", ["서울에서 만났다", "กรุงเทพอยู่ที่นี่", "ວຽງຈັນແມ່ນ", "北京是首都", "東京です", "ភ្នំពេញគឺ"])
+def test_no_answer_is_widened_where_words_have_no_spaces(text):
+    for end in range(1, len(text.split()[0])):
+        assert _span(text, 0, end, whole_words=True) == (0, end)
+    assert _span("Amazonia", 2, 4, whole_words=True) == (0, 8)
 
 
 @pytest.mark.parametrize("longest", [1, 3])

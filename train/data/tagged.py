@@ -14,7 +14,7 @@ MOST_WORDS = 100_000
 CONLLU = "ID FORM LEMMA UPOS XPOS FEATS HEAD DEPREL DEPS MISC".split()
 # An underscore means that a word has no such value, which for these is a word without a label.
 _ALWAYS_GIVEN = ("UPOS", "XPOS")
-_START = "-DOCSTART-"  # a line of its own, in CoNLL-2003
+_START = "-DOCSTART-"  # of a line that holds no word, in CoNLL-2003
 
 Pair = tuple[str, str]
 """A word and its label."""
@@ -41,7 +41,7 @@ def read(path: Path, kind: str, words: Column | None = None, tags: Column | None
         if isinstance(text, str) and not text.strip():
             if bad is not None:
                 yield bad
-            elif pairs and pairs[0][0] != _START:
+            elif pairs:
                 yield str(path), first, tuple(zip(*pairs, strict=True))
             pairs, bad = [], None
             continue
@@ -97,8 +97,12 @@ def _columns(words: Column | None, tags: Column | None) -> Parse:
     word, tag = (_number(name, column) for name, column in (("words", words), ("tags", tags)))
     width = [0, 0]  # of the first line, and its number
 
-    def parse(line: int, text: str, before: int) -> Pair | Bad:
-        fields = [field.strip() for field in text.split("\t")] if "\t" in text else text.split()
+    def parse(line: int, text: str, before: int) -> Pair | Bad | None:
+        # Spaces of ASCII alone part columns: "10\u00a0000" is one word.
+        with_tabs = [field.strip(" ") for field in text.split("\t")]
+        fields = with_tabs if len(with_tabs) > 1 else [field for field in text.split(" ") if field]
+        if _START in fields[:1]:
+            return None
         width[:] = width if width[1] else (len(fields), line)
         least = 1 + max(1, word or 0, tag or 0)
         if len(fields) < least:

@@ -7,6 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 import tokenizer as tokenizers
 from train import files
 from train.measure import evaluate, provenance, results, scoring
@@ -16,6 +18,11 @@ from train.tasks import TASKS
 
 if TYPE_CHECKING:
     from train.run.run import Run
+
+
+def eager(run: "Run") -> contextlib.AbstractContextManager:
+    """Let a compiled model run as it is written: an evaluation has a shape for every length that it reads and writes."""
+    return torch.compiler.set_stance("force_eager" if run.recipe.loop.compile else "default")
 
 
 def finish(run: "Run") -> None:
@@ -31,9 +38,10 @@ def finish(run: "Run") -> None:
         report(f"warning: {better}, which are in {run.folder / files.BEST} too")
     if run.recipe.eval.metrics:
         try:
-            scores = evaluate.evaluate(
-                run.model, run.tokenizer, run.splits, run.recipe, run.accelerator, run.recipe.eval.split
-            )
+            with eager(run):
+                scores = evaluate.evaluate(
+                    run.model, run.tokenizer, run.splits, run.recipe, run.accelerator, run.recipe.eval.split
+                )
         except signals.Interrupted as caught:
             message = f"stopped after the last step, {run.progress.step}, in the evaluation of final/"
             raise signals.Stopped(caught.signal, f"{message}; run the same command to go on") from None

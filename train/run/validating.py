@@ -3,8 +3,6 @@
 import math
 from typing import TYPE_CHECKING
 
-import torch
-
 from train import files
 from train.measure import evaluate
 from train.processes import ranks
@@ -29,7 +27,7 @@ def validate(run: "Run", tracker: "Tracker") -> None:
     tracker.pause()
     names = list(dict.fromkeys([*section.during_training, section.best_metric]))
     whole = shard.whole(run)
-    with torch.compiler.set_stance("force_eager" if run.recipe.loop.compile else "default"):
+    with finish.eager(run):
         scores = evaluate.evaluate(
             whole.model, run.tokenizer, run.splits, run.recipe, run.accelerator, "validation", names
         )

@@ -187,6 +187,9 @@ def test_nothing_is_overwritten(bert, target, capsys):
     assert run("convert", bert, target, capsys=capsys)[0] == 0
     assert "not an empty folder" in refused(bert, target, capsys)
     assert "not an empty folder" in refused(bert, bert / "vocab.txt", capsys)
+    assert f"{bert / 'vocab.txt'} is a file, not a folder" in refused(bert, bert / "vocab.txt" / "below", capsys)
+    line = run("convert", bert, "/proc/nothing", capsys=capsys)[2]
+    assert "/proc/nothing: cannot be written (No such file or directory)" in line
 
 
 def test_a_full_disk_leaves_nothing(bert, target, capsys, monkeypatch):

@@ -81,6 +81,7 @@ def test_sentences(folder_of, pipe_of, run):
         (("--n-best", "2", "--sentences"), "--n-best and --sentences exclude each other"),
         (("--sentences", "--long", "cut"), "--long: cut and --sentences exclude each other"),
         (("--beams", "0"), "--beams: 0 must be at least 1"),
+        (("--length-penalty", "nan"), "--length-penalty: nan must be a finite number"),
         (("--long", "drop"), "invalid choice: 'drop'"),
     ],
 )

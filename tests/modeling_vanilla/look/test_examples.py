@@ -102,6 +102,9 @@ def test_a_file_of_gold(tmp_path):
     path = tmp_path / "gold.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)), "utf-8")
     assert read_gold(path) == rows
+    rows = [{"source": "a\u2028b\x85", "target": "c"}] * 2
+    path.write_text("\n\r\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n", "utf-8")
+    assert read_gold(path) == rows
 
 
 @pytest.mark.parametrize(

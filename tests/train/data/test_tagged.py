@@ -66,6 +66,21 @@ def test_columns_with_spaces_or_tabs(recipe):
     assert named(split) == [(["You", "#Redondo", "Beach"], ["O", "B-location", "I-location"]), (["A"], ["O"])]
 
 
+def test_the_line_that_begins_a_document_is_no_word(recipe):
+    """Whether an empty line stands behind it, as in CoNLL-2003, or not."""
+    content = "-DOCSTART- O\nEU NNP B-ORG\nrejects VBZ O\n\n-DOCSTART-\tO\n\nPeter NNP B-PER\n"
+    split = load_splits(recipe("tagging", {"x.conll": content}, train="x.conll"))["train"]
+    assert named(split) == [(["EU", "rejects"], ["B-ORG", "O"]), (["Peter"], ["B-PER"])]
+
+
+@pytest.mark.parametrize("between", [" ", "  ", "\t"])
+def test_other_spaces_are_of_a_word(recipe, between):
+    words = ["10\u00a0000", "a\u3000b", "won"]
+    content = "".join(f"{word}{between}{tag}\n" for word, tag in zip(words, "BIO", strict=True))
+    split = load_splits(recipe("tagging", {"x.conll": content}, train="x.conll"))["train"]
+    assert named(split) == [(words, list("BIO"))]
+
+
 @pytest.mark.parametrize("suffix", ["json", "jsonl"])
 def test_json_has_lists(recipe, suffix):
     records = [{"tokens": ["나는", "간다"], "ner": [0, 1]}, {"tokens": ["🙂"], "ner": [1]}]

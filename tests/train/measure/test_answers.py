@@ -3,14 +3,19 @@
 import itertools
 import json
 import random
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from datasets import Dataset
 from evaluation import measured_by_two
 from transformers import pipeline
 
 from train import metrics as scorers
 from train.__main__ import main
 from train.data.splits import load_splits
+from train.data.windows import OUTSIDE
+from train.measure import answers
 from train.measure.evaluate import evaluate
 from train.metrics.answers import normalized, word_f1
 from train.model import loading
@@ -111,6 +116,19 @@ def test_figures_by_hand():
     assert result["answer_exact_match"] == result["answer_f1"] == pytest.approx(3 / 5)
     assert result["span_f1"] == pytest.approx(2 * 1 / (3 + 3))  # one right, three given, three there
     assert result["no_answer"] == {"answer_exact_match": 2 / 5, "answer_f1": 2 / 5, "span_f1": 0.0}
+
+
+@pytest.mark.parametrize(("context", "answer"), [("서울에서 산다", "서울"), ("กรุงเทพอยู่ที่นี่", "กรุงเทพ")])
+def test_an_answer_before_a_particle_is_measured_as_it_is(context, answer):
+    start = context.index(answer)
+    places = list(range(-1, len(context)))  # a token for each character, and one before them
+    origins = {"row": np.array([0]), "first": [places], "last": [[place + 1 for place in places]]}
+    origins["first"][0][0] = origins["last"][0][0] = OUTSIDE
+    logits = np.full((1, 2, len(places)), -20.0)
+    logits[0, 0, start + 1] = logits[0, 1, start + len(answer)] = 20.0
+    rows = Dataset.from_dict({"context": [context]})
+    found = answers.best(rows, SimpleNamespace(origins=origins), list(logits), 30, may_be_empty=True)
+    assert [one["answer"] for one in found] == [answer]
 
 
 def test_a_run_learns_and_its_answers_are_those_of_the_pipeline(answering, fit, accelerator, capsys):

@@ -1,10 +1,13 @@
 """What a run is set up with, where no test of the loop shows it."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch._dynamo.utils import counters
 
 from modeling_vanilla import VanillaConfig, VanillaForCausalLM, VanillaForConditionalGeneration, VanillaForMaskedLM
+from train.run import finish, setup
 from train.run.setup import compiled
 
 SIZES = dict(vocab_size=97, d_model=24, d_ff=29, num_layers=2, num_heads=4, dropout=0.0)
@@ -32,6 +35,22 @@ def slopes(model, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict[st
     loss = model(**batch).loss
     loss.backward()
     return loss.detach(), {name: weight.grad.clone() for name, weight in model.named_parameters()}
+
+
+def test_an_evaluation_compiles_nothing(write_recipe, fit, monkeypatch):
+    """Each length that is written would be another graph, during training and at the end."""
+    torch._dynamo.reset()
+    counters.clear()
+    monkeypatch.setattr(setup, "compiled", partial(compiled, backend="eager"))
+    graphs, load = [], finish.load_final_weights
+
+    def noted(run):
+        graphs.append(counters["stats"]["unique_graphs"])
+        return load(run)
+
+    monkeypatch.setattr(finish, "load_final_weights", noted)
+    fit(write_recipe(loop={"max_steps": 2, "compile": True}, eval={"metrics": ["loss", "bleu"]}))
+    assert graphs and counters["stats"]["unique_graphs"] == graphs[0] > 0
 
 
 @pytest.mark.parametrize(
