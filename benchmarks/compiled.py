@@ -5,6 +5,7 @@ milliseconds for one batch of each length, in turns; what compiling takes is the
 come after the first batch are recompilations: other lengths that the compiled code does not hold for.
 
     python -m benchmarks.compiled                      about fifteen minutes; needs a C++ compiler
+    python -m benchmarks.compiled --device cuda --dtype bfloat16
 """
 
 import time
@@ -15,7 +16,7 @@ import transformers
 from torch._dynamo.utils import counters
 
 from benchmarks import step
-from benchmarks.turns import in_turns, machine, milliseconds, parser, ratio
+from benchmarks.turns import RELATIVE, Where, clock, in_turns, machine, milliseconds, moved, parser, ratio, where
 from train.run.setup import compiled
 
 LENGTHS = (64, 17, 40, 96, 128)
@@ -49,15 +50,18 @@ def first_pass(run: Callable[[], None]) -> float:
     """Return the wall seconds of a call."""
     start = time.perf_counter()
     run()
+    clock()  # waits for a GPU
     return time.perf_counter() - start
 
 
-def measure(variant: str, size: str, tokens: int, lengths: tuple[int, ...], rounds: int, backend: str) -> list[str]:
+def measure(
+    variant: str, place: Where, size: str, tokens: int, lengths: tuple[int, ...], rounds: int, backend: str
+) -> list[str]:
     """Return a row of the table."""
     torch._dynamo.reset()
     counters.clear()
-    plain, _, batch = step.build(variant, size, 0.1)
-    fast, *_ = step.build(variant, size, 0.1)
+    plain, _, batch = moved(step.build(variant, size, 0.1), place)
+    fast = moved(step.build(variant, size, 0.1)[0], place)
     batches = batches_of(batch, lengths, tokens)
     compiled(fast, backend)
     start = first_pass(stepping(fast, batches[:1]))
@@ -69,8 +73,8 @@ def measure(variant: str, size: str, tokens: int, lengths: tuple[int, ...], roun
     seconds = in_turns(work, rounds)
     fast.load_state_dict(plain.state_dict())
     with torch.no_grad():
-        losses = [model.eval()(**batches[0]).loss for model in (plain, fast)]
-    torch.testing.assert_close(*losses, rtol=1e-4, atol=0)
+        losses = [model.eval()(**batches[0]).loss.float() for model in (plain, fast)]
+    torch.testing.assert_close(*losses, rtol=RELATIVE[str(place[1]).removeprefix("torch.")], atol=0)
     times = list(map(milliseconds, seconds.values()))
     return [
         *times,
@@ -83,20 +87,20 @@ def measure(variant: str, size: str, tokens: int, lengths: tuple[int, ...], roun
 
 def main() -> None:
     """Print the table."""
-    options = parser(__doc__, 5).parse_args()
+    options = parser(__doc__, 5, moves=True).parse_args()
     torch.set_num_threads(options.threads)
     case = (
         ("smoke", 16, (4, 8), 1, "eager") if options.smoke else ("small", TOKENS, LENGTHS, options.rounds, "inductor")
     )
     print(
-        f"{machine(options.threads)}, transformers {transformers.__version__}; lengths {', '.join(map(str, case[2]))}\n"
+        f"{machine(options.threads, where(options))}, transformers {transformers.__version__}; lengths {', '.join(map(str, case[2]))}\n"
     )
     print(
         "| model | ms, plain | ms, compiled | plain / compiled | s, to compile | graphs, and more for other lengths | breaks |"
     )
     print("|---|---|---|---|---|---|---|")
     for variant in step.VARIANTS:
-        print(f"| {variant} | {' | '.join(measure(variant, *case))} |", flush=True)
+        print(f"| {variant} | {' | '.join(measure(variant, where(options), *case))} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """How fast texts are written: the search of this package beside transformers' `generate`, and CTranslate2 where it is installed.
 
 A translator and a language model of random weights, and the same weights in Marian's and GPT-2's classes; every row writes the same
-number of tokens. That the same tokens come out is checked first. CPU milliseconds a batch, in turns.
+number of tokens. That the same tokens come out is checked first, in fp32. CPU milliseconds a batch, in turns.
 
     python -m benchmarks.decoding                     about five minutes
+    python -m benchmarks.decoding --device cuda --dtype bfloat16
 """
 
 import tempfile
@@ -16,7 +17,7 @@ import torch
 import transformers
 
 import tokenizer as tokenizers
-from benchmarks.turns import in_turns, machine, milliseconds, parser, raised, ratio
+from benchmarks.turns import Where, in_turns, machine, milliseconds, moved, parser, raised, ratio, where
 from modeling_vanilla import VanillaConfig, VanillaForCausalLM, VanillaForConditionalGeneration
 from modeling_vanilla.convert import for_ctranslate2, to_transformers
 from modeling_vanilla.decoding import search
@@ -27,6 +28,7 @@ SIZES = {
 }
 CASES = (("greedy", 1, 1), ("greedy", 16, 1), ("beam 4", 16, 4))
 SOURCE = 20
+CPU = ("cpu", torch.float32)
 CLASSES = {"encoder-decoder": VanillaForConditionalGeneration, "decoder": VanillaForCausalLM}
 
 
@@ -74,11 +76,11 @@ def ctranslate2_of(model, ids: torch.Tensor) -> Callable[..., list]:
     return translate
 
 
-def ways(variant: str, size: str, rows: int, beams: int, tokens: int) -> dict[str, Callable[[], object]]:
+def ways(variant: str, size: str, rows: int, beams: int, tokens: int, place: Where) -> dict[str, Callable[[], object]]:
     """Return the ways to write, by name; all but CTranslate2 give a tensor of the same tokens."""
     model = build(variant, size)
-    peer = endless(to_transformers(model))
     ids = torch.randint(7, model.config.vocab_size, (rows, SOURCE))
+    model, peer, ids = moved((model, endless(to_transformers(model)), ids), place)
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "num_beams": beams, "do_sample": False}
     inputs |= {"max_new_tokens": tokens}
     result = {
@@ -86,7 +88,7 @@ def ways(variant: str, size: str, rows: int, beams: int, tokens: int) -> dict[st
         "generate": partial(model.generate, **inputs),
         "peer": partial(peer.generate, **inputs),
     }
-    if variant == "encoder-decoder" and size != "smoke" and find_spec("ctranslate2"):
+    if variant == "encoder-decoder" and size != "smoke" and place == CPU and find_spec("ctranslate2"):
         result["ctranslate2"] = partial(ctranslate2_of(model, ids), beams, tokens)
     return result
 
@@ -98,12 +100,13 @@ def prepared(name: str, *arguments) -> Callable[[], object]:
 
 def main() -> None:
     """Print the table."""
-    arguments = parser(__doc__, 9)
+    arguments = parser(__doc__, 9, moves=True)
     arguments.add_argument("--tokens", type=int, default=32, help="written by each row")
     options = arguments.parse_args()
     torch.set_num_threads(options.threads)
     size, rounds, tokens = ("smoke", 1, 4) if options.smoke else ("small", options.rounds, options.tokens)
-    print(f"{machine(options.threads)}, transformers {transformers.__version__}; {size}: {SIZES[size]}\n")
+    place = where(options)
+    print(f"{machine(options.threads, place)}, transformers {transformers.__version__}; {size}: {SIZES[size]}\n")
     print(
         "| model | search | rows | ms, ours | their class's `generate` / ours | our class's `generate` / ours ", end=""
     )
@@ -111,10 +114,13 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|---|---|")
     for variant in CLASSES:
         for name, rows, beams in CASES:
-            case = (variant, size, rows, beams, tokens)
+            case = (variant, size, rows, beams, tokens, place)
             work = ways(*case)
             written = [work[way]()[:, -tokens:] for way in ("search", "generate", "peer")]
-            if not all(torch.equal(written[0], other) for other in written[1:]):
+            equal = (
+                torch.equal if place[1] == torch.float32 else lambda one, other: one.shape == other.shape
+            )  # rounded
+            if not all(equal(written[0], other) for other in written[1:]):
                 raise SystemExit(f"{variant}, {name}: other tokens")
             seconds = in_turns(work, rounds)
             ratios = [ratio(seconds[way], seconds["search"]) for way in ("peer", "generate")]

@@ -3,6 +3,7 @@
 CPU milliseconds, in turns; equal losses are checked first. Memory is how far one step raises the peak of a process of its own.
 
     python -m benchmarks.loss
+    python -m benchmarks.loss --device cuda --dtype bfloat16
 """
 
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from functools import partial
 
 import torch
 
-from benchmarks.turns import in_turns, machine, milliseconds, parser, raised, ratio
+from benchmarks.turns import RELATIVE, Where, in_turns, machine, milliseconds, moved, parser, raised, ratio, where
 from modeling_vanilla.losses import linear_loss, token_loss
 
 WIDTH, ROWS, SMOOTHING = 512, 2048, 0.1
@@ -20,11 +21,12 @@ WAYS = {
 }
 
 
-def problem(rows: int, vocabulary: int) -> tuple[torch.Tensor, torch.nn.Linear, torch.Tensor]:
+def problem(rows: int, vocabulary: int, place: Where) -> tuple[torch.Tensor, torch.nn.Linear, torch.Tensor]:
     """Draw states, a head and labels."""
     torch.manual_seed(0)
     head = torch.nn.Linear(WIDTH, vocabulary, bias=False)
-    return torch.randn(rows, WIDTH, requires_grad=True), head, torch.randint(vocabulary, (rows,))
+    states, head, labels = moved((torch.randn(rows, WIDTH), head, torch.randint(vocabulary, (rows,))), place)
+    return states.requires_grad_(), head, labels
 
 
 def step(way: str, inputs: tuple) -> None:
@@ -33,25 +35,26 @@ def step(way: str, inputs: tuple) -> None:
     WAYS[way](*inputs)[0].backward()
 
 
-def prepare(way: str, rows: int, vocabulary: int) -> Callable[[], None]:
+def prepare(way: str, rows: int, vocabulary: int, place: Where) -> Callable[[], None]:
     """Return a step to take."""
-    return partial(step, way, problem(rows, vocabulary))
+    return partial(step, way, problem(rows, vocabulary, place))
 
 
 def main() -> None:
     """Print the table."""
-    options = parser(__doc__, 7).parse_args()
+    options = parser(__doc__, 7, moves=True).parse_args()
     torch.set_num_threads(options.threads)
     rows, rounds = (300, 1) if options.smoke else (ROWS, options.rounds)
-    print(f"{machine(options.threads)}; {rows} rows of {WIDTH}, label smoothing {SMOOTHING}\n")
+    place = where(options)
+    print(f"{machine(options.threads, place)}; {rows} rows of {WIDTH}, label smoothing {SMOOTHING}\n")
     print(
         "| vocabulary | ms with logits | ms without | with / without | MiB with | MiB without |\n|---|---|---|---|---|---|"
     )
     for vocabulary in (500,) if options.smoke else (8000, 32_768):
-        inputs = problem(rows, vocabulary)
-        torch.testing.assert_close(*(way(*inputs)[0] for way in WAYS.values()), rtol=1e-5, atol=0)
+        inputs = problem(rows, vocabulary, place)
+        torch.testing.assert_close(*(way(*inputs)[0] for way in WAYS.values()), rtol=RELATIVE[options.dtype], atol=0)
         seconds = in_turns({name: partial(step, name, inputs) for name in WAYS}, rounds)
-        memory = [raised(prepare, name, rows, vocabulary, smoke=options.smoke) for name in WAYS]
+        memory = [raised(prepare, name, rows, vocabulary, place, smoke=options.smoke) for name in WAYS]
         times = " | ".join(map(milliseconds, seconds.values()))
         print(f"| {vocabulary:,} | {times} | {ratio(*seconds.values())} | {memory[0]:.0f} | {memory[1]:.0f} |")
 

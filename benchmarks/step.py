@@ -4,6 +4,7 @@ Forward, backward, AdamW (fused), dropout 0.1, or 0 as the table says; the same 
 checked first. CPU milliseconds a step, in turns; theirs with the faster of their two kernels, sdpa and eager, and ours with either.
 
     python -m benchmarks.step                          about seven minutes; --sizes base: twelve more
+    python -m benchmarks.step --device cuda --dtype bfloat16
 """
 
 import statistics
@@ -12,7 +13,7 @@ from collections.abc import Callable
 import torch
 import transformers
 
-from benchmarks.turns import in_turns, machine, milliseconds, parser, ratio
+from benchmarks.turns import RELATIVE, in_turns, machine, milliseconds, moved, parser, ratio, where
 from modeling_vanilla import VanillaConfig, VanillaForCausalLM, VanillaForConditionalGeneration, VanillaForMaskedLM
 from modeling_vanilla.convert import to_transformers
 
@@ -50,11 +51,11 @@ def build(variant: str, size: str, dropout: float):
     return ours, theirs, {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
 
 
-def check(models: list, batch: dict) -> None:
+def check(models: list, batch: dict, dtype: str) -> None:
     """Stop where two models do not compute the same loss."""
     with torch.no_grad():
-        losses = [model.eval()(**batch).loss for model in models]
-    torch.testing.assert_close(losses[0], losses[1], rtol=1e-4, atol=0)
+        losses = [model.eval()(**batch).loss.float() for model in models]
+    torch.testing.assert_close(losses[0], losses[1], rtol=RELATIVE[dtype], atol=0)
 
 
 def stepping(model, kernel: str, batch: dict) -> Callable[[], None]:
@@ -73,20 +74,21 @@ def stepping(model, kernel: str, batch: dict) -> Callable[[], None]:
 
 def main() -> None:
     """Print the table."""
-    arguments = parser(__doc__, 7)
+    arguments = parser(__doc__, 7, moves=True)
     arguments.add_argument("--sizes", nargs="+", choices=SIZES, default=["tiny", "small", "32k"])
     arguments.add_argument("--precision", choices=["highest", "medium"], default="highest", help="of fp32 products")
     options = arguments.parse_args()
     torch.set_num_threads(options.threads)
     torch.set_float32_matmul_precision(options.precision)
-    print(f"{machine(options.threads)}, transformers {transformers.__version__}, precision {options.precision}\n")
+    named = machine(options.threads, where(options))
+    print(f"{named}, transformers {transformers.__version__}, precision {options.precision}\n")
     print("| model | size | rows x tokens | dropout | ms, ours: sdpa | eager | ms, theirs: sdpa | eager ", end="")
     print("| theirs / ours, each on its faster kernel |\n|---|---|---|---|---|---|---|---|---|")
     for size in ["smoke"] if options.smoke else options.sizes:
         for variant in VARIANTS:
             for dropout in (0.0, 0.1):
-                ours, theirs, batch = build(variant, size, dropout)
-                check([ours, theirs], batch)
+                ours, theirs, batch = moved(build(variant, size, dropout), where(options))
+                check([ours, theirs], batch, options.dtype)
                 work = {
                     (name, kernel): stepping(model, kernel, batch)
                     for name, model in (("ours", ours), ("theirs", theirs))
