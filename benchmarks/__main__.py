@@ -12,8 +12,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks import turns
+
 NAMES = ("step", "compiled", "decoding", "pipeline", "evaluation", "loss", "batches", "window", "look", "look_page")
 NAMES += ("loading", "trainer")
+MORE = {"step": ["--threads", "all", "--sizes", "small", "32k"], "decoding": ["--threads", "all"]}
+"""Options of a second run of the same script, where this machine has more than one processor to give."""
 NEEDS = {"pipeline": "runs/dates-en-ko/final", "evaluation": "data/multi30k", "batches": "data/multi30k"}
 """Left out where this is missing, unless they are named."""
 HERE = Path(__file__).parent
@@ -25,19 +29,26 @@ quartiles; absolute figures hold for the machine of their run only. What the fig
 """
 
 
-def run(name: str) -> str:
-    """Run one benchmark and return its section."""
-    command = [sys.executable, "-m", f"benchmarks.{name}"]
-    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True, cwd=HERE.parent)
+def run(name: str, options: list[str]) -> str:
+    """Run one benchmark and return what it printed, under its command."""
+    command = ["python", "-m", f"benchmarks.{name}", *options]
+    done = subprocess.run(
+        [sys.executable, *command[1:]], check=False, stdout=subprocess.PIPE, text=True, cwd=HERE.parent
+    )
     if done.returncode:
-        raise SystemExit(f"{' '.join(command[1:])} ended with {done.returncode}")
-    text = (importlib.import_module(f"benchmarks.{name}").__doc__ or "").strip().splitlines()
-    title, *rest = text
-    prose = "\n".join(rest).strip().partition("\n\n    python")[0]
+        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}")
     day, output = datetime.date.today().isoformat(), done.stdout.strip()
     printed = output if output.startswith("|") else output.replace("\n", "\n\n", 1).replace("\n\n\n", "\n\n")
     gap = "\n\n" if output.startswith("|") else " "
-    return f"## {name}: {title}\n\n{prose}\n\n`python -m benchmarks.{name}`, {day}:{gap}{printed}\n"
+    return f"`{' '.join(command)}`, {day}:{gap}{printed}\n"
+
+
+def section(name: str) -> str:
+    """Run one benchmark, on all processors too where it has such a run, and return its section."""
+    title, *rest = (importlib.import_module(f"benchmarks.{name}").__doc__ or "").strip().splitlines()
+    prose = "\n".join(rest).strip().partition("\n\n    python")[0]
+    runs = [[], MORE[name]] if name in MORE and turns.threads("all") > 1 else [[]]
+    return "\n".join([f"## {name}: {title}\n\n{prose}\n", *(run(name, options) for options in runs)])
 
 
 def sections_of(path: Path) -> dict[str, str]:
@@ -61,7 +72,7 @@ def main() -> None:
     sections = sections_of(target)
     for number, name in enumerate(names, start=1):
         print(f"{number}/{len(names)} {name}", file=sys.stderr)
-        sections[name] = run(name)
+        sections[name] = section(name)
         known = [sections[key] for key in NAMES if key in sections]
         target.write_text("\n".join([HEAD, *known]), encoding="utf-8")
 

@@ -87,7 +87,7 @@ def measure(
 
 def main() -> None:
     """Print the table."""
-    options = parser(__doc__, 5, moves=True).parse_args()
+    options = parser(__doc__, 3, moves=True).parse_args()
     torch.set_num_threads(options.threads)
     case = (
         ("smoke", 16, (4, 8), 1, "eager") if options.smoke else ("small", TOKENS, LENGTHS, options.rounds, "inductor")

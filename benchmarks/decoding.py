@@ -1,9 +1,11 @@
 """How fast texts are written: the search of this package beside transformers' `generate`, and CTranslate2 where it is installed.
 
 A translator and a language model of random weights, and the same weights in Marian's and GPT-2's classes; every row writes the same
-number of tokens. That the same tokens come out is checked first, in fp32. CPU milliseconds a batch, in turns.
+number of tokens. That the same tokens come out is checked first, in fp32; CTranslate2 in int8 may write others. Milliseconds a batch, in
+turns. The share is that of the peak of a matrix product, measured in the same run: a step of few rows is bound by reading the weights.
 
     python -m benchmarks.decoding                     about five minutes
+    python -m benchmarks.decoding --threads all
     python -m benchmarks.decoding --device cuda --dtype bfloat16
 """
 
@@ -17,7 +19,8 @@ import torch
 import transformers
 
 import tokenizer as tokenizers
-from benchmarks.turns import Where, in_turns, machine, milliseconds, moved, parser, raised, ratio, where
+from benchmarks.peak import peak, products, share, stated
+from benchmarks.turns import CPU, Where, in_turns, machine, milliseconds, moved, parser, raised, ratio, where
 from modeling_vanilla import VanillaConfig, VanillaForCausalLM, VanillaForConditionalGeneration
 from modeling_vanilla.convert import for_ctranslate2, to_transformers
 from modeling_vanilla.decoding import search
@@ -28,7 +31,8 @@ SIZES = {
 }
 CASES = (("greedy", 1, 1), ("greedy", 16, 1), ("beam 4", 16, 4))
 SOURCE = 20
-CPU = ("cpu", torch.float32)
+NUMBERS = ("float32", "int8")
+"""Types in which CTranslate2 computes."""
 CLASSES = {"encoder-decoder": VanillaForConditionalGeneration, "decoder": VanillaForCausalLM}
 
 
@@ -52,28 +56,24 @@ def endless(model):
     return model.eval()
 
 
-def ctranslate2_of(model, ids: torch.Tensor) -> Callable[..., list]:
-    """Return what translates the ids by CTranslate2 in fp32, on one thread: (beams, tokens to write) -> ids."""
+def ctranslate2_of(model, ids: torch.Tensor, beams: int, tokens: int) -> dict[str, Callable[[], list]]:
+    """Return what translates the ids by CTranslate2, on as many threads as torch: a function for each type of number."""
     import ctranslate2
     from ctranslate2.converters import TransformersConverter
 
     characters = "".join(chr(0x4E00 + number) for number in range(model.config.vocab_size - 7))
     words = tokenizers.build("char", [characters], model.config.vocab_size, "seq2seq", show_progress=False)
+    threads = {"inter_threads": 1, "intra_threads": torch.get_num_threads()}
     with tempfile.TemporaryDirectory() as folder:
         for_ctranslate2(model).save_pretrained(Path(folder) / "marian")
         words.save_pretrained(Path(folder) / "marian")
-        TransformersConverter(str(Path(folder) / "marian")).convert(str(Path(folder) / "fast"))
-        fast = ctranslate2.Translator(
-            str(Path(folder) / "fast"), compute_type="float32", inter_threads=1, intra_threads=1
-        )
+        fast = str(Path(folder) / "fast")
+        TransformersConverter(str(Path(folder) / "marian")).convert(fast)
+        loaded = {kind: ctranslate2.Translator(fast, compute_type=kind, **threads) for kind in NUMBERS}
     pieces = [words.convert_ids_to_tokens(row) for row in ids.tolist()]
-
-    def translate(beams: int, tokens: int) -> list:
-        lengths = {"min_decoding_length": tokens, "max_decoding_length": tokens}
-        rows = fast.translate_batch(pieces, beam_size=beams, max_batch_size=len(pieces), **lengths)
-        return [words.convert_tokens_to_ids(row.hypotheses[0]) for row in rows]
-
-    return translate
+    options = {"min_decoding_length": tokens, "max_decoding_length": tokens}
+    options |= {"beam_size": beams, "max_batch_size": len(pieces)}
+    return {kind: partial(fast.translate_batch, pieces, **options) for kind, fast in loaded.items()}
 
 
 def ways(variant: str, size: str, rows: int, beams: int, tokens: int, place: Where) -> dict[str, Callable[[], object]]:
@@ -89,13 +89,35 @@ def ways(variant: str, size: str, rows: int, beams: int, tokens: int, place: Whe
         "peer": partial(peer.generate, **inputs),
     }
     if variant == "encoder-decoder" and size != "smoke" and place == CPU and find_spec("ctranslate2"):
-        result["ctranslate2"] = partial(ctranslate2_of(model, ids), beams, tokens)
+        result |= ctranslate2_of(model, ids, beams, tokens)
     return result
 
 
 def prepared(name: str, *arguments) -> Callable[[], object]:
     """Return one way to write, after a text that does not count."""
     return ways(*arguments)[name]
+
+
+def measure(name: str, rounds: int, best: float, case: tuple) -> list[str]:
+    """Return the figures of a row, once the same tokens came out of all."""
+    variant, size, *_, tokens, place = case
+    work = ways(*case)
+    written = [work[way]()[:, -tokens:] for way in ("search", "generate", "peer")]
+    for other in written[1:]:
+        same = torch.equal(written[0], other) if place[1] == torch.float32 else written[0].shape == other.shape
+        if not same:
+            raise SystemExit(f"{variant}, {name}: other tokens")
+    seconds = in_turns(work, rounds)
+    ratios = [ratio(seconds[way], seconds["search"]) for way in ("peer", "generate")]
+    ratios.append(ratio(seconds["peer"], seconds["generate"]))
+    ratios += [ratio(seconds[kind], seconds["search"]) if kind in seconds else "-" for kind in NUMBERS]
+    memory = [f"{raised(prepared, way, *case, smoke=size == 'smoke'):.0f}" for way in ("search", "peer")]
+    return [
+        milliseconds(seconds["search"]),
+        *ratios,
+        share(products(work["search"]), seconds["search"], best),
+        *memory,
+    ]
 
 
 def main() -> None:
@@ -105,30 +127,18 @@ def main() -> None:
     options = arguments.parse_args()
     torch.set_num_threads(options.threads)
     size, rounds, tokens = ("smoke", 1, 4) if options.smoke else ("small", options.rounds, options.tokens)
-    place = where(options)
-    print(f"{machine(options.threads, place)}, transformers {transformers.__version__}; {size}: {SIZES[size]}\n")
-    print(
-        "| model | search | rows | ms, ours | their class's `generate` / ours | our class's `generate` / ours ", end=""
+    place, best = where(options), peak(where(options), rounds)
+    named = f"{machine(options.threads, place)}, transformers {transformers.__version__}"
+    print(f"{named}; {stated(best)}; {size}: {SIZES[size]}\n")
+    columns = "| model | search | rows | ms, ours | their class's `generate` / ours | our class's `generate` / ours "
+    columns += (
+        "| their class's / our class's `generate` | CTranslate2, fp32 / ours | int8 / ours | share of the peak, ours "
     )
-    print("| their class's / our class's `generate` | CTranslate2 / ours | MiB, ours | MiB, theirs |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print(f"{columns}| MiB, ours | MiB, theirs |\n|{'---|' * 12}")
     for variant in CLASSES:
         for name, rows, beams in CASES:
-            case = (variant, size, rows, beams, tokens, place)
-            work = ways(*case)
-            written = [work[way]()[:, -tokens:] for way in ("search", "generate", "peer")]
-            equal = (
-                torch.equal if place[1] == torch.float32 else lambda one, other: one.shape == other.shape
-            )  # rounded
-            if not all(equal(written[0], other) for other in written[1:]):
-                raise SystemExit(f"{variant}, {name}: other tokens")
-            seconds = in_turns(work, rounds)
-            ratios = [ratio(seconds[way], seconds["search"]) for way in ("peer", "generate")]
-            ratios.append(ratio(seconds["peer"], seconds["generate"]))
-            ratios.append(ratio(seconds["ctranslate2"], seconds["search"]) if "ctranslate2" in seconds else "-")
-            memory = [f"{raised(prepared, way, *case, smoke=options.smoke):.0f}" for way in ("search", "peer")]
-            row = (variant, name, str(rows), milliseconds(seconds["search"]), *ratios, *memory)
-            print(f"| {' | '.join(row)} |", flush=True)
+            figures = measure(name, rounds, best, (variant, size, rows, beams, tokens, place))
+            print(f"| {variant} | {name} | {rows} | {' | '.join(figures)} |", flush=True)
 
 
 if __name__ == "__main__":

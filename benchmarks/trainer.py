@@ -16,22 +16,28 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.train_step import recipe_batches
 from benchmarks.turns import machine, parser
-from modeling_vanilla import VanillaForConditionalGeneration
+from modeling_vanilla import VanillaConfig, VanillaForConditionalGeneration
+from train.data import batching, collate, encoding
+from train.data.splits import load_splits
+from train.model import build
 from train.settings.reading import load_recipe
 
 RECIPE = "train/recipes/dates-en-ko.yaml"
-QUIET = [
-    "--loop.eval_every",
-    "100000",
-    "--loop.save_every",
-    "100000",
-    "--loop.tracker",
-    "none",
-    "--optim.warmup_steps",
-    "null",
-]
+QUIET = "--loop.eval_every 100000 --loop.save_every 100000 --loop.tracker none --optim.warmup_steps null".split()
+
+
+def recipe_batches(recipe, count: int) -> tuple[VanillaConfig, list[collate.Batch]]:
+    """Return the config of a recipe's model and the first `count` batches of its first epoch."""
+    splits = load_splits(recipe)
+    with tempfile.TemporaryDirectory() as folder:
+        build.make_tokenizer(recipe, splits["train"], Path(folder) / "tokenizer")
+        tokenizer = build.load_tokenizer(Path(folder) / "tokenizer")
+    rows = encoding.encode(splits["train"], tokenizer, recipe)
+    plan = batching.plan_epoch(rows.lengths(0), recipe.batch.max_tokens, recipe.batch.max_rows, recipe.loop.seed, 0)
+    collator = collate.Collator(recipe.task, tokenizer, recipe)
+    config = build.make_model(recipe, tokenizer).config
+    return config, [collator([rows.row(0, i) for i in batch], 0) for batch in plan[:count]]
 
 
 def bare(steps: int) -> float:
@@ -56,18 +62,8 @@ def fit(steps: int) -> float:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with tempfile.TemporaryDirectory() as folder:
         run_dir = str(Path(folder) / "run")
-        command = [
-            sys.executable,
-            "-m",
-            "train",
-            "fit",
-            RECIPE,
-            *QUIET,
-            "--loop.max_steps",
-            str(steps),
-            "--run_dir",
-            run_dir,
-        ]
+        command = [sys.executable, "-m", "train", "fit", RECIPE, *QUIET]
+        command += ["--loop.max_steps", str(steps), "--run_dir", run_dir]
         subprocess.run(command, check=True, capture_output=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime

@@ -2,6 +2,7 @@
 
 import argparse
 import multiprocessing
+import os
 import platform
 import re
 import statistics
@@ -16,18 +17,27 @@ RELATIVE = {"float32": 1e-4, "bfloat16": 2e-2}
 """How far two losses of the same weights may be apart, by the type that they are computed in."""
 Where = tuple[str, torch.dtype]
 """The device and the type of weights and inputs."""
+CPU: Where = ("cpu", torch.float32)
 
 
 def parser(text: str | None, rounds: int, moves: bool = False) -> argparse.ArgumentParser:
     """Return a parser with the options that every benchmark has, and those of one whose work moves to a GPU."""
     result = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     result.add_argument("--rounds", type=int, default=rounds, help="timed turns of each")
-    result.add_argument("--threads", type=int, default=1)
+    result.add_argument(
+        "--threads", type=threads, default=1, metavar="NUMBER", help="or all; from two on, times are of the wall"
+    )
     result.add_argument("--smoke", action="store_true", help="seconds: does the script still run?")
     if moves:
         result.add_argument("--device", default="cpu", help="cuda: times are of the wall, once the GPU has done all")
         result.add_argument("--dtype", choices=RELATIVE, default="float32", help="of weights and inputs")
     return result
+
+
+def threads(text: str) -> int:
+    """Return a number of threads: all of them are as many as the processors that this process may use."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return usable if text == "all" else int(text)
 
 
 def where(options: argparse.Namespace) -> Where:
@@ -48,14 +58,15 @@ def moved(thing: Any, place: Where) -> Any:
 
 
 def clock() -> float:
-    """Return the CPU seconds of this process; where it works on a GPU, those of the wall once all is done there."""
-    if not torch.cuda.is_initialized():
+    """Return the CPU seconds of this process; of several threads those of the wall, on a GPU likewise once all is done there."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    elif torch.get_num_threads() == 1:
         return time.process_time()
-    torch.cuda.synchronize()
     return time.perf_counter()
 
 
-def machine(threads: int, place: Where = ("cpu", torch.float32)) -> str:
+def machine(threads: int, place: Where = CPU) -> str:
     """Name the processor, the threads, the GPU, the type and the versions."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith(("model name", "model\t"))]

@@ -1,6 +1,7 @@
 """What a window of attention costs by the length of a row: in chunks, as a mask, and full attention.
 
-Forward and backward of one attention, causal, CPU microseconds a token, in turns; equal outputs are checked first.
+Forward and backward of one attention, causal, CPU microseconds a token, in turns; equal outputs are checked first. The share is that of the
+peak of a matrix product, measured in the same run.
 
     python -m benchmarks.window
     python -m benchmarks.window --device cuda --dtype bfloat16
@@ -12,6 +13,7 @@ from functools import partial
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from benchmarks.peak import peak, products, share, stated
 from benchmarks.turns import RELATIVE, in_turns, machine, moved, parser, where
 from modeling_vanilla.windows import Window, windowed_attention
 
@@ -33,8 +35,9 @@ def main() -> None:
     """Print the table."""
     options = parser(__doc__, 5, moves=True).parse_args()
     torch.set_num_threads(options.threads)
-    print(f"{machine(options.threads, where(options))}; {HEADS} heads of {WIDTH}, window {WINDOW}\n")
-    print("| tokens | in chunks | as a mask | full |\n|---|---|---|---|")
+    best = peak(where(options), options.rounds)
+    print(f"{machine(options.threads, where(options))}; {stated(best)}; {HEADS} heads of {WIDTH}, window {WINDOW}\n")
+    print("| tokens | in chunks | as a mask | full | share of the peak, in chunks |\n|---|---|---|---|---|")
     allowed = RELATIVE[options.dtype] / 10
     for length in (256,) if options.smoke else (1024, 2048, 4096, 8192):
         torch.manual_seed(0)
@@ -49,9 +52,11 @@ def main() -> None:
         with torch.no_grad():
             torch.testing.assert_close(ways["chunks"](*tensors), ways["mask"](*tensors), atol=allowed, rtol=allowed)
         rounds = 1 if options.smoke else options.rounds
-        seconds = in_turns({name: step(way, tensors) for name, way in ways.items()}, rounds)
+        work = {name: step(way, tensors) for name, way in ways.items()}
+        seconds = in_turns(work, rounds)
         microseconds = [f"{1e6 * statistics.median(taken) / length:.0f}" for taken in seconds.values()]
-        print(f"| {length:,} | {' | '.join(microseconds)} |")
+        reached = share(products(work["chunks"]), seconds["chunks"], best)
+        print(f"| {length:,} | {' | '.join(microseconds)} | {reached} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,41 @@
+"""How much of what the processor can do a piece of work reaches: the peak of a matrix product in the same run, and counted products."""
+
+import statistics
+from collections.abc import Callable
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.turns import Where, in_turns, moved
+
+SHAPES = ((1024, 1024, 1024), (1536, 1536, 1536), (1024, 256, 1024), (512, 512, 8192))
+"""Rows, depth and columns: large squares, a layer of a small model, and a head."""
+ROUNDS = 5
+
+
+def peak(place: Where, rounds: int = ROUNDS) -> float:
+    """Return the floating-point operations a second of the fastest product, two for each pair of numbers (a multiplication, a sum)."""
+    work = {}
+    for rows, depth, columns in SHAPES:
+        left, right = moved((torch.randn(rows, depth), torch.randn(depth, columns)), place)
+        work[2 * rows * depth * columns, rows] = lambda left=left, right=right: left @ right
+    seconds = in_turns(work, rounds)
+    return max(operations / statistics.median(seconds[operations, rows]) for operations, rows in work)
+
+
+def products(work: Callable[[], object]) -> int:
+    """Return the floating-point operations of all matrix products in a call; a fused kernel, which would hide its own, is taken apart."""
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
+
+
+def share(operations: int, seconds: list[float], best: float) -> str:
+    """Return which share of the peak these operations reach in the median of these seconds, all else that happens meanwhile counted."""
+    return f"{operations / statistics.median(seconds) / best:.0%}"
+
+
+def stated(best: float) -> str:
+    """Return a peak in words."""
+    return f"a matrix product reaches {best / 1e9:,.0f} GFLOP/s"
