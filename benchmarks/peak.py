@@ -25,8 +25,9 @@ def peak(place: Where, rounds: int = ROUNDS) -> float:
 
 
 def products(work: Callable[[], object]) -> int:
-    """Return the floating-point operations of all matrix products in a call; a fused kernel, which would hide its own, is taken apart."""
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    """Return the floating-point operations of all matrix products in a call, without the kernels that would hide their own."""
+    plain = torch.backends.mkldnn.flags(enabled=False)
+    with sdpa_kernel(SDPBackend.MATH), plain, FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops()
 

@@ -13,11 +13,12 @@ import math
 
 import torch
 from torch import nn
-from torch.nn.functional import linear, scaled_dot_product_attention
+from torch.nn.functional import scaled_dot_product_attention
 from transformers.cache_utils import DynamicCache
 
 from .attention import MultiHeadAttention
 from .cache_name import as_installed
+from .decoding_products import Product, first_step_with_copy, product
 from .layers import DecoderLayer
 
 ROOM = 32
@@ -26,49 +27,53 @@ CHUNK = 64
 """Entries of the vocabulary whose maximum is taken first; see `best`."""
 
 
-def joined(*projections: nn.Linear) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return one weight and one bias that compute several projections of the same vectors in one product."""
-    return torch.cat([one.weight for one in projections]), torch.cat([one.bias for one in projections])
-
-
 class _Layer:
     """One layer with its keys and values: its own, and those of the encoder's output."""
 
     def __init__(self, layer: DecoderLayer, memory: torch.Tensor | None, rows: int):
         self.layer = layer
         attention = layer.self_attn
-        # Made for each search: weights that trained on, or took in an adapter, are the ones that are used.
-        self.weight, self.bias = joined(attention.q_proj, attention.k_proj, attention.v_proj)
         self.widths = attention.q_proj.out_features, attention.k_proj.out_features, attention.v_proj.out_features
-        heads = self.widths[0] // attention.head_dim
-        self.keys = self.weight.new_empty(rows, heads, 0, attention.head_dim)  # (B, H, C, K)
-        self.values = self.weight.new_empty(rows, heads, 0, attention.v_head_dim)  # (B, H, C, U)
+        heads, weight = self.widths[0] // attention.head_dim, attention.q_proj.weight
+        self.keys = weight.new_empty(rows, heads, 0, attention.head_dim)  # (B, H, C, K)
+        self.values = weight.new_empty(rows, heads, 0, attention.v_head_dim)  # (B, H, C, U)
         self.memory: tuple[torch.Tensor, torch.Tensor] | None = None
         if memory is not None:
             cross = layer.cross_attn
             keys = cross._split_heads(cross.k_proj(memory), cross.head_dim)
             values = cross._split_heads(cross.v_proj(memory), cross.v_head_dim)
             self.memory = keys.contiguous(), values.contiguous()  # (B, H, S, K), (B, H, S, U)
+        self.take_products(copy=False)
+
+    def take_products(self, copy: bool) -> None:
+        """Take the products of the layer, see `decoding_products`."""
+        attention, network = self.layer.self_attn, self.layer.feed_forward
+        self.project = product(attention.q_proj, attention.k_proj, attention.v_proj, copy=copy)
+        self.out = product(attention.out_proj, copy=copy)
+        self.fc1, self.fc2 = product(network.fc1, copy=copy), product(network.fc2, copy=copy)
+        if self.memory is not None:
+            cross = self.layer.cross_attn
+            self.query, self.cross_out = product(cross.q_proj, copy=copy), product(cross.out_proj, copy=copy)
 
     def step(self, states: torch.Tensor, first: int, mask: torch.Tensor | None, memory_mask: torch.Tensor | None):
         """Map (B * N, D) to (B * N, D); keys and values of the new tokens go to places `first` to `first` + N."""
         layer, rows = self.layer, self.keys.shape[0]
         inputs = layer.self_attn_norm(states) if layer.pre_norm else states
-        query, key, value = linear(inputs, self.weight, self.bias).split(self.widths, -1)
+        query, key, value = self.project(inputs).split(self.widths, -1)
         attention = layer.self_attn
         last = first + len(states) // rows
         self.keys[:, :, first:last] = _heads(key, rows, attention.head_dim)
         self.values[:, :, first:last] = _heads(value, rows, attention.v_head_dim)
         written = self.keys[:, :, :last], self.values[:, :, :last]
-        states = self._add(states, layer.self_attn_norm, _attend(attention, query, *written, mask))
+        states = self._add(states, layer.self_attn_norm, self.out(_attend(attention, query, *written, mask)))
         if self.memory is not None:
             cross = layer.cross_attn
             inputs = layer.cross_attn_norm(states) if layer.pre_norm else states
-            context = _attend(cross, cross.q_proj(inputs), *self.memory, memory_mask)
-            states = self._add(states, layer.cross_attn_norm, context)
-        network = layer.feed_forward
+            context = _attend(cross, self.query(inputs), *self.memory, memory_mask)
+            states = self._add(states, layer.cross_attn_norm, self.cross_out(context))
+        activation = layer.feed_forward.activation
         inputs = layer.feed_forward_norm(states) if layer.pre_norm else states
-        return self._add(states, layer.feed_forward_norm, network.fc2(network.activation(network.fc1(inputs))))
+        return self._add(states, layer.feed_forward_norm, self.fc2(activation(self.fc1(inputs))))
 
     def _add(self, states: torch.Tensor, norm: nn.Module, update: torch.Tensor) -> torch.Tensor:
         return states + update if self.layer.pre_norm else norm(states + update)
@@ -95,10 +100,10 @@ def _attend(
     values: torch.Tensor,
     mask: torch.Tensor | None,
 ) -> torch.Tensor:
-    """Compute equation 1 for queries (B * N, H * K), each beam a query of its source, and W^O: (B * N, D)."""
+    """Compute equation 1 for queries (B * N, H * K), each beam a query of its source: (B * N, H * U)."""
     query = _heads(query, len(keys), attention.head_dim)
     context = scaled_dot_product_attention(query, keys, values, mask, scale=attention.scaling)  # (B, H, N, U)
-    return attention.out_proj(context.transpose(1, 2).reshape(-1, values.shape[1] * values.shape[3]))
+    return context.transpose(1, 2).reshape(-1, values.shape[1] * values.shape[3])
 
 
 def _grown(tensor: torch.Tensor, size: int, dim: int, fill: float | None = None) -> torch.Tensor:
@@ -123,7 +128,9 @@ class StepDecoder:
         self.model, self.decoder = model, model.model.decoder
         self.beams, self.steps, self.room, self.done = beams, steps, 0, 0
         self.layers = [_Layer(layer, memory, rows) for layer in self.decoder.layers]
-        self.weight = self.layers[0].weight  # of the dtype and on the device of all that is made here
+        self.head: Product = model.lm_head
+        self.copy_at = first_step_with_copy(self.decoder, self.head, rows * beams)
+        self.weight = self.decoder.layers[0].self_attn.q_proj.weight  # of the dtype and on the device of all here
         self.memory_mask: torch.Tensor | None = None
         self.length = 0  # P, places of the cache that all beams of a source share
         self.next: int | torch.Tensor = 0  # the position of the next token: of all, or (B, 1)
@@ -161,6 +168,8 @@ class StepDecoder:
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
         """Read one more token of each beam, (B, N), and return the logits of the next (B * N, V)."""
+        if self.done == self.copy_at:
+            self._copy_weights()
         if self.done == self.room:
             self._grow()
         first = self.length + self.beams * self.done
@@ -176,7 +185,12 @@ class StepDecoder:
         for layer in self.layers:
             states = layer.step(states, first, mask, self.memory_mask)
         self.done, self.next = self.done + 1, self.next + 1
-        return self.model.lm_head(decoder.finish(states))
+        return self.head(decoder.finish(states))
+
+    def _copy_weights(self) -> None:
+        for layer in self.layers:
+            layer.take_products(copy=True)
+        self.head = product(self.head, copy=True)
 
     def _grow(self) -> None:
         self.room = min(max(ROOM, 2 * self.room), self.steps)

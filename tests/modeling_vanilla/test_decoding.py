@@ -12,7 +12,13 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from modeling_vanilla import VanillaConfig, VanillaForCausalLM, VanillaForConditionalGeneration, decoding
+from modeling_vanilla import (
+    VanillaConfig,
+    VanillaForCausalLM,
+    VanillaForConditionalGeneration,
+    decoding,
+    decoding_products,
+)
 from modeling_vanilla.decoding import best, search
 from modeling_vanilla.decoding_limits import OwnLimit
 
@@ -46,9 +52,12 @@ def inputs_of(variant: str, rows: int = 5, length: int = 9) -> dict:
     return {"input_ids": ids.masked_fill(mask == 0, 0), "attention_mask": mask}
 
 
-@pytest.fixture
-def ours(monkeypatch):
+@pytest.fixture(params=["weights as they are", "copies"])
+def ours(request, monkeypatch):
     """Return a function that searches here and fails where transformers would have been asked."""
+    if request.param == "copies":  # these models are too small to pay for them
+        monkeypatch.setattr(decoding_products, "SIZE", 0)
+        monkeypatch.setattr(decoding_products, "ROWS", 1)
 
     def run(model, **options):
         with monkeypatch.context() as patch:
