@@ -1,8 +1,8 @@
 """How fast texts are written: the search of this package beside transformers' `generate`, and CTranslate2 where it is installed.
 
 A translator and a language model of random weights, and the same weights in Marian's and GPT-2's classes; every row writes the same
-number of tokens. That the same tokens come out is checked first, in fp32; CTranslate2 in int8 may write others. Milliseconds a batch, in
-turns. The share is that of the peak of a matrix product, measured in the same run: a step of few rows is bound by reading the weights.
+number of tokens. That the same tokens come out is checked first, in fp32; of CTranslate2 those of greedy search in fp32. Milliseconds a
+batch, in turns, and those of our search on the weights as they lie in the model (decision 056). The share is that of the peak of a matrix product, measured in the same run: a step of few rows is bound by reading the weights.
 
     python -m benchmarks.decoding                     about five minutes
     python -m benchmarks.decoding --threads all
@@ -21,7 +21,7 @@ import transformers
 import tokenizer as tokenizers
 from benchmarks.peak import peak, products, share, stated
 from benchmarks.turns import CPU, Where, in_turns, machine, milliseconds, moved, parser, raised, ratio, where
-from modeling_vanilla import VanillaConfig, VanillaForCausalLM, VanillaForConditionalGeneration
+from modeling_vanilla import VanillaConfig, VanillaForCausalLM, VanillaForConditionalGeneration, decoding_products
 from modeling_vanilla.convert import for_ctranslate2, to_transformers
 from modeling_vanilla.decoding import search
 
@@ -73,7 +73,21 @@ def ctranslate2_of(model, ids: torch.Tensor, beams: int, tokens: int) -> dict[st
     pieces = [words.convert_ids_to_tokens(row) for row in ids.tolist()]
     options = {"min_decoding_length": tokens, "max_decoding_length": tokens}
     options |= {"beam_size": beams, "max_batch_size": len(pieces)}
-    return {kind: partial(fast.translate_batch, pieces, **options) for kind, fast in loaded.items()}
+    work = {kind: partial(fast.translate_batch, pieces, **options) for kind, fast in loaded.items()}
+    expected = model.generate(ids, num_beams=beams, do_sample=False, max_new_tokens=tokens)[:, -tokens:].tolist()
+    written = [words.convert_tokens_to_ids(row.hypotheses[0]) for row in work["float32"]()]
+    if beams == 1 and written != expected:  # with more, it numbers and ends hypotheses in its own way
+        raise SystemExit("CTranslate2: other tokens")
+    return work
+
+
+def without_copies(search: Callable[[], object]) -> object:
+    """Search on the weights as they lie in the model."""
+    usual, decoding_products.MOST = decoding_products.MOST, 0
+    try:
+        return search()
+    finally:
+        decoding_products.MOST = usual
 
 
 def ways(variant: str, size: str, rows: int, beams: int, tokens: int, place: Where) -> dict[str, Callable[[], object]]:
@@ -85,6 +99,7 @@ def ways(variant: str, size: str, rows: int, beams: int, tokens: int, place: Whe
     inputs |= {"max_new_tokens": tokens}
     result = {
         "search": partial(model.generate, **inputs, custom_generate=search),
+        "uncopied": partial(without_copies, partial(model.generate, **inputs, custom_generate=search)),
         "generate": partial(model.generate, **inputs),
         "peer": partial(peer.generate, **inputs),
     }
@@ -102,13 +117,13 @@ def measure(name: str, rounds: int, best: float, case: tuple) -> list[str]:
     """Return the figures of a row, once the same tokens came out of all."""
     variant, size, *_, tokens, place = case
     work = ways(*case)
-    written = [work[way]()[:, -tokens:] for way in ("search", "generate", "peer")]
+    written = [work[way]()[:, -tokens:] for way in ("search", "uncopied", "generate", "peer")]
     for other in written[1:]:
         same = torch.equal(written[0], other) if place[1] == torch.float32 else written[0].shape == other.shape
         if not same:
             raise SystemExit(f"{variant}, {name}: other tokens")
     seconds = in_turns(work, rounds)
-    ratios = [ratio(seconds[way], seconds["search"]) for way in ("peer", "generate")]
+    ratios = [ratio(seconds[way], seconds["search"]) for way in ("uncopied", "peer", "generate")]
     ratios.append(ratio(seconds["peer"], seconds["generate"]))
     ratios += [ratio(seconds[kind], seconds["search"]) if kind in seconds else "-" for kind in NUMBERS]
     memory = [f"{raised(prepared, way, *case, smoke=size == 'smoke'):.0f}" for way in ("search", "peer")]
@@ -130,11 +145,11 @@ def main() -> None:
     place, best = where(options), peak(where(options), rounds)
     named = f"{machine(options.threads, place)}, transformers {transformers.__version__}"
     print(f"{named}; {stated(best)}; {size}: {SIZES[size]}\n")
-    columns = "| model | search | rows | ms, ours | their class's `generate` / ours | our class's `generate` / ours "
+    columns = "| model | search | rows | ms, ours | without copies / ours | their class's `generate` / ours | our class's `generate` / ours "
     columns += (
         "| their class's / our class's `generate` | CTranslate2, fp32 / ours | int8 / ours | share of the peak, ours "
     )
-    print(f"{columns}| MiB, ours | MiB, theirs |\n|{'---|' * 12}")
+    print(f"{columns}| MiB, ours | MiB, theirs |\n|{'---|' * 13}")
     for variant in CLASSES:
         for name, rows, beams in CASES:
             figures = measure(name, rounds, best, (variant, size, rows, beams, tokens, place))

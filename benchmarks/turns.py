@@ -25,7 +25,11 @@ def parser(text: str | None, rounds: int, moves: bool = False) -> argparse.Argum
     result = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     result.add_argument("--rounds", type=int, default=rounds, help="timed turns of each")
     result.add_argument(
-        "--threads", type=threads, default=1, metavar="NUMBER", help="or all; from two on, times are of the wall"
+        "--threads",
+        type=threads,
+        default=1,
+        metavar="NUMBER",
+        help="or all; from two on, times in turns are of the wall",
     )
     result.add_argument("--smoke", action="store_true", help="seconds: does the script still run?")
     if moves:

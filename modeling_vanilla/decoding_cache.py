@@ -43,7 +43,6 @@ class _Layer:
             keys = cross._split_heads(cross.k_proj(memory), cross.head_dim)
             values = cross._split_heads(cross.v_proj(memory), cross.v_head_dim)
             self.memory = keys.contiguous(), values.contiguous()  # (B, H, S, K), (B, H, S, U)
-        self.take_products(copy=False)
 
     def take_products(self, copy: bool) -> None:
         """Take the products of the layer, see `decoding_products`."""
@@ -125,11 +124,12 @@ class StepDecoder:
     """
 
     def __init__(self, model, beams: int, steps: int, rows: int, memory: torch.Tensor | None = None):
-        self.model, self.decoder = model, model.model.decoder
+        self.decoder = model.model.decoder
         self.beams, self.steps, self.room, self.done = beams, steps, 0, 0
         self.layers = [_Layer(layer, memory, rows) for layer in self.decoder.layers]
         self.head: Product = model.lm_head
-        self.copy_at = first_step_with_copy(self.decoder, self.head, rows * beams)
+        self.copy_at = first_step_with_copy(self.decoder, self.head, rows * beams, steps)
+        self._take_products(copy=self.copy_at == 0)
         self.weight = self.decoder.layers[0].self_attn.q_proj.weight  # of the dtype and on the device of all here
         self.memory_mask: torch.Tensor | None = None
         self.length = 0  # P, places of the cache that all beams of a source share
@@ -168,8 +168,8 @@ class StepDecoder:
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
         """Read one more token of each beam, (B, N), and return the logits of the next (B * N, V)."""
-        if self.done == self.copy_at:
-            self._copy_weights()
+        if self.done and self.done == self.copy_at:
+            self._take_products(copy=True)
         if self.done == self.room:
             self._grow()
         first = self.length + self.beams * self.done
@@ -187,10 +187,10 @@ class StepDecoder:
         self.done, self.next = self.done + 1, self.next + 1
         return self.head(decoder.finish(states))
 
-    def _copy_weights(self) -> None:
+    def _take_products(self, copy: bool) -> None:
         for layer in self.layers:
-            layer.take_products(copy=True)
-        self.head = product(self.head, copy=True)
+            layer.take_products(copy)
+        self.head = product(self.head, copy=copy)
 
     def _grow(self) -> None:
         self.room = min(max(ROOM, 2 * self.room), self.steps)

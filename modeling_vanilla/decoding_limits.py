@@ -152,6 +152,8 @@ def _of_model(model: PreTrainedModel, ids: torch.Tensor, config: GenerationConfi
     kernel = ALL_ATTENTION_FUNCTIONS.get_interface(model.config._attn_implementation, scaled_dot_product_attention)
     if kernel not in (scaled_dot_product_attention, *_sdpa()):  # another one, or one that is watched
         return f"attn_implementation={model.config._attn_implementation!r}"
+    if nn.modules.module._global_forward_hooks or nn.modules.module._global_forward_pre_hooks:
+        return "a hook of all modules"
     for module in model.modules():
         if "forward" in vars(module) or any(map(_changes, _hooks(module))):
             return f"a {type(module).__name__} with a hook"

@@ -1,10 +1,10 @@
 # Copyright 2026 The modeling_vanilla authors. Licensed under the Apache License, Version 2.0.
 """The matrix products of a decoding step, on weights that lie as the processor reads them.
 
-A step multiplies a few rows with every weight of the decoder, and mostly waits for those weights. oneDNN reads them in
-blocks of its own: from a copy in that order, the products of 16 rows with a decoder of width 256 take half the time, of
-64 rows two thirds (benchmarks/decoding.py, docs/decisions/056). The copy lives as long as one search, so that weights
-that have trained since, or took in an adapter, are the ones that are used.
+A step multiplies a few rows with every weight of the decoder, and mostly waits for those weights. oneDNN reads them
+faster from blocks of its own order; benchmarks/decoding.py says how much faster a search is by that (decision 056). The
+copy lives as long as one search, so that weights that have trained since, or took in an adapter, are the ones that are
+used.
 """
 
 import platform
@@ -14,11 +14,15 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.functional import linear
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from .losses import is_plain
 
+OPERATORS = ("_reorder_linear_weight", "_linear_pointwise")
+"""Those of `torch.ops.mkldnn` that are used here, private to torch."""
 ROWS, STEPS = 4, 8
-"""The copy is made at once for so many hypotheses, and for fewer, which gain less by it, after so many steps."""
+"""The copy is made at once for so many hypotheses, and for fewer, which gain less by it, after so many steps; in both
+cases where as many may follow, since to make it takes about as long as it saves in four."""
 SIZE = 2**17
 """Entries of a weight from which on a copy pays: below, calling oneDNN takes longer than it saves."""
 MOST = 2**30
@@ -28,24 +32,22 @@ Product = Callable[[torch.Tensor], torch.Tensor]
 """Maps (R, D) to (R, E)."""
 
 
-def first_step_with_copy(decoder: nn.Module, head: nn.Module, rows: int) -> int | None:
-    """Return the step from which on a search of so many hypotheses pays for a copy of the weights, or None.
+def first_step_with_copy(decoder: nn.Module, head: nn.Module, rows: int, steps: int) -> int | None:
+    """Return the step at which a search of so many hypotheses, and steps at most, is to copy the weights, or None.
 
-    It does for fp32 on an x86 CPU with oneDNN; `torch.backends.mkldnn.flags(enabled=False)` keeps it from that.
+    It pays for fp32 on an x86 CPU with oneDNN; `torch.backends.mkldnn.flags(enabled=False)` keeps it from that. No copy
+    is made where gradients are wanted or operations are counted: its product has none, and is not known as one.
     """
-    weights = [*decoder.layers.parameters(), *head.parameters()]
-    is_known = platform.machine() in ("x86_64", "AMD64") and torch.backends.mkldnn.enabled
-    is_known = (
-        is_known and torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
-    )
-    is_fp32 = all(weight.device.type == "cpu" and weight.dtype == torch.float32 for weight in weights)
-    if (
-        not (is_known and is_fp32)
-        or torch.is_autocast_enabled("cpu")
-        or 4 * sum(weight.numel() for weight in weights) > MOST
-    ):
+    mkldnn = torch.backends.mkldnn
+    weights = [weight for part in (*decoder.layers, head) for weight in part.parameters()]
+    is_known = platform.machine() in ("x86_64", "AMD64") and mkldnn.is_available() and mkldnn.enabled
+    is_known = is_known and all(hasattr(torch.ops.mkldnn, name) for name in OPERATORS)
+    is_known = is_known and all(one.device.type == "cpu" and one.dtype == torch.float32 for one in weights)
+    is_watched = torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or is_in_torch_dispatch_mode()
+    if not is_known or is_watched or 4 * sum(one.numel() for one in weights) > MOST:
         return None
-    return 0 if rows >= ROWS else STEPS
+    start = 0 if rows >= ROWS else STEPS
+    return start if start + STEPS <= steps else None
 
 
 def product(*projections: Any, copy: bool) -> Product:
@@ -60,7 +62,7 @@ def product(*projections: Any, copy: bool) -> Product:
     weight, bias = projections[0].weight, projections[0].bias
     if len(projections) > 1:
         weight, bias = (torch.cat([getattr(one, name) for one in projections]) for name in ("weight", "bias"))
-    if not copy or weight.numel() < SIZE:
+    if not copy or weight.numel() < SIZE or weight.layout != torch.strided:
         return lambda vectors: linear(vectors, weight, bias)
     blocks = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), None)
     return lambda vectors: torch.ops.mkldnn._linear_pointwise(vectors, blocks, bias, "none", [], "")

@@ -291,6 +291,15 @@ def test_models_that_are_changed_run_their_own_code(monkeypatch):
     assert handed(model, inputs, monkeypatch)
 
 
+def test_a_hook_of_all_modules_is_not_passed_by(monkeypatch):
+    hook = torch.nn.modules.module.register_module_forward_hook(lambda module, inputs, output: None)
+    try:
+        assert handed(plain("decoder"), inputs_of("decoder"), monkeypatch)
+    finally:
+        hook.remove()
+    assert not handed(plain("decoder"), inputs_of("decoder"), monkeypatch)
+
+
 def test_positions_of_the_callers_own(monkeypatch):
     model, inputs = model_of("decoder"), inputs_of("decoder", rows=1)
     own = torch.arange(3, 12)[None]
