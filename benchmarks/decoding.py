@@ -29,7 +29,8 @@ SIZES = {
     "small": dict(vocab_size=8000, d_model=256, d_ff=1024, num_layers=4, num_heads=4),
     "smoke": dict(vocab_size=97, d_model=24, d_ff=28, num_layers=1, num_heads=4),
 }
-CASES = (("greedy", 1, 1), ("greedy", 16, 1), ("beam 4", 16, 4))
+CASES = (("greedy", 1, 1, 1), ("greedy", 1, 1, 4), ("greedy", 16, 1, 1), ("beam 4", 16, 4, 1))
+"""Search, rows, beams, and how many times `--tokens` each row writes."""
 SOURCE = 20
 NUMBERS = ("float32", "int8")
 """Types in which CTranslate2 computes."""
@@ -90,43 +91,47 @@ def without_copies(search: Callable[[], object]) -> object:
         decoding_products.MOST = usual
 
 
-def ways(variant: str, size: str, rows: int, beams: int, tokens: int, place: Where) -> dict[str, Callable[[], object]]:
-    """Return the ways to write, by name; all but CTranslate2 give a tensor of the same tokens."""
+def problem(variant: str, size: str, rows: int, place: Where) -> tuple:
+    """Return a model, and what it reads."""
     model = build(variant, size)
-    ids = torch.randint(7, model.config.vocab_size, (rows, SOURCE))
-    model, peer, ids = moved((model, endless(to_transformers(model)), ids), place)
+    return moved((model, torch.randint(7, model.config.vocab_size, (rows, SOURCE))), place)
+
+
+def ways(model, ids: torch.Tensor, beams: int, tokens: int) -> dict[str, Callable[[], object]]:
+    """Return the ways to write in torch, by name: each gives a tensor of the same tokens."""
+    peer = moved(endless(to_transformers(model)), (ids.device.type, model.dtype))
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "num_beams": beams, "do_sample": False}
     inputs |= {"max_new_tokens": tokens}
-    result = {
+    return {
         "search": partial(model.generate, **inputs, custom_generate=search),
         "uncopied": partial(without_copies, partial(model.generate, **inputs, custom_generate=search)),
         "generate": partial(model.generate, **inputs),
         "peer": partial(peer.generate, **inputs),
     }
-    if variant == "encoder-decoder" and size != "smoke" and place == CPU and find_spec("ctranslate2"):
-        result |= ctranslate2_of(model, ids, beams, tokens)
-    return result
 
 
-def prepared(name: str, *arguments) -> Callable[[], object]:
-    """Return one way to write, after a text that does not count."""
-    return ways(*arguments)[name]
+def prepared(name: str, what: tuple, beams: int, tokens: int) -> Callable[[], object]:
+    """Return one way to write."""
+    return ways(*problem(*what), beams, tokens)[name]
 
 
-def measure(name: str, rounds: int, best: float, case: tuple) -> list[str]:
+def measure(what: tuple, beams: int, tokens: int, rounds: int, best: float) -> list[str]:
     """Return the figures of a row, once the same tokens came out of all."""
-    variant, size, *_, tokens, place = case
-    work = ways(*case)
-    written = [work[way]()[:, -tokens:] for way in ("search", "uncopied", "generate", "peer")]
+    variant, size, _, place = what
+    model, ids = problem(*what)
+    work = ways(model, ids, beams, tokens)
+    written = [run()[:, -tokens:] for run in work.values()]
     for other in written[1:]:
         same = torch.equal(written[0], other) if place[1] == torch.float32 else written[0].shape == other.shape
         if not same:
-            raise SystemExit(f"{variant}, {name}: other tokens")
+            raise SystemExit(f"{what}, {beams} beams: other tokens")
+    if variant == "encoder-decoder" and size != "smoke" and place == CPU and find_spec("ctranslate2"):
+        work |= ctranslate2_of(model, ids, beams, tokens)
     seconds = in_turns(work, rounds)
     ratios = [ratio(seconds[way], seconds["search"]) for way in ("uncopied", "peer", "generate")]
     ratios.append(ratio(seconds["peer"], seconds["generate"]))
     ratios += [ratio(seconds[kind], seconds["search"]) if kind in seconds else "-" for kind in NUMBERS]
-    memory = [f"{raised(prepared, way, *case, smoke=size == 'smoke'):.0f}" for way in ("search", "peer")]
+    memory = [f"{raised(prepared, way, what, beams, tokens, smoke=size == 'smoke'):.0f}" for way in ("search", "peer")]
     return [
         milliseconds(seconds["search"]),
         *ratios,
@@ -145,15 +150,15 @@ def main() -> None:
     place, best = where(options), peak(where(options), rounds)
     named = f"{machine(options.threads, place)}, transformers {transformers.__version__}"
     print(f"{named}; {stated(best)}; {size}: {SIZES[size]}\n")
-    columns = "| model | search | rows | ms, ours | without copies / ours | their class's `generate` / ours | our class's `generate` / ours "
+    columns = "| model | search | rows x tokens | ms, ours | without copies / ours | their class's `generate` / ours | our class's `generate` / ours "
     columns += (
         "| their class's / our class's `generate` | CTranslate2, fp32 / ours | int8 / ours | share of the peak, ours "
     )
     print(f"{columns}| MiB, ours | MiB, theirs |\n|{'---|' * 13}")
     for variant in CLASSES:
-        for name, rows, beams in CASES:
-            figures = measure(name, rounds, best, (variant, size, rows, beams, tokens, place))
-            print(f"| {variant} | {name} | {rows} | {' | '.join(figures)} |", flush=True)
+        for name, rows, beams, times in CASES:
+            figures = measure((variant, size, rows, place), beams, times * tokens, rounds, best)
+            print(f"| {variant} | {name} | {rows} x {times * tokens} | {' | '.join(figures)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -20,9 +20,9 @@ from .losses import is_plain
 
 OPERATORS = ("_reorder_linear_weight", "_linear_pointwise")
 """Those of `torch.ops.mkldnn` that are used here, private to torch."""
-ROWS, STEPS = 4, 8
-"""The copy is made at once for so many hypotheses, and for fewer, which gain less by it, after so many steps; in both
-cases where as many may follow, since to make it takes about as long as it saves in four."""
+ROWS, STEPS, LATE = 4, 8, 32
+"""For so many hypotheses the copy is made at once, where so many steps may follow: to make it takes as long as it saves
+in about four. Fewer gain less by it: they wait for the last number of steps, and as many have to be left."""
 SIZE = 2**17
 """Entries of a weight from which on a copy pays: below, calling oneDNN takes longer than it saves."""
 MOST = 2**30
@@ -32,7 +32,7 @@ Product = Callable[[torch.Tensor], torch.Tensor]
 """Maps (R, D) to (R, E)."""
 
 
-def first_step_with_copy(decoder: nn.Module, head: nn.Module, rows: int, steps: int) -> int | None:
+def first_step_with_copy(decoder: Any, head: nn.Module, rows: int, steps: int) -> int | None:
     """Return the step at which a search of so many hypotheses, and steps at most, is to copy the weights, or None.
 
     It pays for fp32 on an x86 CPU with oneDNN; `torch.backends.mkldnn.flags(enabled=False)` keeps it from that. No copy
@@ -46,8 +46,9 @@ def first_step_with_copy(decoder: nn.Module, head: nn.Module, rows: int, steps: 
     is_watched = torch.is_grad_enabled() or torch.is_autocast_enabled("cpu") or is_in_torch_dispatch_mode()
     if not is_known or is_watched or 4 * sum(one.numel() for one in weights) > MOST:
         return None
-    start = 0 if rows >= ROWS else STEPS
-    return start if start + STEPS <= steps else None
+    if rows >= ROWS:
+        return 0 if steps >= STEPS else None
+    return LATE if steps >= 2 * LATE else None
 
 
 def product(*projections: Any, copy: bool) -> Product:

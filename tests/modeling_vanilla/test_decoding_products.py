@@ -71,10 +71,10 @@ def test_the_copy_is_of_plain_large_weights_alone(monkeypatch):
 
 @needs_copies
 def test_when_a_copy_pays(model, monkeypatch):
-    steps = decoding_products.STEPS
-    assert first(model, 1) == first(model, 3) == steps and first(model, 4) == 0
+    steps, late = decoding_products.STEPS, decoding_products.LATE
+    assert first(model, 1) == first(model, 3) == late and first(model, 4) == 0
     assert first(model, 4, steps) == 0 and first(model, 4, steps - 1) is None
-    assert first(model, 1, 2 * steps) == steps and first(model, 1, 2 * steps - 1) is None
+    assert first(model, 1, 2 * late) == late and first(model, 1, 2 * late - 1) is None
 
 
 @needs_copies
@@ -111,7 +111,7 @@ def test_a_long_text_of_one_row_takes_copies_on_the_way(model, monkeypatch):
 
     monkeypatch.setattr(decoding_cache, "product", noted)
     ids = torch.tensor([[8, 9, 10]])
-    for tokens, copies in ((2 * decoding_products.STEPS - 1, 0), (2 * decoding_products.STEPS + 9, 2 * 4 + 1)):
+    for tokens, copies in ((2 * decoding_products.LATE - 1, 0), (2 * decoding_products.LATE, 2 * 4 + 1)):
         made.clear()
         options = {"min_new_tokens": tokens, "max_new_tokens": tokens, "do_sample": False}
         expected = model.generate(ids, **options)
