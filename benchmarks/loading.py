@@ -1,12 +1,12 @@
-"""What it costs to import the package, over transformers' own base class, and to load a model, over MarianMT.
+"""What it costs to import the package behind transformers' own base class, and to load a model, over MarianMT.
 
-CPU milliseconds, each in fresh processes, in turns: an import counts once in a process. The model is the paper's base, with random
+CPU milliseconds, each in fresh processes, in turns: an import counts once in a process, and that of the package what it takes where the
+base class is imported already. The model is the paper's base, with random
 weights; both load the same ones from a folder.
 
     python -m benchmarks.loading
 """
 
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -15,12 +15,13 @@ from pathlib import Path
 
 import transformers
 
-from benchmarks.turns import machine, parser, ratio
+from benchmarks.turns import machine, milliseconds, parser, ratio
 from modeling_vanilla import VanillaConfig, VanillaForConditionalGeneration
 from modeling_vanilla.convert import to_transformers
 
 BASE = "from transformers import PreTrainedModel, PreTrainedConfig"
-IMPORTS = {"transformers' base class": "pass", "modeling_vanilla": "import modeling_vanilla"}
+IMPORTS = {"transformers' base class": ("", BASE), "modeling_vanilla": (BASE, "import modeling_vanilla")}
+"""What stands before, and what is timed."""
 LOADS = {
     "MarianMTModel": "from transformers import MarianMTModel as Model",
     "VanillaForConditionalGeneration": "from modeling_vanilla import VanillaForConditionalGeneration as Model",
@@ -49,7 +50,7 @@ def main() -> None:
     rounds = 1 if options.smoke else options.rounds
     print(f"{machine(1)}, transformers {transformers.__version__}\n")
     print("| what | ms | over the first |\n|---|---|---|")
-    imports = in_turns({name: partial(seconds, "", f"{BASE}; {code}") for name, code in IMPORTS.items()}, rounds)
+    imports = in_turns({name: partial(seconds, *codes) for name, codes in IMPORTS.items()}, rounds)
     with tempfile.TemporaryDirectory() as folder:
         config = VanillaConfig.tiny() if options.smoke else VanillaConfig()
         ours = VanillaForConditionalGeneration(config)
@@ -61,13 +62,12 @@ def main() -> None:
         }
         loads = in_turns(loads, rounds)
     for title, taken in (("import", imports), ("load", loads)):
-        first = next(iter(taken.values()))
+        first, second = taken.values()
         for name, values in taken.items():
-            relative = "1"
-            if values is not first:
-                difference = 1000 * statistics.median(b - a for a, b in zip(first, values, strict=True))
-                relative = f"+{difference:.0f} ms" if title == "import" else f"1 / {ratio(first, values)}"
-            print(f"| {title}: {name} | {1000 * statistics.median(values):,.0f} | {relative} |")
+            relative = "1" if values is first else f"+{milliseconds(second)} ms"
+            if values is second and title == "load":
+                relative = f"1 / {ratio(first, second)}"
+            print(f"| {title}: {name} | {milliseconds(values)} | {relative} |")
 
 
 if __name__ == "__main__":
