@@ -2,6 +2,7 @@
 """What all Vanilla models share: initialisation, which matrices are one, loading and saving."""
 
 import re
+from inspect import signature
 
 import torch
 from torch import nn
@@ -92,6 +93,13 @@ class VanillaPreTrainedModel(PreTrainedModel):
         if kept:
             state_dict = (self.state_dict() if state_dict is None else state_dict) | kept
         return super().save_pretrained(save_directory, is_main_process, state_dict, **kwargs)
+
+    def _extract_generation_mode_kwargs(self, custom_generate, kwargs, synced_gpus, assistant_model, streamer) -> dict:
+        """Give a function that names a streamer, as `decoding.search` does, the streamer: transformers keeps it back."""
+        extract = super()._extract_generation_mode_kwargs  # type: ignore[misc]  # of GenerationMixin
+        mode = extract(custom_generate, kwargs, synced_gpus, assistant_model, streamer)
+        takes_it = callable(custom_generate) and "streamer" in signature(custom_generate).parameters
+        return mode | {"streamer": streamer} if takes_it and streamer is not None else mode
 
     def init_parallel_plans(self) -> None:
         """Keep the rules that name a module of this model: the plans of the config are those of any stack."""

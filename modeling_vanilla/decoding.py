@@ -37,11 +37,10 @@ def search(
     generation_config: GenerationConfig,
     length_penalty_form: Literal["hf", "paper"] = "hf",
     is_interrupted: Callable[[], bool] | None = None,
+    streamer: Any = None,
     **kwargs,
 ):
-    """Search as `generate(custom_generate=search)` was asked to: same tokens, same scores.
-
-    No cache is returned. transformers gives a function no `streamer`: to stream, generate without this one.
+    """Search as `generate(custom_generate=search)` was asked to: same tokens, same scores; no cache is returned.
 
     Args:
         model: Any; what is no Vanilla model with a decoder goes to transformers' search.
@@ -49,12 +48,14 @@ def search(
         length_penalty_form: What divides the sum of the log-probabilities of n tokens: "hf" n^a, "paper"
             ((5 + n) / 6)^a (Wu et al. 2016, eq. 14; Vaswani et al. 2017, sec. 6.1: beam 4, a = 0.6).
         is_interrupted: Asked at every step; True ends the search where it is.
+        streamer: With one the search is transformers'.
 
     Raises:
         ValueError: An unknown form, or the paper's for a search that transformers has to do.
     """
     divisor(1, 1.0, length_penalty_form)
     kwargs |= dict(logits_processor=logits_processor, generation_config=generation_config)
+    kwargs |= {} if streamer is None else {"streamer": streamer}
     searching = search_of(model)
     if searching is not None:
         options = dict(length_penalty_form=length_penalty_form, is_interrupted=is_interrupted)

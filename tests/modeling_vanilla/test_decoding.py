@@ -11,6 +11,7 @@ from transformers import (
     StoppingCriteria,
     StoppingCriteriaList,
 )
+from transformers.generation.streamers import BaseStreamer
 
 from modeling_vanilla import (
     VanillaConfig,
@@ -298,6 +299,33 @@ def test_a_hook_of_all_modules_is_not_passed_by(monkeypatch):
     finally:
         hook.remove()
     assert not handed(plain("decoder"), inputs_of("decoder"), monkeypatch)
+
+
+class Kept(BaseStreamer):
+    """Keeps what is streamed."""
+
+    def __init__(self):
+        self.tokens, self.ends = [], 0
+
+    def put(self, value):
+        self.tokens += value.flatten().tolist()
+
+    def end(self):
+        self.ends += 1
+
+
+@pytest.mark.parametrize("do_sample", [False, True])
+@pytest.mark.parametrize("variant", CLASSES)
+def test_a_streamer_gets_the_tokens_as_they_come(variant, do_sample):
+    options = dict(max_new_tokens=9, min_new_tokens=9, do_sample=do_sample, custom_generate=search)
+    streamer, inputs = Kept(), inputs_of(variant, rows=1)
+    torch.manual_seed(3)
+    written = plain(variant).generate(**inputs, **options, streamer=streamer)
+    assert streamer.tokens == written[0].tolist() and streamer.ends == 1
+    torch.manual_seed(3)
+    assert written.tolist() == plain(variant).generate(**inputs, **options).tolist()
+    with pytest.raises(ValueError, match="streamer"):
+        plain(variant).generate(**inputs, max_new_tokens=9, num_beams=2, custom_generate=search, streamer=Kept())
 
 
 def test_positions_of_the_callers_own(monkeypatch):
