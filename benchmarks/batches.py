@@ -19,14 +19,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.evaluation import RECIPE, SMOKE, recipe_of, small_data
+from benchmarks.evaluation import RECIPE, SMOKE, recipe_of, small_data, splits_of
 from benchmarks.peak import peak, products, share, stated
 from benchmarks.turns import CPU, in_turns, machine, parser, ratio
 from modeling_vanilla.convert import to_transformers
 from train.data import batching, encoding, training
 from train.data.collate import Batch, Collator
 from train.data.examples import Examples
-from train.data.splits import load_splits
 from train.model import build
 
 SENTENCES = 1500
@@ -83,7 +82,7 @@ def prepare(options, folder: Path) -> tuple[Any, int, dict[str, list[Batch]], di
         small_data(folder)
         overrides |= SMOKE | {"data.root": folder, "batch.max_tokens": 300}
     recipe = recipe_of(options.recipe, overrides)
-    split = load_splits(recipe)["train"]
+    split = splits_of(recipe)["train"]
     build.make_tokenizer(recipe, split, folder / "tokenizer")
     tokenizer = build.load_tokenizer(folder / "tokenizer")
     split = split.select(range(min(options.sentences, len(split))))

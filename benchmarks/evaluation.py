@@ -24,6 +24,7 @@ from modeling_vanilla import VanillaForConditionalGeneration
 from modeling_vanilla.decoding_limits import hand_over
 from train.data.dates import dates
 from train.data.splits import load_splits
+from train.errors import UserError
 from train.measure import evaluate as measuring
 from train.measure import scoring
 from train.model import build
@@ -46,6 +47,14 @@ def recipe_of(path: str, overrides: dict):
     return load_recipe([path, *(f"--{name}={value}" for name, value in overrides.items())])
 
 
+def splits_of(recipe) -> dict:
+    """Load the data of a recipe; where they are missing, end with what to do."""
+    try:
+        return load_splits(recipe)
+    except UserError as error:
+        raise SystemExit(f"{error}; here the option is --data FOLDER") from None
+
+
 def small_data(folder: Path) -> None:
     """Write dates into files as those of Multi30k are called."""
     for name, rows in zip(FILES, dates(train=60, validation=5, test=7).values(), strict=True):
@@ -63,7 +72,7 @@ def prepare(options, folder: Path):
     if options.model is None:
         overrides["eval.max_extra_tokens"] = 0
     recipe = recipe_of(options.recipe, overrides)
-    splits = load_splits(recipe)
+    splits = splits_of(recipe)
     if options.model is not None:
         model = VanillaForConditionalGeneration.from_pretrained(options.model)
         return recipe, splits, build.load_tokenizer(options.model), model
