@@ -34,7 +34,7 @@ def measured(bf16: bool, seconds: float = 0.5) -> float:
     return 2 * side**3 / best
 
 
-def kernels(config: VanillaConfig, load: Load, seconds: float = 0.5) -> dict[str, float]:
+def kernels(config: VanillaConfig, load: Load, bf16: bool, seconds: float = 0.5) -> dict[str, float]:
     """Return the seconds of one attention by kernel, forward and backward, on rows like those of a step.
 
     Which is faster depends on the CPU and on the length of the rows: below some 256 keys two plain products are twice as
@@ -43,13 +43,15 @@ def kernels(config: VanillaConfig, load: Load, seconds: float = 0.5) -> dict[str
     Args:
         config: heads, their width, and the dropout of weights.
         load: of a step.
+        bf16: of bf16 numbers instead of fp32.
         seconds: to spend on each; at least two passes are timed.
     """
     positions, pairs = (load.source, load.source_pairs) if load.source else (load.target, load.target_pairs)
     length = max(1, round(pairs / positions))
     rows = max(1, round(positions / length))
     width = config.num_heads * config.head_dim
-    states = [torch.randn(rows, length, width, requires_grad=True) for _ in range(3)]
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    states = [torch.randn(rows, length, width, dtype=dtype, requires_grad=True) for _ in range(3)]
     mask = torch.ones(rows, 1, length, length, dtype=torch.bool)  # nearly every batch has some padding
     module = torch.nn.Module()
     module.is_causal = False  # type: ignore[assignment]
@@ -75,23 +77,25 @@ def memory_of_machine() -> float | None:
 
 
 def row(recipe: Recipe, config: VanillaConfig, load: Load, flops: float, memory: float, mfu: float) -> dict[str, Any]:
-    """Return time on this machine's CPU, whose peak and attention kernels are measured."""
-    peak, memory_here = measured(recipe.loop.precision == "bf16"), memory_of_machine()
+    """Return time on this machine's CPU, whose peaks and attention kernels are measured."""
+    peaks, memory_here = {numbers: measured(numbers == "bf16") for numbers in ("fp32", "bf16")}, memory_of_machine()
+    peak = peaks[recipe.loop.precision]
     seconds = flops / (peak * mfu)
     return {
         "threads": torch.get_num_threads(),
         "peak": peak,
+        "peaks": peaks,
         "numbers": recipe.loop.precision,
         "memory": memory_here,
         "fits": None if memory_here is None else memory <= memory_here,
         "seconds_per_step": seconds,
         "hours": seconds * recipe.loop.max_steps / 3600,
-        "kernels": kernels(config, load),
+        "kernels": kernels(config, load, recipe.loop.precision == "bf16"),
     }
 
 
 def lines(cpu: dict[str, Any]) -> list[str]:
-    """Return the row of this machine's CPU, and how its peak is known."""
+    """Return the row of this machine's CPU, how its peak is known, and which settings suit it."""
     memory = f"{cpu['memory'] / 1e9:>5.0f}" if cpu["memory"] else f"{'-':>5}"
     fits = {True: "yes", False: "no", None: "-"}[cpu["fits"]]
     rate = f"{cpu['peak'] / 1e12:>8.3f} {cpu['numbers']}"
@@ -101,9 +105,12 @@ def lines(cpu: dict[str, Any]) -> list[str]:
     faster, slower = sorted(cpu["kernels"], key=cpu["kernels"].get)
     equal = cpu["kernels"][slower] < 1.1 * cpu["kernels"][faster]  # less is noise
     advice = "about the same here" if equal else f"so model.attn_implementation: {faster} here"
+    gain = cpu["peaks"]["bf16"] / cpu["peaks"]["fp32"]
+    numbers = "bf16" if gain > 1.1 else "fp32"  # what a step casts between the two costs some of the gain
     return [
         f"  {'this CPU':<9} {rate} {memory} {fits:>5} {time_} {'-':>6} {'-':>9}",
         f"  The CPU's peak is that of {how}.",
+        f"  A product in bf16 is {gain:.3g} times as fast as in fp32, so loop.precision: {numbers} here.",
         f"  Attention on rows like these, forward and backward: {times}; {advice}.",
     ]
 

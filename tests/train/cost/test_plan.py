@@ -230,20 +230,27 @@ def test_every_recipe_has_a_plan(name, capsys):
 
 
 def test_this_cpu_is_measured_and_said_so(capsys, monkeypatch):
-    monkeypatch.setattr(here, "measured", lambda bf16: 1e11)
-    monkeypatch.setattr(here, "kernels", lambda config, load: {"sdpa": 0.02, "eager": 0.005})
+    monkeypatch.setattr(here, "measured", lambda bf16: 1e11 if bf16 else 5e10)
+    monkeypatch.setattr(here, "kernels", lambda config, load, bf16: {"sdpa": 0.02, "eager": 0.005})
     words = ["plan", str(RECIPES / "wmt14-en-de-base.yaml"), "--gpu", "CPU", "t4"]
     assert main(words) == 0
     lines = capsys.readouterr().out.splitlines()
     (cpu,) = (line for line in lines if line.startswith("  this CPU"))
     assert cpu.split()[2:4] == ["0.100", "bf16"]
     assert any("a matrix product" in line and "measured for half a second" in line for line in lines)
+    assert any("in bf16 is 2 times as fast as in fp32, so loop.precision: bf16 here" in line for line in lines)
     assert any("sdpa 20 ms, eager 5 ms; so model.attn_implementation: eager here" in line for line in lines)
     assert main([*words, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     executed = found["flops"]["executed_per_run"]
     assert found["cpu"]["hours"] == pytest.approx(executed / (1e11 * 0.35) / 3600)
     assert [gpu["name"] for gpu in found["gpus"]] == ["T4"]
+
+
+def test_a_cpu_that_only_imitates_bf16_is_told_to_stay_with_fp32(capsys, monkeypatch):
+    monkeypatch.setattr(here, "measured", lambda bf16: 3e10 if bf16 else 1e11)
+    assert main(["plan", str(RECIPES / "wmt14-en-de-base.yaml"), "--gpu", "cpu"]) == 0
+    assert "in bf16 is 0.3 times as fast as in fp32, so loop.precision: fp32 here" in capsys.readouterr().out
 
 
 def test_the_measured_rate_is_that_of_a_product():
@@ -262,7 +269,7 @@ def test_both_kernels_are_measured_on_rows_of_the_step(monkeypatch):
 
     monkeypatch.setattr(here, "KERNELS", {"sdpa": watched, "eager": watched})
     load = formulas.load_of("translation", 3, (5, 7))
-    times = here.kernels(mv.VanillaConfig.tiny(), load, seconds=0.0)
+    times = here.kernels(mv.VanillaConfig.tiny(), load, bf16=True, seconds=0.0)
     assert set(times) == {"sdpa", "eager"} and all(0 < taken < 10 for taken in times.values())
     assert set(shapes) == {(3, 4, 5, 6)}
 
