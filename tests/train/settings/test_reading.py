@@ -36,6 +36,7 @@ SHIPPED = {
     "wikitext-2",
     "wikitext-2-mlm",
     "nsmc",
+    "nsmc-mlm",
     "wmt14-en-de-base",
     "wmt14-en-de-big",
     "ud-english-ewt-tags",
