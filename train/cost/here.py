@@ -3,7 +3,7 @@
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -17,14 +17,14 @@ from train.settings.recipe import Recipe
 KERNELS: dict[str, Callable[..., tuple]] = {"sdpa": sdpa_attention_forward, "eager": scaled_dot_product_attention}
 
 
-def measured(bf16: bool, seconds: float = 0.5) -> float:
+def measured(bf16: bool, seconds: float = 0.5, side: int = 768) -> float:
     """Return the FLOP/s of a matrix product on this machine's CPU, the best of those that fit into some time.
 
     Args:
         bf16: of bf16 numbers instead of fp32.
         seconds: to spend; one product more is begun at most.
+        side: of the square matrices; 768 are 0.9 GFLOP, about a layer's product, and some 10 ms on one core.
     """
-    side = 768  # 0.9 GFLOP: about a layer's product, and some 10 ms on one core
     matrix = torch.randn(side, side, dtype=torch.bfloat16 if bf16 else torch.float32)
     best, end = math.inf, time.perf_counter() + seconds
     matrix @ matrix
@@ -32,6 +32,14 @@ def measured(bf16: bool, seconds: float = 0.5) -> float:
         matrix @ matrix
         best = min(best, time.perf_counter() - began)
     return 2 * side**3 / best
+
+
+def doubts(recipe: Recipe) -> Iterator[str]:
+    """Yield a warning where a recipe wants numbers that this machine's CPU only imitates; it takes hundredths of a second."""
+    if recipe.loop.precision == "bf16":
+        gain = measured(True, 0.02, side=256) / measured(False, 0.02, side=256)
+        if gain < 0.8:
+            yield f"loop.precision: bf16: this CPU multiplies in it {gain:.2g} times as fast as in fp32"
 
 
 def kernels(config: VanillaConfig, load: Load, bf16: bool, seconds: float = 0.5) -> dict[str, float]:

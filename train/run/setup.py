@@ -14,6 +14,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel
 
 from train import files
+from train.cost import here
 from train.data import splits as data
 from train.data import training
 from train.errors import UserError, plain
@@ -63,7 +64,7 @@ def _set_up(
     with accelerator.main_process_first():
         splits = data.load_splits(recipe)
     require_splits(recipe, splits)
-    ranks.on_main(accelerator, lambda: _look(recipe, splits))
+    ranks.on_main(accelerator, lambda: _look(recipe, splits, accelerator.device.type))
     with contextlib.ExitStack() as stack:
         ranks.on_main(accelerator, lambda: stack.enter_context(run_folder.claimed(folder, recipe)))
         run = _build(recipe, folder, accelerator, splits)
@@ -72,11 +73,11 @@ def _set_up(
         yield run
 
 
-def _look(recipe: Recipe, splits: dict[str, Dataset]) -> None:
-    """Print how the data were understood, and what looks wrong with them."""
+def _look(recipe: Recipe, splits: dict[str, Dataset], device: str) -> None:
+    """Print how the data were understood, and what looks wrong with them, or with the numbers on this device."""
     for line in first_look.lines(splits):
         print(plain(line))
-    for line in first_look.doubts(recipe, splits):
+    for line in (*first_look.doubts(recipe, splits), *(here.doubts(recipe) if device == "cpu" else ())):
         print(f"warning: {plain(line)}", file=sys.stderr)
 
 

@@ -3,10 +3,12 @@
 import pytest
 
 from train.__main__ import main
+from train.cost import here
 from train.data.splits import load_splits
 from train.errors import UserError, quoted, short
 from train.run import first_look
 from train.settings.recipe import Recipe
+from train.settings.sections import LoopSection
 
 TABLE = {"source_column": 0, "target_column": 1}
 LABELS = {"text_column": 0, "label_column": 1}
@@ -76,12 +78,14 @@ def test_a_warmup_that_an_old_recipe_asks_for_is_named(recipe):
     assert doubts(made) == ["optim.warmup_steps: 4,000 steps, of 200 in all: the learning rate never reaches its peak"]
 
 
-def test_fit_says_it_on_the_main_process(write_recipe, fit, capsys):
+def test_fit_says_it_on_the_main_process(write_recipe, fit, capsys, monkeypatch):
     recipe = write_recipe(loop={"max_steps": 1})
+    monkeypatch.setattr(here, "doubts", lambda recipe: iter(["loop.precision: slow"]))
     assert main(["fit", str(recipe), "--data.validation", "train.tsv", "--data.train", "[train.tsv]"]) == 0
     shown = capsys.readouterr()
     assert "train data: 61 row(s), the first: source '" in shown.out
     assert "warning: train and validation data have the same rows (61 compared)" in shown.err
+    assert "warning: loop.precision: slow" in shown.err.splitlines()
 
 
 def test_every_quoted_input_of_a_message_is_cut():
@@ -99,3 +103,12 @@ def test_every_quoted_input_of_a_message_is_cut():
     assert short(kept) == kept
     assert len(str(UserError(f"no such key: {'k' * 10**6}"))) < 200
     assert len(str(UserError(f"columns {' '.join(map(str, range(10**5)))}"))) < 5000
+
+
+@pytest.mark.parametrize(
+    ("precision", "rate", "warned"), [("bf16", 4e9, True), ("bf16", 2e11, False), ("fp32", 4e9, False)]
+)
+def test_numbers_that_this_cpu_only_imitates_are_noticed(monkeypatch, precision, rate, warned):
+    monkeypatch.setattr(here, "measured", lambda bf16, seconds, side: rate if bf16 else 1e11)
+    found = list(here.doubts(Recipe(name="one", task="causal", loop=LoopSection(precision=precision))))
+    assert found == ["loop.precision: bf16: this CPU multiplies in it 0.04 times as fast as in fp32"] * warned
