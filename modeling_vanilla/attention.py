@@ -12,6 +12,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .cache_name import takes_cache, update
 from .configuration_vanilla import VanillaConfig
+from .dropout import drop
 from .input_checks import can_read
 from .masks import as_read, own_mask
 from .windows import Window, windowed_attention
@@ -62,7 +63,7 @@ def scaled_dot_product_attention(
         # The lowest number, not -inf: the softmax over a row of -inf is NaN.
         scores = scores + bias.masked_fill(~allowed, torch.finfo(scores.dtype).min)
     weights = nn.functional.softmax(scores, dim=-1).to(query.dtype)
-    weights = nn.functional.dropout(weights, p=dropout, training=module.training)
+    weights = drop(weights, dropout, module.training)
     context = torch.matmul(weights, value)  # (B, H, T, K)
     if allowed is not None:
         rows = allowed.any(-1, keepdim=True)  # (B, 1, T, 1)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from .configuration_vanilla import VanillaConfig
+from .dropout import Dropout
 
 
 class TokenEmbedding(nn.Embedding):
@@ -115,7 +116,7 @@ class Embeddings(nn.Module):
         self.positions = SinusoidalPositions(*size) if config.positions == "sinusoidal" else LearnedPositions(*size)
         self.types = nn.Embedding(config.type_vocab_size, config.d_model) if config.type_vocab_size else None
         self.norm = nn.LayerNorm(config.d_model, eps=config.layer_norm_eps) if config.embedding_norm else None
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def forward(
         self, inputs_embeds: torch.Tensor, position_ids: torch.Tensor, token_type_ids: torch.Tensor | None = None

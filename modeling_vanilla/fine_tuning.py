@@ -23,6 +23,7 @@ from transformers.modeling_outputs import (
 )
 from transformers.utils.generic import can_return_tuple
 
+from .dropout import Dropout
 from .heads import ClassificationHead, pool, shift_right, start_places, states
 from .input_checks import check_labels, check_unknown
 from .losses import classification_loss, reduce, span_loss, token_loss
@@ -152,7 +153,7 @@ class TokenClassification(TextReader):
 
     def __init__(self, config):
         super().__init__(config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.classifier = nn.Linear(config.d_model, config.num_labels)
         self.post_init()
 

@@ -18,6 +18,7 @@ from transformers.modeling_outputs import (
 
 from .cache_name import CACHE, as_installed
 from .configuration_vanilla import VanillaConfig
+from .dropout import Dropout
 from .input_checks import can_read
 from .losses import IGNORE
 
@@ -137,7 +138,7 @@ class ClassificationHead(nn.Module):
     def __init__(self, config: VanillaConfig, num_outputs: int):
         super().__init__()
         self.dense = nn.Linear(config.d_model, config.d_model)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.out_proj = nn.Linear(config.d_model, num_outputs)
 
     def forward(self, pooled: torch.Tensor) -> torch.Tensor:

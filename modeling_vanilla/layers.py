@@ -15,6 +15,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from .attention import MultiHeadAttention
 from .cache_name import takes_cache
 from .configuration_vanilla import VanillaConfig
+from .dropout import Dropout
 
 
 class FeedForward(nn.Module):
@@ -25,7 +26,7 @@ class FeedForward(nn.Module):
         self.fc1 = nn.Linear(config.d_model, config.d_ff)
         self.fc2 = nn.Linear(config.d_ff, config.d_model)
         self.activation = ACT2FN[config.activation]
-        self.dropout = nn.Dropout(config.activation_dropout)
+        self.dropout = Dropout(config.activation_dropout)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """Map (B, T, D) through (B, T, F) to (B, T, D)."""
@@ -38,7 +39,7 @@ class _Layer(GradientCheckpointingLayer):
     def __init__(self, config: VanillaConfig):
         super().__init__()
         self.pre_norm = config.norm_order == "pre"
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
     def residual(
         self, hidden_states: torch.Tensor, norm: nn.Module, sublayer: Callable[[torch.Tensor], torch.Tensor]
