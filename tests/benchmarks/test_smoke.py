@@ -5,11 +5,11 @@ import sys
 import pytest
 import torch
 
-from benchmarks import batches, compiled, decoding, evaluation, look, loss, step, window
+from benchmarks import batches, compiled, decoding, evaluation, look, loss, precision, step, window
 from benchmarks.peak import products
 from modeling_vanilla.losses import linear_loss, token_loss
 
-SCRIPTS = [batches, decoding, evaluation, look, loss, step, window]
+SCRIPTS = [batches, decoding, evaluation, look, loss, precision, step, window]
 ON_A_GPU = [compiled, decoding, loss, step, window]
 """Those whose work moves to a GPU: here in the type that it has there."""
 
