@@ -17,10 +17,11 @@ from train.settings.reading import load_recipe
 RECIPES = Path(__file__).resolve().parents[3] / "train" / "recipes"
 WITH_FILES = sorted(path.name for path in RECIPES.glob("*.yaml") if load_recipe(path).data.root != ".")
 
-# Stand-ins for what the network gives: curl with the braces and numbers of its own, unzip of one table. A file has the form
+# Stand-ins for what the network gives: curl with the braces and numbers of its own, git with one repository. A file has the form
 # that its name promises, with enough rows for each part of a split.
 CURL = r"""
-import gzip, itertools, json, pathlib, re, sys
+import gzip, io, itertools, json, pathlib, re, sys, zipfile
+TABLE = "".join(f"English {n // 2}\tDeutsch {n}\tlicence\n" for n in range(1000))
 FORMS = {
     "dict": "".join(f"word{n} W ER1 D  # one\nword{n}(2) W AO1 R D\n" for n in range(100)),
     "json": json.dumps({split: [["a text", "intent"]] for split in ("train", "val", "test")}),
@@ -39,6 +40,10 @@ braces = [group.split(",") for group in re.findall(r"\{([^}]*)\}", url)]
 for parts in itertools.product(*braces):
     content = FORMS.get(url.rpartition(".")[2], "one\ntwo\nthree\n").encode()
     content = gzip.compress(content) if url.endswith(".gz") else content
+    if url.endswith(".zip"):
+        with zipfile.ZipFile(packed := io.BytesIO(), "w") as archive:
+            archive.writestr("deu.txt", TABLE)
+        content = packed.getvalue()
     if output is None:
         sys.stdout.buffer.write(content)
         continue
@@ -48,18 +53,23 @@ for parts in itertools.product(*braces):
     pathlib.Path(name).parent.mkdir(parents=True, exist_ok=True) if "--create-dirs" in sys.argv else None
     pathlib.Path(name).write_bytes(content)
 """
-UNZIP = r"""
-for number in range(200):
-    print(f"English {number // 2}", f"Deutsch {number}", "licence", sep="\t")
+GIT = r"""
+import json, pathlib, sys
+if "clone" in sys.argv:
+    folder = pathlib.Path(sys.argv[-1])
+    (folder / "raw").mkdir(parents=True)
+    (folder / "ratings_test.txt").write_text("id\tdocument\tlabel\n7\ta review that is kept for the test\t1\n")
+    reviews = [{"review_id": str(n), "review": f"review {n}"} for n in range(20)]
+    (folder / "raw" / "10.json").write_text(json.dumps(reviews))
 """
 
 
 @pytest.fixture
 def stand_ins(tmp_path):
-    """Return an environment in which curl and unzip reach no network."""
+    """Return an environment in which curl and git reach no network."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    for name, code in (("curl", CURL), ("unzip", UNZIP)):
+    for name, code in (("curl", CURL), ("git", GIT)):
         path = folder / name
         path.write_text(f"#!{sys.executable} -IS\n{code}", encoding="utf-8")
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
