@@ -37,13 +37,16 @@ def encode(split: "Dataset", tokenizer: "PreTrainedTokenizerBase", recipe: Recip
     Args:
         split: rows of `splits.load_splits`.
         tokenizer: built with the template of the task.
-        recipe: its task, its `data.too_long` and its `batch.block_size` are read.
+        recipe: its task, its `data.too_long`, its `batch.block_size` and its `batch.packing` are read: text that is packed for
+            training is one document a line here too, so that figures are of what the model has learned.
         first: rows of the data before these, for a window of a stream.
 
     Raises:
         UserError: a row is too long (with `data.too_long: error`), or the text is too short for one block.
     """
     name, task = _name(split), TASKS[recipe.task]
+    if task.cuts_blocks and recipe.batch.packing:
+        return _documents(split, name, tokenizer, recipe, first)
     if task.cuts_blocks:
         return _blocks(split, name, tokenizer, recipe, first)
     if task.has_tags:
@@ -212,25 +215,16 @@ def _shortened(examples: Examples, name: str, recipe: Recipe, limit: tuple[int, 
     return examples.shortened(keep, longest)
 
 
-def documents(
-    split: "Dataset", tokenizer: "PreTrainedTokenizerBase", recipe: Recipe, longest: int, first: int = 0
+def _documents(
+    split: "Dataset", name: str, tokenizer: "PreTrainedTokenizerBase", recipe: Recipe, first: int
 ) -> Examples:
     """Turn every line into a sequence of its own, as packed rows hold them; a longer one is cut into several.
 
     Causal: the end token, the line, the end token, so that exactly the tokens of the stream are predicted; pieces share one
     token. Masked: <cls>, text, <sep>; empty lines are left out.
-
-    Args:
-        split: rows of `splits.load_splits`.
-        tokenizer: built with the template of the task.
-        recipe: its task is read.
-        longest: tokens of a sequence.
-        first: rows of the data before these, for a window of a stream.
-
-    Raises:
-        UserError: no line holds text.
     """
-    name, causal = _name(split), recipe.task == "causal"
+    longest, _ = _longest(tokenizer, recipe, "train")  # pieces of an evaluation are those of the training
+    causal = recipe.task == "causal"
     # Of a piece, `room` tokens are its own; a causal one takes the last token of the piece before along.
     room, around = (longest - 1, tokenizer.eos_token_id) if causal else (longest - 2, None)
     if room < 1:
@@ -250,8 +244,8 @@ def documents(
     return Examples(sides)
 
 
-def row_capacity(tokenizer: "PreTrainedTokenizerBase", recipe: Recipe) -> tuple[int, int]:
-    """Return the tokens of a packed row, and the tokens of its longest sequence.
+def row_capacity(tokenizer: "PreTrainedTokenizerBase", recipe: Recipe) -> int:
+    """Return the tokens of a packed row.
 
     Raises:
         UserError: the row is longer than the token budget.
@@ -260,7 +254,7 @@ def row_capacity(tokenizer: "PreTrainedTokenizerBase", recipe: Recipe) -> tuple[
     capacity = recipe.batch.block_size or longest
     if capacity > recipe.batch.max_tokens:
         raise UserError(f"batch.block_size: {capacity} must be at most batch.max_tokens, {recipe.batch.max_tokens}")
-    return capacity, longest
+    return capacity
 
 
 def _blocks(split: "Dataset", name: str, tokenizer: "PreTrainedTokenizerBase", recipe: Recipe, first: int) -> Blocks:

@@ -9,7 +9,6 @@ from train.data.streaming import Stream, Windows
 from train.errors import UserError
 from train.model.start import config_value
 from train.settings.recipe import Recipe
-from train.tasks import TASKS
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -32,11 +31,6 @@ def encode(split: "Dataset", tokenizer: "PreTrainedTokenizerBase", recipe: Recip
 
 def _window(split: "Dataset", tokenizer: "PreTrainedTokenizerBase", recipe: Recipe, first: int = 0) -> Examples:
     """Encode and pack rows that are at hand."""
-    if not recipe.batch.packing:
-        return encoding.encode(split, tokenizer, recipe, first)
-    capacity, longest = encoding.row_capacity(tokenizer, recipe)
-    if TASKS[recipe.task].cuts_blocks:
-        sequences = encoding.documents(split, tokenizer, recipe, longest, first)
-    else:
-        sequences = encoding.encode(split, tokenizer, recipe, first)
-    return Packed(sequences, capacity, recipe.loop.seed)
+    capacity = encoding.row_capacity(tokenizer, recipe) if recipe.batch.packing else None
+    sequences = encoding.encode(split, tokenizer, recipe, first)
+    return sequences if capacity is None else Packed(sequences, capacity, recipe.loop.seed)

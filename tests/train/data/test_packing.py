@@ -131,12 +131,23 @@ def test_every_row_keeps_its_length_and_changes_with_the_epoch(task, tmp_path):
 def test_packed_lines_predict_the_tokens_of_the_stream(tmp_path, block_size):
     split, tokenizer, recipe = make("causal", tmp_path, block_size=block_size)
     rows = training.encode(split, tokenizer, recipe)
+    recipe.batch.packing = False
     stream = encoding.encode(split, tokenizer, recipe).stream
     collate, predicted = Collator("causal", tokenizer, recipe), Counter()
     for index in range(len(rows)):
         labels = collate([rows.row(0, index)], 0).inputs["labels"]
         predicted.update(labels[labels != IGNORE].tolist())
     assert predicted == Counter(stream.tolist())
+
+
+@pytest.mark.parametrize("task", ["causal", "masked"])
+@pytest.mark.parametrize("block_size", [5, 40])
+def test_an_evaluation_reads_the_documents_that_training_packs(tmp_path, task, block_size):
+    split, tokenizer, recipe = make(task, tmp_path, block_size=block_size)
+    trained, measured = training.encode(split, tokenizer, recipe).sequences, encoding.encode(split, tokenizer, recipe)
+    assert len(measured) == len(trained) >= len([line for line in split["text"] if line])
+    for index in range(len(trained)):
+        assert measured.row(0, index)["input_ids"].tolist() == trained.row(0, index)["input_ids"].tolist()
 
 
 @pytest.mark.parametrize("block_size", [3, 8, 40])
