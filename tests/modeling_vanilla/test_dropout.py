@@ -6,17 +6,27 @@ import pytest
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.checkpoint import checkpoint
 
 import modeling_vanilla as mv
+from modeling_vanilla import dropout
 from modeling_vanilla.dropout import STEPS, Dropout, drop
+
+
+@pytest.fixture(autouse=True)
+def not_intels(monkeypatch):
+    """Test ours on Intel's CPUs too."""
+    monkeypatch.setattr(dropout, "_mkl_draws", lambda: False)
 
 
 @pytest.fixture
 def torchs(monkeypatch):
     """Note the calls of torch's own dropout."""
     calls, own = [], nn.functional.dropout
-    monkeypatch.setattr(nn.functional, "dropout", lambda *words: (calls.append(words), own(*words))[1])
+    monkeypatch.setattr(
+        nn.functional, "dropout", lambda *words, **options: (calls.append(words), own(*words, **options))[1]
+    )
     return calls
 
 
@@ -104,9 +114,36 @@ def test_what_sixteen_bits_cannot_say_is_torchs(torchs, p):
     assert drop(torch.ones(10), 1.0, training=True).eq(0).all()
 
 
-def test_a_wrong_probability_is_torchs_error():
+@pytest.mark.parametrize("p", [1.5, -0.1])
+def test_a_wrong_probability_is_torchs_error(p):
     with pytest.raises(ValueError, match="between 0 and 1"):
-        Dropout(1.5)
+        Dropout(p)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        drop(torch.ones(6), p, training=True)
+
+
+def test_another_default_device_changes_nothing():
+    given = torch.ones(1000)
+    with torch.device("meta"):
+        out = drop(given, 0.5, training=True)
+    assert out.device.type == "cpu" and 400 < (out == 0).sum() < 600
+
+
+def test_where_mkl_draws_it_is_torchs(torchs, monkeypatch):
+    monkeypatch.setattr(dropout, "_mkl_draws", lambda: True)
+    drop(torch.ones(10), 0.5, training=True)
+    assert len(torchs) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("vendor_id : GenuineIntel\n", True), ("vendor_id : AuthenticAMD\n", False)]
+)
+def test_who_made_the_cpu_decides(monkeypatch, tmp_path, text, expected):
+    (tmp_path / "cpuinfo").write_text(text)
+    monkeypatch.undo()
+    monkeypatch.setattr(dropout, "Path", lambda name: tmp_path / "cpuinfo")
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+    assert dropout._mkl_draws.__wrapped__() == expected
 
 
 def test_torchs_own_is_called_where_something_records_or_batches(torchs):
@@ -120,7 +157,8 @@ def test_torchs_own_is_called_where_something_records_or_batches(torchs):
     traced = torch.jit.trace(lambda states: drop(states, 0.5, training=True), rows, check_trace=False)
     assert len(torchs) == 4 and traced(torch.ones(2, 7)).shape == (2, 7)
     drop(nn.Parameter(rows), 0.5, training=True)
-    assert len(torchs) == 5
+    make_fx(lambda states: drop(states, 0.5, training=True))(rows)
+    assert len(torchs) > 5
 
 
 def test_a_compiled_graph_has_torchs_own():

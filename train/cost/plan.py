@@ -12,7 +12,7 @@ import torch
 from modeling_vanilla.losses import ROWS
 from train import files
 from train.cost import formulas, gpus, here
-from train.data import encoding, steps
+from train.data import steps, training
 from train.data.examples import Examples
 from train.data.splits import label_names, load_splits
 from train.errors import MissingDataError
@@ -134,7 +134,7 @@ def _read(recipe: Recipe) -> tuple[Any, Any, int | None, str]:
             tokenizer = build.load_tokenizer(folder)
         names = label_names(train)
         labels = None if names is None else len(names)
-        return encoding.encode(train, tokenizer, recipe), tokenizer, labels, ""
+        return training.encode_window(train, tokenizer, recipe), tokenizer, labels, ""
     except MissingDataError as error:
         return None, None, None, str(error)
 

@@ -45,6 +45,8 @@ def encode(split: "Dataset", tokenizer: "PreTrainedTokenizerBase", recipe: Recip
         UserError: a row is too long (with `data.too_long: error`), or the text is too short for one block.
     """
     name, task = _name(split), TASKS[recipe.task]
+    if recipe.task == "causal" and recipe.data.text_unit == "line" and tokenizer.eos_token_id is None:
+        raise UserError(f"{name} data: the tokenizer has no end token (eos_token), which must stand after each line")
     if task.cuts_blocks and recipe.batch.packing:
         return _documents(split, name, tokenizer, recipe, first)
     if task.cuts_blocks:
@@ -263,8 +265,6 @@ def _blocks(split: "Dataset", name: str, tokenizer: "PreTrainedTokenizerBase", r
     prefix, suffix = ((), ()) if causal else ((tokenizer.cls_token_id,), (tokenizer.sep_token_id,))
     lines = _tokens(split, "text", tokenizer, recipe, first, special=False)
     ended = causal and recipe.data.text_unit == "line"
-    if ended and tokenizer.eos_token_id is None:
-        raise UserError(f"{name} data: the tokenizer has no end token (eos_token), which must stand after each line")
     stream = np.insert(lines.flat, lines.offsets[1:], tokenizer.eos_token_id) if ended else lines.flat
     if len(stream) < 2:
         origin = locate(recipe, name, first)

@@ -25,11 +25,11 @@ def encode(split: "Dataset", tokenizer: "PreTrainedTokenizerBase", recipe: Recip
         rule = "cannot go with it, as the masks of packed rows would replace the window"
         raise UserError(f"model.attention_window: {window}: batch.packing {rule}")
     if recipe.data.stream_rows is None:
-        return _window(split, tokenizer, recipe)
-    return Windows(Stream(recipe), lambda window, first: _window(window, tokenizer, recipe, first))
+        return encode_window(split, tokenizer, recipe)
+    return Windows(Stream(recipe), lambda rows, first: encode_window(rows, tokenizer, recipe, first))
 
 
-def _window(split: "Dataset", tokenizer: "PreTrainedTokenizerBase", recipe: Recipe, first: int = 0) -> Examples:
+def encode_window(split: "Dataset", tokenizer: "PreTrainedTokenizerBase", recipe: Recipe, first: int = 0) -> Examples:
     """Encode and pack rows that are at hand."""
     capacity = encoding.row_capacity(tokenizer, recipe) if recipe.batch.packing else None
     sequences = encoding.encode(split, tokenizer, recipe, first)
