@@ -224,8 +224,8 @@ def main(words: list[str]) -> int:
     print_anything()
     parser = argparse.ArgumentParser(prog="python -m train.captions", description=__doc__.splitlines()[0])
     parser.add_argument("--run_dir", type=Path, default=RUN_DIR, help=f"folder of the run ({RUN_DIR})")
-    parser.add_argument("--pictures", type=int, default=12_000, help="to train on")
-    parser.add_argument("--steps", type=int, default=6000, help=f"of {ROWS} captions each")
+    parser.add_argument("--pictures", type=int, default=40_000, help="to train on")
+    parser.add_argument("--steps", type=int, default=15_000, help=f"of {ROWS} captions each")
     options = parser.parse_args(words)
     for name in ("pictures", "steps"):
         if getattr(options, name) < 1:
