@@ -140,6 +140,14 @@ def test_packed_lines_predict_the_tokens_of_the_stream(tmp_path, block_size):
     assert predicted == Counter(stream.tolist())
 
 
+@pytest.mark.parametrize("packing", [True, False])
+def test_a_tokenizer_without_an_end_token_is_one_line(tmp_path, packing):
+    split, tokenizer, recipe = make("causal", tmp_path, block_size=40)
+    recipe.batch.packing, tokenizer.eos_token = packing, None
+    with pytest.raises(UserError, match=r"the tokenizer has no end token \(eos_token\)"):
+        encoding.encode(split, tokenizer, recipe)
+
+
 @pytest.mark.parametrize("task", ["causal", "masked"])
 @pytest.mark.parametrize("block_size", [5, 40])
 def test_an_evaluation_reads_the_documents_that_training_packs(tmp_path, task, block_size):
