@@ -14,8 +14,8 @@ from pathlib import Path
 
 from benchmarks import turns
 
-NAMES = ("step", "precision", "compiled", "decoding", "pipeline", "evaluation", "loss", "batches", "window", "look")
-NAMES += ("look_page", "loading", "trainer")
+NAMES = ("step", "precision", "allocation", "compiled", "decoding", "pipeline", "evaluation", "loss", "batches")
+NAMES += ("window", "look", "look_page", "loading", "trainer")
 MORE = {"step": ["--threads", "all", "--sizes", "small", "32k"], "decoding": ["--threads", "all"]}
 """Options of a second run of the same script, where this machine has more than one processor to give."""
 NEEDS = {"pipeline": "runs/dates-en-ko/final", "evaluation": "data/multi30k", "batches": "data/multi30k"}

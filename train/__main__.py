@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from train.commands.console import report
 from train.errors import GenerationError, MissingDataError, UserError, print_anything
-from train.processes import imports
+from train.processes import allocation, imports
 from train.processes.deadline import is_stuck, leave
 from train.settings import get_it
 
@@ -80,6 +80,8 @@ def _run(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] in (["fit"], ["reproduce"]):
+        allocation.settle()
     code = main()
     if code > 128:  # stopped by a signal: the same one, sent on by a launcher, must not change the code
         signal.signal(signal.SIGTERM, signal.SIG_IGN)

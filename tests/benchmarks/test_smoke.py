@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from benchmarks import batches, compiled, decoding, evaluation, look, loss, precision, step, window
+from benchmarks import allocation, batches, compiled, decoding, evaluation, look, loss, precision, step, window
 from benchmarks.peak import products
 from modeling_vanilla.losses import linear_loss, token_loss
 
@@ -22,7 +22,7 @@ def case(script, *words, slow=False):
 
 @pytest.mark.parametrize(
     ("script", "words"),
-    [*map(case, SCRIPTS), case(compiled, slow=True)]
+    [*map(case, SCRIPTS), case(allocation, slow=True), case(compiled, slow=True)]
     + [case(script, "--dtype", "bfloat16", slow=True) for script in ON_A_GPU],
 )
 def test_a_benchmark_prints_its_table(script, words, monkeypatch, capsys):

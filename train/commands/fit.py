@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from train.commands import console
 from train.errors import DriftError, GenerationError, NonFiniteError
-from train.processes import allocation, imports
+from train.processes import imports
 from train.processes.deadline import leave
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ def run(arguments: list[str]) -> int:
 
 def train(recipe: "Recipe") -> int:
     """Train and return the exit code; whatever ends a run is reported in one line."""
-    allocation.keep_freed_memory()
     with imports.stay():
         from train.processes import peers, ranks, signals
         from train.run import loop

@@ -19,18 +19,19 @@ def encode(split: "Dataset", tokenizer: "PreTrainedTokenizerBase", recipe: Recip
     """Encode the training rows, and pack them where `batch.packing` says so; a stream of them window by window.
 
     Raises:
-        UserError: as `encoding.encode`, or rows of the stated length do not fit the model or the token budget.
+        UserError: as `encoding.encode`, or rows of the stated length do not fit the model or the token budget, or a window of
+            attention beside packing. Of a stream, when its first window is read.
     """
-    if recipe.batch.packing and (window := config_value(recipe, "attention_window")) is not None:
-        rule = "cannot go with it, as the masks of packed rows would replace the window"
-        raise UserError(f"model.attention_window: {window}: batch.packing {rule}")
     if recipe.data.stream_rows is None:
         return encode_window(split, tokenizer, recipe)
     return Windows(Stream(recipe), lambda rows, first: encode_window(rows, tokenizer, recipe, first))
 
 
 def encode_window(split: "Dataset", tokenizer: "PreTrainedTokenizerBase", recipe: Recipe, first: int = 0) -> Examples:
-    """Encode and pack rows that are at hand."""
+    """Encode and pack rows that are at hand; errors as `encode`."""
+    if recipe.batch.packing and (window := config_value(recipe, "attention_window")) is not None:
+        rule = "cannot go with it, as the masks of packed rows would replace the window"
+        raise UserError(f"model.attention_window: {window}: batch.packing {rule}")
     capacity = encoding.row_capacity(tokenizer, recipe) if recipe.batch.packing else None
     sequences = encoding.encode(split, tokenizer, recipe, first)
     return sequences if capacity is None else Packed(sequences, capacity, recipe.loop.seed)

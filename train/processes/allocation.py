@@ -1,27 +1,38 @@
-"""What glibc does with memory that a step frees."""
+"""How glibc hands out the memory of a training process: decision 058."""
 
-import ctypes
 import os
 import sys
+from pathlib import Path
 
-# glibc's names of what mallopt sets (malloc.h), and the environment's names for the same.
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-VARIABLES = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES", "LD_PRELOAD")
-MAPPED, KEPT = 1 << 30, 2**31 - 1
-"""Bytes: pieces from which on memory is mapped by itself, and what may lie free at the end of the heap."""
+VARIABLES = ("GLIBC_TUNABLES", "LD_PRELOAD", "MALLOC_")
+"""How the names of what sets an allocator begin."""
+GPUS = ("/dev/nvidiactl", "/dev/kfd")
+SETTINGS = {
+    "mmap_threshold": 1 << 30,  # below it nothing is mapped by itself, and so given back and fetched anew at each step
+    "trim_threshold": 2**31 - 1,  # what may lie free at the end of the heap
+    "tcache_count": 0,  # or the rest of each aligned piece is held back in a cache, and the free memory beside it never becomes one
+}
+TUNABLES = ":".join(f"glibc.malloc.{name}={value}" for name, value in SETTINGS.items())
 
 
-def keep_freed_memory() -> bool:
-    """Let this process keep the memory that it frees: the next step asks for as much again.
+def settle() -> None:
+    """Start this process anew under `TUNABLES`: glibc reads them only when a process begins. Call it before anything is done.
 
-    glibc gives large pieces back to the system at once, and each step then takes 25,000 page faults to get them again (an
-    encoder-decoder of width 256, 1,024 tokens a side): without them a step took 1.03 to 1.10 times less CPU time. What the
-    environment says of the allocator, or another allocator in it, is left as it is.
-
-    Returns:
-        Whether it does so now: another C library has no such setting.
+    Nothing happens with another C library, where the environment says something of the allocator already (so never twice), or
+    on a machine with a GPU, whose memory torch keeps itself.
     """
-    if not sys.platform.startswith("linux") or any(name in os.environ for name in VARIABLES):
+    if (
+        any(name.startswith(VARIABLES) for name in os.environ)
+        or any(Path(gpu).exists() for gpu in GPUS)
+        or not _is_glibc()
+    ):
+        return
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | {"GLIBC_TUNABLES": TUNABLES})
+
+
+def _is_glibc() -> bool:
+    """Return whether the C library is glibc."""
+    try:
+        return (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith("glibc")
+    except (AttributeError, ValueError):  # Windows has no confstr; others do not know the name
         return False
-    setting = getattr(ctypes.CDLL(None), "mallopt", None)
-    return setting is not None and bool(setting(M_MMAP_THRESHOLD, MAPPED) and setting(M_TRIM_THRESHOLD, KEPT))

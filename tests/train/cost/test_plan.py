@@ -216,6 +216,15 @@ def test_steps_and_tokens_are_those_of_a_run(write_recipe, fit, capsys):
     assert found["parameters"]["total"] == sum(parameter.numel() for parameter in model.parameters())
 
 
+def test_what_fit_refuses_of_the_rows_is_no_plan(write_recipe, capsys):
+    path = write_recipe(batch={"packing": True}, model={"attention_window": 4})
+    said = []
+    for command in ("plan", "fit"):
+        assert main([command, str(path)]) == 2
+        said.append(capsys.readouterr().err)
+    assert said[0] == said[1] and "model.attention_window: 4: batch.packing cannot go with it" in said[0]
+
+
 @pytest.mark.parametrize("name", sorted(path.name for path in RECIPES.glob("*.yaml")))
 def test_every_recipe_has_a_plan(name, capsys):
     found = plan_of(capsys, RECIPES / name, "--length", "16")

@@ -37,12 +37,12 @@ SHIPPED = {
     "wikitext-2-mlm",
     "nsmc",
     "nsmc-mlm",
+    "english-mlm",
     "wmt14-en-de-base",
     "wmt14-en-de-big",
     "ud-english-ewt-tags",
     "ud-korean-gsd-tags",
     "wnut17",
-    "wnut17-mlm",
     "restaurants8k",
 }
 SMALL = "name: small\ntask: causal\ndata:\n  train: text.txt\n"
