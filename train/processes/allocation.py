@@ -1,5 +1,6 @@
 """How glibc hands out the memory of a training process: decision 058."""
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -27,7 +28,8 @@ def settle() -> None:
         or not _is_glibc()
     ):
         return
-    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | {"GLIBC_TUNABLES": TUNABLES})
+    with contextlib.suppress(OSError):  # where no program may be started, this one goes on as it is
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | {"GLIBC_TUNABLES": TUNABLES})
 
 
 def _is_glibc() -> bool:

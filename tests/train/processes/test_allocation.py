@@ -96,6 +96,11 @@ def test_the_command_line_settles_what_trains_and_keeps_its_words(write_recipe):
     assert process.wait() == 0 and "step=1 " in said, said
 
 
+@needs_glibc
+def test_where_no_program_can_be_started_this_one_goes_on():
+    assert python("import sys\nsys.executable = ''" + SETTLED).split() == ["begun", "None", "None"]
+
+
 def test_another_c_library_is_left_as_it_is(monkeypatch):
     def unknown(name):
         raise ValueError(name)
