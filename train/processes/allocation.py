@@ -29,7 +29,7 @@ def settle() -> None:
     ):
         return
     with contextlib.suppress(OSError):  # where no program may be started, this one goes on as it is
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | {"GLIBC_TUNABLES": TUNABLES})
+        os.execve(sys.executable, sys.orig_argv, os.environ | {"GLIBC_TUNABLES": TUNABLES})
 
 
 def _is_glibc() -> bool:
