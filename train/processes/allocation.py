@@ -25,11 +25,11 @@ def settle() -> None:
     if (
         any(name.startswith(VARIABLES) for name in os.environ)
         or any(Path(gpu).exists() for gpu in GPUS)
-        or not _is_glibc()
+        or not (sys.executable and _is_glibc())
     ):
         return
     with contextlib.suppress(OSError):  # where no program may be started, this one goes on as it is
-        os.execve(sys.executable, sys.orig_argv, os.environ | {"GLIBC_TUNABLES": TUNABLES})
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ | {"GLIBC_TUNABLES": TUNABLES})
 
 
 def _is_glibc() -> bool:
