@@ -17,7 +17,7 @@ from train.settings.reading import load_recipe
 RECIPES = Path(__file__).resolve().parents[3] / "train" / "recipes"
 WITH_FILES = sorted(path.name for path in RECIPES.glob("*.yaml") if load_recipe(path).data.root != ".")
 
-# Stand-ins for what the network gives: curl with the braces and numbers of its own, git with one repository for all. A file has the form
+# Stand-ins for what the network gives: curl with the braces and numbers of its own, git with one repository. A file has the form
 # that its name promises, with enough rows for each part of a split.
 CURL = r"""
 import gzip, io, itertools, json, pathlib, re, sys, zipfile
@@ -57,10 +57,7 @@ GIT = r"""
 import json, pathlib, sys
 if "clone" in sys.argv:
     folder = pathlib.Path(sys.argv[-1])
-    for name in ("raw", "corpus"):
-        (folder / name).mkdir(parents=True)
-    for name in ("Burnett_Garden_1911", "Dickens_Bleak_1853"):
-        (folder / "corpus" / f"{name}.txt").write_text("CHAPTER I\n\nLondon.\n")
+    (folder / "raw").mkdir(parents=True)
     (folder / "ratings_test.txt").write_text("id\tdocument\tlabel\n7\ta review that is kept for the test\t1\n")
     reviews = [{"review_id": str(n), "review": f"review {n}"} for n in range(20)]
     (folder / "raw" / "10.json").write_text(json.dumps(reviews))
