@@ -21,6 +21,7 @@ from train.errors import UserError
 from train.settings import earlier
 from train.settings.recipe import Recipe, flat
 from train.settings.rules import as_written, bleu_tokenizer, explain, problems, unknown_key, warmup_problems
+from train.settings.sections import WEIGHTLESS
 
 
 def parser() -> ArgumentParser:
@@ -56,6 +57,7 @@ def load_recipe(argv: Sequence[str] | str | Path) -> Recipe:
     if overrides:
         with _explained(f"{path}: command line"):
             config = reader.parse_args([f"--{key}={text}" for key, text in overrides], namespace=config)
+        _leave_to_start(config, dict(overrides))
     _refuse_misread(path, config.as_flat(), written, dict(overrides))
     _at_home(config)
     is_judged = config.optim.warmup_steps is not None and not _is_of_a_run(written, dict(overrides))
@@ -106,6 +108,15 @@ def _overrides(origin: str, words: Sequence[str]) -> list[tuple[str, str]]:
             text = rest.pop(0)
         pairs.append((key, text))
     return pairs
+
+
+def _leave_to_start(config: Namespace, overrides: dict[str, str]) -> None:
+    """Forget the file's architecture where the command line names a start, which brings its own (decision 059)."""
+    if "model.init_from" not in overrides or config.model.init_from is None:
+        return
+    for name in vars(config.model):
+        if name not in ("init_from", *WEIGHTLESS) and f"model.{name}" not in overrides:
+            config.model[name] = None
 
 
 _PATHS = (

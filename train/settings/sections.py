@@ -7,6 +7,10 @@ Column = int | str | None
 Files = str | list[str] | None
 SPLITS = ("train", "validation", "test")
 PUSH_REVISION = "checkpoints"
+WEIGHTLESS = (
+    "attn_implementation dropout attention_dropout activation_dropout initializer_range label_smoothing".split()
+)
+"""The keys of `model` that say how to train: no trained weights mean anything by them."""
 
 
 @dataclass
@@ -15,8 +19,8 @@ class ModelSection:
 
     Attributes:
         preset: named constructor of `VanillaConfig` that gives the other values.
-        init_from: model folder or Hub id to start from instead of random weights; its architecture comes with it. A BERT,
-            RoBERTa, GPT-2, BART or Marian is converted.
+        init_from: model folder or Hub id to start from instead of random weights; its architecture comes with it, and on a command
+            line takes the place of the file's. A BERT, RoBERTa, GPT-2, BART or Marian is converted.
         attn_implementation: attention kernel, by its Hugging Face name.
 
     The others are fields of `VanillaConfig` and are documented there; their ranges are checked there too.

@@ -1,6 +1,7 @@
 """Recipes: precedence, the round trip through YAML, and one line for every kind of mistake."""
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,11 @@ import yaml
 
 from modeling_vanilla import VanillaConfig
 from train.errors import UserError
+from train.model.start import SHAPING
 from train.settings import synonyms
 from train.settings.reading import _keys, load_recipe
 from train.settings.recipe import Recipe
+from train.settings.sections import WEIGHTLESS, ModelSection
 
 RECIPES = Path(__file__).parents[3] / "train" / "recipes"
 SHIPPED = {
@@ -298,6 +301,24 @@ def test_an_open_learning_rate_is_that_of_the_papers_warmup(write, tmp_path):
     (run / "checkpoints" / "step-100").mkdir(parents=True)
     load_recipe(path).save(run / "recipe.yaml")
     assert load_recipe([path, "--loop.max_steps", "900"]).optim.lr == load_recipe(path).optim.lr  # goes on
+
+
+def test_a_start_on_the_command_line_brings_its_architecture(write, tmp_path):
+    written = "model:\n  preset: bert_base\n  d_model: 64\n  activation: relu\n  dropout: 0.3\n  attn_implementation: eager\n"
+    recipe = load_recipe([write(SMALL + written), "--model.init_from", "somewhere"])
+    assert recipe.model == ModelSection(init_from="somewhere", dropout=0.3, attn_implementation="eager")
+    recipe.save(tmp_path / "resolved.yaml")
+    assert load_recipe(tmp_path / "resolved.yaml") == recipe
+    asked = ["--model.init_from", "somewhere", "--model.d_model", "32"]  # nobody wrote this without meaning it
+    assert load_recipe([write(SMALL + written), *asked]).model.architecture() == {"d_model": 32, "dropout": 0.3}
+    assert load_recipe([write(SMALL + written), "--model.init_from", "null"]) == load_recipe(write(SMALL + written))
+    both = load_recipe(write(SMALL + written + "  init_from: somewhere\n"))  # left as it is, refused later
+    assert (both.model.preset, both.model.d_model) == ("bert_base", 64)
+
+
+def test_the_keys_of_training_are_keys_of_a_model():
+    assert set(WEIGHTLESS) < {item.name for item in fields(ModelSection)}
+    assert not set(WEIGHTLESS) & set(SHAPING)
 
 
 def test_the_warmup_of_a_run_stays_where_its_end_moves(write, tmp_path):
