@@ -13,7 +13,8 @@ loss_spike  The loss is 6 standard deviations and 10 % of ln V above its running
             be one odd batch.
 no_labels   Not one label in a step, over all processes: nothing was learned from it.
 norm_spike  The logarithm of the gradient norm is 6 standard deviations above its running mean, and the norm three times
-            what is usual.
+            what is usual. The norm of a mean over fewer labels is larger by the root of their ratio, as noise is: in a step
+            with less than the usual labels (the last rows of a pool sorted by length) that much is expected.
 clipping    Every one of the last 200 steps after the warm-up was clipped: the clip, not the gradient, sets their length.
 dead_head   What an attention head adds is below 1e-4 of its layer's input (root mean squares), or its scores differ by
             less than 1e-3 between the keys (standard deviation): it takes a plain mean of all.
@@ -99,6 +100,7 @@ class Watchdog:
         self.window = max(PLATEAU_STEPS, math.ceil(PLATEAU_SHARE * recipe.loop.max_steps))
         self.loss = Running(state.setdefault("loss", {}))
         self.norm = Running(state.setdefault("norm", {}))
+        self.targets = Running(state.setdefault("targets", {}))
         self.reported: dict[str, int] = state.setdefault("spoke", {})
         for name, value in {"clipped": 0, "high": 0, "best": None, "best_step": 0}.items():
             state.setdefault(name, value)
@@ -122,7 +124,7 @@ class Watchdog:
             self._first(step, loss),
             self._leak(step, loss) if first_epoch else None,
             self._spike(step, loss),
-            self._norm_spike(step, grad_norm),
+            self._norm_spike(step, grad_norm, targets),
             self._plateau(step),
             self._clipping(step, grad_norm),
         ]
@@ -159,9 +161,11 @@ class Watchdog:
             return None
         return Alarm("loss_spike", f"the loss is {loss:.3f}, {sigmas:.0f} sigma above its mean {mean:.3f}", loss)
 
-    def _norm_spike(self, step: int, norm: float) -> Alarm | None:
-        sigmas, mean = self.norm.add(math.log(max(norm, 1e-30)))
-        usual = math.exp(mean)
+    def _norm_spike(self, step: int, norm: float, targets: int) -> Alarm | None:
+        _, usual_targets = self.targets.add(math.log(targets))
+        expected = max(0.0, usual_targets - math.log(targets)) / 2
+        sigmas, mean = self.norm.add(math.log(max(norm, 1e-30)) - expected)
+        usual = math.exp(mean + expected)
         if sigmas <= SIGMAS or norm <= SPIKE_OF_NORM * usual or self._silent("norm_spike", step):
             return None
         return Alarm("norm_spike", f"the gradient norm is {norm:.3g}, usual is {usual:.3g} ({sigmas:.0f} sigma)", norm)

@@ -91,6 +91,18 @@ def test_spikes_of_loss_and_norm_are_told_once():
     assert kinds(dog(), more) == [(200, "loss_spike"), (320, "loss_spike")]
 
 
+def test_a_step_of_few_labels_has_a_larger_norm_and_is_no_spike():
+    # What Multi30k's longest two sentences do in every epoch: 112 labels where 1,800 are usual, and five times the norm.
+    usual = [(step, loss, 0.8 + 0.1 * math.sin(step), False, 1800) for step, loss, _ in healthy(400)]
+    few = usual.copy()
+    for step in (100, 350):
+        few[step - 1] = (step, usual[step - 1][1], 0.8 * 5, False, 112)
+    assert kinds(dog(), few) == []
+    few[349] = (350, usual[349][1], 0.8 * 20, False, 112)  # five times the root of 1,800 / 112
+    few[199] = (200, usual[199][1], 0.8 * 5, False, 1800)
+    assert kinds(dog(), few) == [(200, "norm_spike"), (350, "norm_spike")]
+
+
 def test_steps_without_labels_are_told_and_leave_the_statistics_alone():
     series = [(step, 3.0, 0.3, False, 100) for step in range(1, 100)]
     series += [(step, 0.0, 0.0, False, 0) for step in range(100, 120)]
