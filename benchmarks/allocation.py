@@ -5,7 +5,7 @@ of 4,096 tokens lets them be, the same ones everywhere. Each way of handing out 
 settings when one begins; they take their steps in turns. CPU milliseconds a step, page faults of one step, and what each process holds
 after its last. "kept" is the first two of the settings alone, without the cache (decision 058).
 
-    python -m benchmarks.allocation                    about ten minutes
+    python -m benchmarks.allocation                    about half an hour
 """
 
 import argparse
