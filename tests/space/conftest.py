@@ -33,6 +33,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 LOOPBACK = ("http://127.0.0.1:", "data:", "blob:")
 NOTHING = "There is nothing to read"
+PATIENCE = 60_000  # milliseconds: on a busy machine a page that is right may be slow
 SHARED = dict(
     label_smoothing=0.0, d_model=32, d_ff=48, num_heads=4, num_layers=2, dropout=0.0, attn_implementation="eager"
 )
@@ -219,6 +220,9 @@ def serve(command, tmp_path):
                 time.sleep(0.1)
             yield f"http://127.0.0.1:{port}"
             assert "Traceback" not in output.read_text("utf-8"), output.read_text("utf-8")
+        except BaseException:
+            print(output.read_text("utf-8"))
+            raise
         finally:
             process.terminate()
             process.wait(20)
@@ -254,6 +258,18 @@ class Visitor:
             self.page.locator("#note", has_text=line).wait_for()
         return self.page.input_value("#output textarea")
 
+    def set(self, name: str, value: str) -> None:
+        """Write a number into a field of the settings, and wait until the slider beside it shows it."""
+        self.page.get_by_label(f"number input for {name}").fill(value)
+        slider = self.page.get_by_label(f"range slider for {name}").element_handle()
+        self.page.wait_for_function("([slider, value]) => slider.value == value", arg=[slider, value])
+
+    def describe(self) -> None:
+        """Print what stands in the fields and below the answer: all that can be known of a page that failed elsewhere."""
+        for field in self.page.locator("input, textarea").all():
+            print(field.get_attribute("aria-label"), repr(field.input_value()))
+        print(self.page.locator("#note").all_inner_texts(), self.complaints)
+
     def expect_answer(self, text: str, answer: str) -> None:
         """Wait until the page shows a text and its answer."""
         for name, value in (("text", text), ("output", answer)):
@@ -266,7 +282,7 @@ class Visitor:
         """Open another browser window that asks for a language."""
         context = self.page.context.browser.new_context(locale=language)
         visitor = Visitor(context.new_page())
-        visitor.page.set_default_timeout(10_000)
+        visitor.page.set_default_timeout(PATIENCE)
         yield visitor
         assert visitor.complaints == []
         context.close()
@@ -318,11 +334,14 @@ def visit():
             browser = driver.chromium.launch(executable_path=CHROMIUM, args=words)
             try:
                 visitor = Visitor(browser.new_page(viewport={"width": width, "height": 900}))
-                visitor.page.set_default_timeout(10_000)
-                visitor.page.goto(address, timeout=30_000)
+                visitor.page.set_default_timeout(PATIENCE)
+                visitor.page.goto(address)
                 visitor.page.locator("#text textarea").wait_for()
                 yield visitor
                 assert visitor.complaints == []
+            except BaseException:
+                visitor.describe()
+                raise
             finally:
                 browser.close()
 
