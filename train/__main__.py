@@ -80,7 +80,7 @@ def _run(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] in (["fit"], ["reproduce"]):
+    if sys.argv[1:2] in (["fit"], ["plan"], ["reproduce"]):  # what trains, or times a step
         allocation.settle()
     code = main()
     if code > 128:  # stopped by a signal: the same one, sent on by a launcher, must not change the code

@@ -43,7 +43,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         "python -m train plan",
         usage=USAGE,
-        description="Say what a recipe will take, without training it or making its model.",
+        description="Say what a recipe will take, without training it.",
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -53,7 +53,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help=f"of {', '.join(gpus.GPUS)}, or {gpus.CPU}, this machine's; default: all",
     )
-    parser.add_argument("--mfu", type=float, default=0.35, help="share of the peak that is reached (default: 0.35)")
+    parser.add_argument(
+        "--mfu", type=float, default=0.35, help="share of a GPU's peak that is reached (default: 0.35)"
+    )
     parser.add_argument("--price", type=float, help="US dollars an hour and GPU, for all of them")
     parser.add_argument("--processes", type=int, default=1, help="GPUs that work together (default: 1)")
     parser.add_argument("--length", type=int, help="tokens a row and side, where the data is not to be read")

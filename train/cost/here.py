@@ -1,4 +1,4 @@
-"""This machine's CPU, as a row of the plan: its peak is measured."""
+"""This machine's CPU, as a row of the plan: its peak is measured, and where the data is here, a step is."""
 
 import math
 import os
@@ -12,6 +12,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from modeling_vanilla import VanillaConfig
 from modeling_vanilla.attention import scaled_dot_product_attention
 from train.cost.formulas import Load
+from train.cost.trial import operations
 from train.settings.recipe import Recipe
 
 KERNELS: dict[str, Callable[..., tuple]] = {"sdpa": sdpa_attention_forward, "eager": scaled_dot_product_attention}
@@ -84,18 +85,39 @@ def memory_of_machine() -> float | None:
         return None
 
 
-def row(recipe: Recipe, config: VanillaConfig, load: Load, flops: float, memory: float, mfu: float) -> dict[str, Any]:
-    """Return time on this machine's CPU, whose peaks and attention kernels are measured."""
+def row(
+    recipe: Recipe,
+    config: VanillaConfig,
+    load: Load,
+    memory: float,
+    mfu: float,
+    step: Callable[[float], float] | None = None,
+) -> dict[str, Any]:
+    """Return time on this machine's CPU, whose peaks and attention kernels are measured.
+
+    Args:
+        recipe: what is planned.
+        config: of its model.
+        load: of a step.
+        memory: bytes that it needs.
+        mfu: share of the peak that is assumed where no step is timed.
+        step: returns the seconds of a step that is timed, from the peak; None = the data is not here. It is not called where the
+            machine's memory is too small.
+    """
     peaks, memory_here = {numbers: measured(numbers == "bf16") for numbers in ("fp32", "bf16")}, memory_of_machine()
-    peak = peaks[recipe.loop.precision]
-    seconds = flops / (peak * mfu)
+    flops = operations(recipe, config, load)
+    peak, fits = peaks[recipe.loop.precision], None if memory_here is None else memory <= memory_here
+    timed = step is not None and fits is not False
+    seconds = step(peak) if timed else flops / (peak * mfu)
     return {
+        "timed": timed,
+        "share_of_peak": flops / (peak * seconds),
         "threads": torch.get_num_threads(),
         "peak": peak,
         "peaks": peaks,
         "numbers": recipe.loop.precision,
         "memory": memory_here,
-        "fits": None if memory_here is None else memory <= memory_here,
+        "fits": fits,
         "seconds_per_step": seconds,
         "hours": seconds * recipe.loop.max_steps / 3600,
         "kernels": kernels(config, load, recipe.loop.precision == "bf16"),
@@ -109,6 +131,10 @@ def lines(cpu: dict[str, Any]) -> list[str]:
     rate = f"{cpu['peak'] / 1e12:>8.3f} {cpu['numbers']}"
     time_ = f"{short(cpu['seconds_per_step'])} {short(cpu['hours'])}"
     how = f"a matrix product on {cpu['threads']} thread(s), measured for half a second just now"
+    how += f"; {cpu['share_of_peak']:.0%} of it "
+    how += (
+        "were reached by a step on rows of the data" if cpu["timed"] else "are assumed, since no step could be timed"
+    )
     times = ", ".join(f"{name} {1000 * taken:.3g} ms" for name, taken in cpu["kernels"].items())
     faster, slower = sorted(cpu["kernels"], key=cpu["kernels"].get)
     equal = cpu["kernels"][slower] < 1.1 * cpu["kernels"][faster]  # less is noise

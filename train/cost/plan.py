@@ -1,6 +1,7 @@
 """What a run will take, before it is started: parameters, operations, memory, steps, hours and money."""
 
 import dataclasses
+import functools
 import math
 import tempfile
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 
 from modeling_vanilla.losses import ROWS
 from train import files
-from train.cost import formulas, gpus, here
+from train.cost import formulas, gpus, here, trial
 from train.data import steps, training
 from train.data.examples import Examples
 from train.data.splits import label_names, load_splits
@@ -70,7 +71,7 @@ def make(recipe: Recipe, chosen: dict[str, gpus.Gpu], options: Any) -> dict[str,
         seen = _assumed(recipe, config, options.length, reason)
     else:
         seen = _counted(recipe, config, encoded, keeping)
-    done = formulas.training_flops(formulas.forward_flops(config, recipe.task, seen.mean), loop.gradient_checkpointing)
+    done = trial.operations(recipe, config, seen.mean)
     share = seen.largest * (1 / (options.processes * loop.accumulate))
     ways = {
         f"{precision}{', checkpointed' if again else ''}": formulas.Keeping(precision == "bf16", again, eager)
@@ -82,6 +83,7 @@ def make(recipe: Recipe, chosen: dict[str, gpus.Gpu], options: Any) -> dict[str,
         share = dataclasses.replace(share, outputs=min(share.outputs, ROWS))
     memory = {name: _memory(model, recipe.task, share, way, shards) for name, way in ways.items()}
     used = next(name for name, way in ways.items() if way == keeping)
+    step = encoded and functools.partial(trial.seconds_per_step, recipe, config, encoded, tokenizer, seen.mean)
     return {
         "name": recipe.name,
         "task": recipe.task,
@@ -100,7 +102,7 @@ def make(recipe: Recipe, chosen: dict[str, gpus.Gpu], options: Any) -> dict[str,
         "processes": options.processes,
         "mfu": options.mfu,
         "gpus": [_on(n, g, recipe, done, memory[used]["total"], options) for n, g in chosen.items()],
-        "cpu": here.row(recipe, config, seen.mean, done, memory[used]["total"], options.mfu) if options.cpu else None,
+        "cpu": here.row(recipe, config, seen.mean, memory[used]["total"], options.mfu, step) if options.cpu else None,
         "data": seen.note,
     }
 
@@ -151,11 +153,7 @@ def _counted(recipe: Recipe, config: Any, encoded: Examples, keeping: formulas.K
     """Count the batches of the first epoch, as the loop will take them; padding is that of one process."""
     lengths = encoded.lengths(0)
     plan = steps.Places(encoded, recipe, 0, 1, 0, 0).plan(0)
-    probability = recipe.batch.mask_probability
-    loads = [
-        formulas.load_of(recipe.task, len(rows), tuple(map(int, lengths[rows].max(axis=0))), probability)
-        for rows in plan
-    ]
+    loads = [trial.load_of(recipe, lengths, rows) for rows in plan]
     mean = sum(loads, formulas.Load()) * (1 / len(loads))
     largest = max(loads, key=lambda load: formulas.activation_bytes(config, load, keeping))
     streamed = recipe.data.stream_rows is not None  # then the number of windows is not known
