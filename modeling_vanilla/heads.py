@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers.activations import ACT2FN
 from transformers.modeling_outputs import (
     BaseModelOutput,
     BaseModelOutputWithPastAndCrossAttentions,
@@ -20,6 +19,7 @@ from .cache_name import CACHE, as_installed
 from .configuration_vanilla import VanillaConfig
 from .dropout import Dropout
 from .input_checks import can_read
+from .layers import make_activation
 from .losses import IGNORE
 
 
@@ -124,7 +124,7 @@ class PredictionTransform(nn.Module):
     def __init__(self, config: VanillaConfig):
         super().__init__()
         self.dense = nn.Linear(config.d_model, config.d_model)
-        self.activation = ACT2FN[config.activation]
+        self.activation = make_activation(config)
         self.norm = nn.LayerNorm(config.d_model, eps=config.layer_norm_eps)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:

@@ -17,6 +17,24 @@ from .cache_name import takes_cache
 from .configuration_vanilla import VanillaConfig
 from .dropout import Dropout
 
+FUSED = {
+    "gelu_new": "gelu_pytorch_tanh",
+    "gelu_fast": "gelu_pytorch_tanh",
+    "gelu_accurate": "gelu_pytorch_tanh",
+    "gelu_python_tanh": "gelu_pytorch_tanh",
+    "gelu_python": "gelu",
+}
+"""Activations that transformers writes out operation by operation, and the name of the same function as one kernel of torch's.
+
+GPT-2's, written out, keeps five results of the inner layer's width for the backward pass; the kernel keeps its input and its
+result (decision 061).
+"""
+
+
+def make_activation(config: VanillaConfig) -> nn.Module:
+    """Return the function that the config names; what torch has as one kernel, as that kernel."""
+    return ACT2FN[FUSED.get(config.activation, config.activation)]
+
 
 class FeedForward(nn.Module):
     """FFN(x) = max(0, x W1 + b1) W2 + b2, at every position alike (Vaswani et al. 2017, eq. 2)."""
@@ -25,7 +43,7 @@ class FeedForward(nn.Module):
         super().__init__()
         self.fc1 = nn.Linear(config.d_model, config.d_ff)
         self.fc2 = nn.Linear(config.d_ff, config.d_model)
-        self.activation = ACT2FN[config.activation]
+        self.activation = make_activation(config)
         self.dropout = Dropout(config.activation_dropout)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:

@@ -6,9 +6,10 @@ import math
 import pytest
 import torch
 from torch import nn
+from transformers.activations import ACT2FN
 
 from modeling_vanilla import VanillaConfig, VanillaModel
-from modeling_vanilla.layers import DecoderLayer, EncoderLayer, FeedForward
+from modeling_vanilla.layers import FUSED, DecoderLayer, EncoderLayer, FeedForward, make_activation
 
 B, T, S, H, D, F, V = 2, 3, 5, 4, 24, 29, 31
 # True = real token. The second row is padded on the right.
@@ -187,3 +188,22 @@ def test_whole_transformer(norm_order, kernel, randomise, rename):
     )
     assert ours.decoder.embed_tokens.weight is ours.encoder.embed_tokens.weight
     assert_same(got.last_hidden_state, expected, [ours.encoder.embed_tokens.weight], [matrix], TARGET_REAL)
+
+
+@pytest.mark.parametrize("name", sorted(FUSED))
+def test_a_fused_activation_is_the_function_of_its_name(name):
+    """Value and slope are those that transformers writes out (Hendrycks and Gimpel 2016), and less is kept for the backward pass."""
+    inputs = torch.cat([torch.linspace(-9, 9, 4001, dtype=torch.float64), torch.tensor([-1e4, 0.0, 1e4])])
+    found, kept = [], []
+    for function in (make_activation(VanillaConfig.tiny(activation=name)), ACT2FN[name]):
+        given, sizes = inputs.clone().requires_grad_(), {}
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor, sizes=sizes: sizes.update({tensor.data_ptr(): tensor.nelement()}) or tensor,
+            lambda tensor: tensor,
+        ):
+            output = function(given)
+        (slope,) = torch.autograd.grad(output.sum(), given)
+        found.append(torch.stack([output, slope]))
+        kept.append(sum(sizes.values()))
+    torch.testing.assert_close(*found, rtol=1e-7, atol=1e-9)  # "gelu_fast" has ten digits of the square root of 2 / pi
+    assert kept[0] == len(inputs) < kept[1]

@@ -98,9 +98,8 @@ def depths(config: "VanillaConfig") -> tuple[int, int]:
     return (config.num_layers, 0) if config.variant == "encoder" else (0, config.num_layers)
 
 
-# Tensors of the inner layer's width that an activation keeps, its result included. "gelu_new" is written out in single
-# operations and keeps each of them.
-KEPT_BY_ACTIVATION = {"relu": 1, "gelu_new": 5}
+# Tensors of the inner layer's width that an activation keeps, its result included; most keep their input too.
+KEPT_BY_ACTIVATION = {"relu": 1}
 
 
 @dataclass
