@@ -274,7 +274,8 @@ def text(plan: dict[str, Any]) -> str:
     for name, sizes in plan["memory_per_process"].items():
         shown = ", ".join(f"{use} {size / 1e9:.2f}" for use, size in sizes.items() if use != "total")
         lines.append(f"  {name:<19} {sizes['total'] / 1e9:6.2f} = {shown}")
-    lines.append(f"time         at {plan['mfu']:.0%} of the peak (an assumption, --mfu), {plan['processes']} GPU(s)")
+    assumed = f"at {plan['mfu']:.0%} of the peak (an assumption, --mfu), {plan['processes']} GPU(s)"
+    lines.append(f"time         {assumed if plan['gpus'] else 'here'}")
     lines.append(
         f"  {'GPU':<9} {'TFLOP/s':>13} {'GB':>5} {'fits':>5} {'s a step':>9} {'hours':>9} {'$/h':>6} {'$':>9}"
     )
