@@ -72,7 +72,7 @@ def seconds_per_step(
         model = build.head_of(recipe.task)(config).train()
         model.set_attn_implementation(recipe.model.attn_implementation)
         if recipe.loop.gradient_checkpointing:
-            build.checkpoint(model)
+            build.recompute(model)
         passed, updated = _timed(recipe, model, batch)
     return passed * done / work(rows) + updated
 

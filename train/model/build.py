@@ -144,11 +144,11 @@ def make_model(
     except (ValueError, OSError, ImportError) as error:
         raise UserError(f"model: {error}") from None
     if recipe.loop.gradient_checkpointing:
-        checkpoint(model)
+        recompute(model)
     return model
 
 
-def checkpoint(model: PreTrainedModel) -> None:
+def recompute(model: PreTrainedModel) -> None:
     """Let a model compute the activations of its layers again in the backward pass, instead of keeping them."""
     # transformers renames it; the older versions we support know the old name only.
     getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)()
